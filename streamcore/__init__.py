@@ -1,0 +1,38 @@
+"""streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
+
+The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `PayloadError`, `ConfigError`.
+They are loaded on first use, so that `import streamcore` costs a millisecond.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from streamcore.errors import ConfigError, PayloadError
+    from streamcore.node.api import Node, Port, Sink, Source
+    from streamcore.packet import StreamPacket, array
+
+_HOMES = {
+    "Node": "streamcore.node.api",
+    "Port": "streamcore.node.api",
+    "Sink": "streamcore.node.api",
+    "Source": "streamcore.node.api",
+    "StreamPacket": "streamcore.packet",
+    "array": "streamcore.packet",
+    "ConfigError": "streamcore.errors",
+    "PayloadError": "streamcore.errors",
+}
+
+__all__ = ["ConfigError", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'streamcore' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value

@@ -1,0 +1,125 @@
+"""The error tree. The class tells whose fault it is and whether a retry can help; the text says where, found and expected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+class StreamcoreError(Exception):
+    """Base of every error that streamcore raises on purpose.
+
+    `fault` is one of spec, plugin, box, streamcore: who has to act. `retry` is True if the same call may succeed later.
+    """
+
+    fault: ClassVar[str] = "streamcore"
+    retry: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a spec, at its place. `line` and `column` count from 1; 0 means the file as a whole.
+
+    The fields are those of `streamctl validate --json`; `found` and `expected` are sentences or values as a person reads them.
+    """
+
+    file: str
+    line: int
+    column: int
+    path: str
+    found: str
+    expected: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.file}:{self.line}:{self.column}  {self.path}", f"    found     {self.found}", f"    expected  {self.expected}"]
+        if self.hint:
+            lines.append(f"    {self.hint}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("file", "line", "column", "path", "found", "expected", "hint")}
+
+
+@dataclass
+class SpecError(StreamcoreError):
+    """A spec that may not start. Carries every problem found, never only the first."""
+
+    problems: list[Problem] = field(default_factory=list)
+    fault: ClassVar[str] = "spec"
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        where = self.problems[0].file if self.problems else "the spec"
+        tail = f"{count} problem{'s' if count != 1 else ''} in {where}; nothing was started."
+        return "\n".join([*map(str, self.problems), tail])
+
+
+class PluginError(StreamcoreError):
+    """A plugin cannot be found, may not be loaded, or broke the node API's contract."""
+
+    fault = "plugin"
+
+
+class ConfigError(StreamcoreError):
+    """A node cannot work with what it was given (a missing file, an unreachable device). Not retried."""
+
+    fault = "spec"
+
+
+class PayloadError(StreamcoreError):
+    """A payload that its port does not allow or that cannot be carried. The packet counts as failed."""
+
+    fault = "plugin"
+
+
+class PayloadTooLarge(PayloadError):
+    """A payload larger than its port's slots. Carries port, found and allowed bytes; the text names the spec key to raise."""
+
+    def __init__(self, port: str, found_bytes: int, slot_bytes: int):
+        self.port, self.found_bytes, self.slot_bytes = port, found_bytes, slot_bytes
+        node = port.partition(".")[0]
+        super().__init__(
+            f"port {port}: payload of {found_bytes} bytes, slot_bytes is {slot_bytes}; "
+            f"raise it with `ring: {{slot_bytes: {found_bytes}}}` at node '{node}'"
+        )
+
+
+class RingFull(StreamcoreError):
+    """No slot or entry was completed in time. `holders` names (edge, packets) that keep them."""
+
+    fault = "box"
+    retry = True
+
+    def __init__(self, port: str, holders: list[tuple[str, int]]):
+        self.port, self.holders = port, holders
+        held = ", ".join(f"{edge} keeps {count}" for edge, count in holders) or "the node itself keeps them all"
+        super().__init__(f"port {port}: no free slot: {held}")
+
+
+class LayoutError(StreamcoreError):
+    """A segment, page or message that does not have the layout this version writes. Names found and expected."""
+
+
+class MessageError(StreamcoreError):
+    """A ZeroMQ message that is not one of ours, or that points outside what it may name. Refused and counted."""
+
+
+class InvalidTransition(StreamcoreError):
+    """An event that a node's state does not allow."""
+
+
+class BudgetError(StreamcoreError):
+    """The plan needs more memory than the box or `limits.shm` gives."""
+
+    fault = "spec"
+
+
+class RunError(StreamcoreError):
+    """A run cannot be started, found or reached."""
+
+    fault = "box"
+
+
+class Stopped(StreamcoreError):
+    """Raised inside node code by a waiting call when the node is told to end at once. Let it pass."""

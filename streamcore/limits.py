@@ -1,0 +1,46 @@
+"""Every bound with the reason for its value. Durations in the unit of their name, sizes in bytes."""
+
+from __future__ import annotations
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+# --- spec -------------------------------------------------------------------------------------------------------------------------
+SPEC_BYTES_MAX = 1 * MIB  # 930 KB of YAML take 3 s to parse; no hand-written graph comes near
+SPEC_NESTING_MAX = 64  # libyaml's C loader overflows its stack on deep nesting; counted from events before it builds anything
+SPEC_EVENTS_MAX = 200_000  # bounds the time of a hostile spec; a node takes about 12 events
+ID_PATTERN = r"[a-z][a-z0-9_-]{0,31}"  # fits into socket paths, metric labels and `ps`; always used with fullmatch
+NODES_MAX = 512  # one process each; a box runs out of memory before
+EDGES_PER_PORT_MAX = 32  # edges_pending is a 32-bit mask
+
+# --- packets and messages -----------------------------------------------------------------------------------------------------------
+META_BYTES = 8 * KIB  # metadata of one packet, default; larger JSON payloads go to a slot
+MESSAGE_BYTES_MAX = 64 * KIB  # MAXMSGSIZE of every inbox: metadata only, frames never travel this way
+META_BYTES_MAX = 60 * KIB  # what a message can carry of one packet
+BATCH_BYTES_MAX = 32 * KIB  # DATA records that share one message; with one META_BYTES record on top still below the above
+NDIM_MAX = 8  # an array of more axes is a mistake; bounds the descriptor
+KIND_CHARS_MAX = 64
+SOURCE_ID_CHARS_MAX = 128
+TRACE_EVERY = 64  # one packet in so many carries the trace of its hops: a hop costs about 0.5 us and 24 bytes
+TRACE_HOPS_MAX = 64
+
+# --- rings -------------------------------------------------------------------------------------------------------------------------
+SLOT_BYTES = 32 * MIB  # an upper bound only: pages that no frame has touched cost nothing; an 8K YUV frame is 50 MB
+SLOT_BYTES_MAX = 1 * GIB
+ENTRIES_MAX = 4096  # times META_BYTES is 32 MiB of metadata room, all of it sparse
+PAGE_BYTES = 4096
+LOANS = 2  # slots a node may hold while it fills them: the new one, and the last one its local variable still names
+
+# --- edges -------------------------------------------------------------------------------------------------------------------------
+DEPTH_FRAMES = 8  # packets that wait at a consumer, by default, on ports that can carry arrays
+DEPTH_SMALL = 64  # the same for JSON and bytes: deep enough that a wake-up serves many packets
+DEPTH_MAX = 1024
+SHM_SHARE = 0.5  # of what is available: past RAM the kernel answers with a global OOM kill, not with an error
+
+# --- processes -----------------------------------------------------------------------------------------------------------------------
+STARTUP_S = 60.0  # until ready: a model on a slow card may load for half a minute
+DRAIN_S = 10.0  # what `docker stop` grants before it kills
+TERM_S = 1.0  # between TERM and KILL
+IPC_PATH_BYTES_MAX = 107  # sun_path is 108 with its NUL
+RECEIPT_IDLE_MS = 50  # receipts of an idle consumer wait so long for company; longer than a frame at 25 fps
+LOG_TAIL_LINES = 20  # of a failed node, printed at the end
+USER_METRICS_MAX = 32  # named slots on a status page

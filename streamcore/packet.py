@@ -1,0 +1,257 @@
+"""StreamPacket, what a port may carry, and how a payload is described in metadata. No I/O."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from hashlib import blake2b
+from itertools import count
+from typing import Any, Union
+
+import msgspec
+import numpy as np
+
+from streamcore import limits
+from streamcore.clock import iso_utc
+from streamcore.errors import MessageError, PayloadError
+
+ID_BYTES = 16
+FRAME_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+# The only types an array may have: a peer's word never reaches numpy's type parser, which would accept object pointers.
+DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in FRAME_DTYPES}
+DTYPE_NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
+
+_process_prefix = os.urandom(8)
+_process_count = count()
+
+
+class Array(msgspec.Struct, frozen=True):
+    """Payload profile of an ndarray: `dtype` a name of FRAME_DTYPES or None for any of them, `ndim` None for any up to 8."""
+
+    dtype: str | None = None
+    ndim: int | None = None
+
+    def __str__(self) -> str:
+        return f"array({self.dtype or 'any dtype'}, {'any ndim' if self.ndim is None else f'ndim={self.ndim}'})"
+
+    def accepts(self, other: Profile) -> bool:
+        return isinstance(other, Array) and self.dtype in (None, other.dtype) and self.ndim in (None, other.ndim)
+
+
+Profile = Union[Array, str]  # a string is one of PROFILES
+PROFILES = ("json", "bytes", "any")
+
+
+def array(dtype: str | None = None, ndim: int | None = None) -> Array:
+    """Declare that a port carries ndarrays, e.g. `array("uint8", ndim=3)` for BGR frames of shape (height, width, 3).
+
+    Raises:
+      ValueError: a dtype outside FRAME_DTYPES, or ndim outside 0 to 8.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} cannot travel; one of {', '.join(DTYPES)}")
+    if ndim is not None and not 0 <= ndim <= limits.NDIM_MAX:
+        raise ValueError(f"ndim {ndim} is not 0 to {limits.NDIM_MAX}")
+    return Array(dtype, ndim)
+
+
+def profile_accepts(wanted: Profile, offered: Profile) -> bool:
+    """May a port that produces `offered` feed a port that takes `wanted`? `any` on either side is checked per packet instead."""
+    if "any" in (wanted, offered):
+        return True
+    return wanted.accepts(offered) if isinstance(wanted, Array) else wanted == offered
+
+
+def carries_arrays(profile: Profile) -> bool:
+    return isinstance(profile, Array) or profile == "any"
+
+
+def payload_fits(profile: Profile, payload: Any) -> bool:
+    """Is this payload of the declared profile? O(1): JSON values are checked for their outermost type only."""
+    if isinstance(profile, Array):
+        return (
+            isinstance(payload, np.ndarray)
+            and payload.dtype in DTYPE_NAMES
+            and payload.ndim <= limits.NDIM_MAX
+            and profile.ndim in (None, payload.ndim)
+            and profile.dtype in (None, DTYPE_NAMES[payload.dtype])
+        )
+    if isinstance(payload, np.ndarray):
+        return profile == "any" and payload.dtype in DTYPE_NAMES and payload.ndim <= limits.NDIM_MAX
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return profile in ("bytes", "any")
+    return profile in ("json", "any") and (payload is None or isinstance(payload, (dict, list, tuple, str, int, float, bool)))
+
+
+def describe_payload(payload: Any) -> str:
+    """A payload as an error names it: type, dtype and shape, never its content."""
+    if isinstance(payload, np.ndarray):
+        return f"array of dtype {payload.dtype}, shape {payload.shape}"
+    return f"{type(payload).__name__}"
+
+
+class SlotRef(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=False):
+    """Where a payload lies. `offset` counts from the start of the slot; `strides` empty means C-contiguous.
+
+    `dtype` empty means plain bytes, `msgpack` a JSON value too large for the metadata. The reader that knows the ring checks bounds.
+    """
+
+    ring: int
+    slot: int
+    offset: int
+    nbytes: int
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Meta(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What a DATA record and a ring entry say of a packet, as msgpack. Either `ref` or `value` carries the payload."""
+
+    id16: bytes
+    kind: str
+    source_id: str
+    wall_ns: int
+    capture_ns: int
+    ref: SlotRef | None = None
+    value: Any = None
+    meta: dict[str, Any] | None = None
+    position: int | None = None
+    trace: list[tuple[str, int]] | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Meta).decode
+encode_json = msgspec.msgpack.Encoder().encode
+decode_json = msgspec.msgpack.Decoder().decode
+
+
+def encode_meta(meta: Meta) -> bytes:
+    """Raises PayloadError for what decode_meta would refuse: not JSON, or names too long. The fault is found where it was made."""
+    if len(meta.kind) > limits.KIND_CHARS_MAX or len(meta.source_id) > limits.SOURCE_ID_CHARS_MAX:
+        most = f"{limits.KIND_CHARS_MAX} and {limits.SOURCE_ID_CHARS_MAX}"
+        raise PayloadError(f"found kind and source_id of {len(meta.kind)} and {len(meta.source_id)} characters, expected at most {most}")
+    if meta.meta is not None and not (isinstance(meta.meta, dict) and all(type(key) is str for key in meta.meta)):
+        raise PayloadError(f"found meta {type(meta.meta).__name__}, expected a mapping with text as keys, or None")
+    try:
+        return _encode(meta)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise PayloadError(f"payload or meta is not JSON: {error}") from None
+
+
+def decode_meta(raw: bytes | memoryview) -> Meta:
+    """Decode and check the sizes that msgpack does not bound. Raises MessageError (SYNC: encode_meta)."""
+    try:
+        meta = _decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MessageError(f"metadata refused: {error}") from None
+    if len(meta.id16) != ID_BYTES or len(meta.kind) > limits.KIND_CHARS_MAX or len(meta.source_id) > limits.SOURCE_ID_CHARS_MAX:
+        raise MessageError("metadata refused: packet id, kind or source id has the wrong length")
+    return meta
+
+
+def source_id16(node: str, port: str, position: int) -> bytes:
+    """The packet id of a source's packet with a position: the same after a restart."""
+    return blake2b(b"%s\0%s\0%d" % (node.encode(), port.encode(), position), digest_size=ID_BYTES).digest()
+
+
+def derived_id16(parent: bytes, salt: bytes) -> bytes:
+    """The packet id of an output: a hash of the parent's id with `salt`, which names node, port and index."""
+    return blake2b(parent + salt, digest_size=ID_BYTES).digest()
+
+
+def _next_id16() -> bytes:
+    return _process_prefix + next(_process_count).to_bytes(8, "little")
+
+
+class StreamPacket(msgspec.Struct, eq=False, weakref=True):
+    """One unit of data on an edge: identity, kind, payload and meta.
+
+    `payload` is a read-only ndarray view into the producer's memory, bytes, or a JSON value. Keep a packet, or any view of its payload,
+    as long as you like: its memory is not reused before. Make packets with `StreamPacket.new` (sources) or `packet.derive` (nodes).
+
+    Attributes:
+      kind: what it is, e.g. "frame", "detections".       source_id: which source it began at.
+      meta: JSON mapping or None.                          wall_ns: capture time, UTC, for people; `ts` is the same as ISO-8601.
+      capture_ns: capture time on the monotonic clock.     position: where a source may resume, or None.
+      sequence: of the edge it came by.                    redelivered: True if it may have been delivered before.
+      port: the output port it is meant for; "" is the node's only one.
+      trace: (node, monotonic ns of the commit) per hop, on one packet in 64.
+    """
+
+    kind: str
+    source_id: str
+    payload: Any = None
+    meta: dict[str, Any] | None = None
+    id16: bytes = b""
+    wall_ns: int = 0
+    capture_ns: int = 0
+    position: int | None = None
+    redelivered: bool = False
+    sequence: int = -1
+    port: str = ""
+    in_port: str = ""
+    trace: list[tuple[str, int]] | None = None
+    parent: Any = None  # the host's record of the input that this is or was derived from; None for a packet that began here
+    lease: Any = None  # keeps the entry that it came with alive; None for a packet that this process made
+
+    @classmethod
+    def new(
+        cls,
+        *,
+        kind: str,
+        source_id: str,
+        payload: Any = None,
+        meta: dict[str, Any] | None = None,
+        position: int | None = None,
+        port: str = "",
+        wall_ns: int | None = None,
+        capture_ns: int | None = None,
+    ) -> StreamPacket:
+        """A source's packet, captured now unless `wall_ns` and `capture_ns` say otherwise."""
+        return cls(
+            kind,
+            source_id,
+            payload,
+            meta,
+            _next_id16(),
+            time.time_ns() if wall_ns is None else wall_ns,
+            time.monotonic_ns() if capture_ns is None else capture_ns,
+            position,
+            port=port,
+        )
+
+    def derive(
+        self, *, payload: Any, kind: str = "", meta: dict[str, Any] | None = None, port: str = "", source_id: str = ""
+    ) -> StreamPacket:
+        """An output made from this input: same source, capture time and trace; a new id that a repeat would get again.
+
+        `kind` and `meta` default to this packet's; a port that declares a kind gives its own. A payload that is this packet's payload, or a
+        view of it, is forwarded as a reference; a loan is committed in place; anything else is copied once.
+        """
+        return StreamPacket(
+            kind or self.kind,
+            source_id or self.source_id,
+            payload,
+            self.meta if meta is None else meta,
+            self.id16 if self.parent is not None else _next_id16(),
+            self.wall_ns,
+            self.capture_ns,
+            port=port,
+            trace=self.trace,
+            redelivered=self.redelivered,
+            parent=self.parent,
+        )
+
+    @property
+    def packet_id(self) -> str:
+        """32 hex digits."""
+        return self.id16.hex()
+
+    @property
+    def ts(self) -> str:
+        return iso_utc(self.wall_ns)
+
+
+Emitted = Union[StreamPacket, Iterable[StreamPacket], None]
