@@ -1,0 +1,1 @@
+"""Segments, rings and status pages: memory that processes share."""

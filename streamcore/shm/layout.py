@@ -1,0 +1,90 @@
+"""Byte layout of a ring segment, version 1. Little-endian; offsets and sizes in bytes.
+
+ offset  size type field           writer       meaning
+ 0          8 u64  magic           coordinator  stored last; attach() refuses a segment without it
+ 8          4 u32  version         coordinator  attach() refuses any other: found, expected
+ 12         4 u32  ring            coordinator  number of the ring in the plan
+ 16         4 u32  entry_count     coordinator  2 .. limits.ENTRIES_MAX
+ 20         4 u32  slot_count      coordinator  at least 1
+ 24         8 u64  meta_bytes      coordinator  room for the metadata of one entry, a multiple of 64
+ 32         8 u64  slot_bytes      coordinator  room of one slot, a multiple of the page size
+ 40        16 16s  run_id          coordinator  16 bytes; rings of another run are refused
+ 56        72 72s  port            coordinator  node.port, UTF-8, zero padded
+ 4096            entries: entry_count rows of 64 bytes
+  + 0       8 u64  sequence        node         of the packet; kept when the row becomes FREE
+  + 8       4 u32  state           node         FREE 0, WRITING 1, COMMITTED 2; COMMITTED is stored after everything else
+  + 12      4 u32  edges_pending   node         bit per edge of the port that has not completed the packet
+  + 16      4 u32  ref_ring        node         whose slot holds the payload; NO_RING: it is in the metadata
+  + 20      4 u32  ref_slot        node         which slot of that ring
+  + 24      8 u64  ref_offset      node         of the payload's first element from the start of the slot
+  + 32      8 u64  ref_nbytes      node         payload bytes
+  + 40      4 u32  parent_edge     node         input that it was derived from; NO_EDGE: none
+  + 44      4 u32  parent_entry    node         its entry in the producer's ring
+  + 48      8 u64  parent_sequence node         its sequence on that edge
+  + 56      4 u32  meta_len        node         bytes of metadata in use
+  + 60      4 u32  flags           node         REDELIVERED 1
+ then            metadata: entry_count rooms of meta_bytes, then, page aligned, slot_count slots of slot_bytes
+
+One process writes a ring: the node that owns the port. A consumer learns of an entry by a DATA message and gives it back by a
+RECEIPT; both pass through the kernel, which orders the bytes on every CPU. Nothing here relies on the order of plain stores between
+processes. A successor of a killed writer reads the table after the kernel has reaped its predecessor, which orders them as well.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from streamcore import limits
+
+MAGIC = 0x31474E5252545353  # "SSTRRNG1"
+VERSION = 1
+HEADER = struct.Struct("<QIIIIQQ16s72s")
+HEADER_BYTES = 4096
+ENTRY = struct.Struct("<QIIIIQQIIQII")
+ENTRY_BYTES = 64
+FREE, WRITING, COMMITTED = 0, 1, 2
+NO_RING = NO_EDGE = 0xFFFFFFFF
+REDELIVERED = 1
+
+assert HEADER.size == 128 and HEADER.size <= HEADER_BYTES
+assert ENTRY.size == ENTRY_BYTES
+
+# places of single fields in the table seen as u32, and of the sequence seen as u64
+STATE_U32, PENDING_U32 = 2, 3
+ENTRY_U32, ENTRY_U64 = ENTRY_BYTES // 4, ENTRY_BYTES // 8
+
+
+def round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where everything of one ring lies. Built from the four numbers of its plan."""
+
+    entry_count: int
+    meta_bytes: int
+    slot_count: int
+    slot_bytes: int
+
+    @classmethod
+    def of(cls, entry_count: int, meta_bytes: int, slot_count: int, slot_bytes: int) -> Geometry:
+        """Round the rooms up to what the layout wants; raises ValueError for counts outside their bounds."""
+        if not 2 <= entry_count <= limits.ENTRIES_MAX or not 1 <= slot_count <= limits.ENTRIES_MAX:
+            raise ValueError(f"entry_count {entry_count} or slot_count {slot_count} is not 2 .. {limits.ENTRIES_MAX}")
+        if meta_bytes < 1 or not 1 <= slot_bytes <= limits.SLOT_BYTES_MAX:
+            raise ValueError(f"meta_bytes {meta_bytes} or slot_bytes {slot_bytes} is out of bounds")
+        return cls(entry_count, round_up(meta_bytes, 64), slot_count, round_up(slot_bytes, limits.PAGE_BYTES))
+
+    @property
+    def meta_offset(self) -> int:
+        return HEADER_BYTES + self.entry_count * ENTRY_BYTES
+
+    @property
+    def slots_offset(self) -> int:
+        return round_up(self.meta_offset + self.entry_count * self.meta_bytes, limits.PAGE_BYTES)
+
+    @property
+    def segment_bytes(self) -> int:
+        return self.slots_offset + self.slot_count * self.slot_bytes

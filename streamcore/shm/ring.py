@@ -1,0 +1,263 @@
+"""The ring of one output port: its header, its only writer, and the readers that map it read-only."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamcore import limits
+from streamcore.errors import LayoutError, MessageError
+from streamcore.packet import DTYPES, SlotRef
+from streamcore.shm import segment
+from streamcore.shm.layout import (
+    COMMITTED,
+    ENTRY,
+    ENTRY_BYTES,
+    ENTRY_U32,
+    FREE,
+    HEADER,
+    HEADER_BYTES,
+    MAGIC,
+    NO_EDGE,
+    NO_RING,
+    PENDING_U32,
+    STATE_U32,
+    VERSION,
+    WRITING,
+    Geometry,
+)
+
+Parent = tuple[int, int, int]  # edge, entry, sequence of the input that an output was derived from
+NO_PARENT: Parent = (NO_EDGE, 0, 0)
+INTP_MAX = 2**63 - 1  # of numpy's sizes and strides
+NO_REF = SlotRef(NO_RING, 0, 0, 0, "", (), ())
+
+
+class RingShape(Protocol):
+    """What this room needs to know of a ring; graph.model.RingPlan is one."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def port(self) -> str: ...
+    @property
+    def entry_count(self) -> int: ...
+    @property
+    def meta_bytes(self) -> int: ...
+    @property
+    def slot_count(self) -> int: ...
+    @property
+    def slot_bytes(self) -> int: ...
+
+
+def geometry(shape: RingShape) -> Geometry:
+    return Geometry.of(shape.entry_count, shape.meta_bytes, shape.slot_count, shape.slot_bytes)
+
+
+def ring_bytes(shape: RingShape) -> int:
+    """Size of the ring's segment; sparse, so an upper bound of its memory."""
+    return geometry(shape).segment_bytes
+
+
+def _header(shape: RingShape, run_id: str) -> bytes:
+    g = geometry(shape)
+    port, run = shape.port.encode(), bytes.fromhex(run_id)
+    return HEADER.pack(MAGIC, VERSION, shape.id, g.entry_count, g.slot_count, g.meta_bytes, g.slot_bytes, run, port)
+
+
+def format_ring(fd: int, shape: RingShape, run_id: str) -> None:
+    """Write the header of a fresh segment; `run_id` is 32 hex digits. The magic is stored last."""
+    with segment.attach(fd, ring_bytes(shape), writable=True, what=shape.port) as memory:
+        header = _header(shape, run_id)
+        memory[8 : HEADER.size] = header[8:]
+        memory[0:8] = header[:8]
+
+
+def attach_ring(fd: int, shape: RingShape, run_id: str, *, writable: bool) -> mmap.mmap:
+    """Map a ring after checking that its header says what the plan says.
+
+    Raises:
+      LayoutError: another size, magic, version, run, port or geometry; names found and expected.
+    """
+    memory = segment.attach(fd, ring_bytes(shape), writable=writable, what=shape.port)
+    found, expected = HEADER.unpack_from(memory), HEADER.unpack(_header(shape, run_id))
+    names = ("magic", "version", "ring", "entry_count", "slot_count", "meta_bytes", "slot_bytes", "run_id", "port")
+    for name, have, want in zip(names, found, expected, strict=True):
+        if have != want:
+            memory.close()
+            raise LayoutError(f"ring {shape.port}: {name} found {have!r}, expected {want!r}")
+    return memory
+
+
+def address_of(memory: mmap.mmap) -> int:
+    """Where the mapping begins in this process."""
+    return int(np.frombuffer(memory, np.uint8, 1).__array_interface__["data"][0])
+
+
+class RingWriter:
+    """The one writer of a ring. Free rows and slots are reused last in, first out: warm caches, few touched pages.
+
+    A slot is free when no committed entry refers to it and no array of this process does: `hold_slot` and `release_slot` count both.
+    """
+
+    def __init__(self, memory: mmap.mmap, shape: RingShape):
+        self.shape, self.memory = shape, memory
+        self.geometry = g = geometry(shape)
+        self.base_address = address_of(memory)
+        self.slots_address = self.base_address + g.slots_offset
+        self._bytes = memoryview(memory)
+        self._u32 = self._bytes[HEADER_BYTES : g.meta_offset].cast("I")
+        self._free_entries = list(range(g.entry_count - 1, -1, -1))
+        self._free_slots = list(range(g.slot_count - 1, -1, -1))
+        self._slot_users = [0] * g.slot_count
+        self._entry_slot: list[int] = [-1] * g.entry_count
+        self.entry_sequence: list[int] = [-1] * g.entry_count  # of the rows in use; a copy of the table that is cheap to read
+        self.next_sequence = 0
+
+    @property
+    def free_entries(self) -> int:
+        return len(self._free_entries)
+
+    @property
+    def free_slots(self) -> int:
+        return len(self._free_slots)
+
+    def claim_slot(self) -> int:
+        """A free slot, held once for the caller. Raises IndexError if there is none."""
+        slot = self._free_slots.pop()
+        self._slot_users[slot] = 1
+        return slot
+
+    def hold_slot(self, slot: int) -> None:
+        self._slot_users[slot] += 1
+
+    def release_slot(self, slot: int) -> None:
+        self._slot_users[slot] -= 1
+        if not self._slot_users[slot]:
+            self._free_slots.append(slot)
+
+    def slot_view(self, slot: int, nbytes: int) -> memoryview:
+        """The first `nbytes` of a slot, writable."""
+        start = self.geometry.slots_offset + slot * self.geometry.slot_bytes
+        return self._bytes[start : start + nbytes]
+
+    def commit(self, meta: bytes, pending: int, ref: SlotRef, parent: Parent = NO_PARENT, flags: int = 0) -> tuple[int, int]:
+        """Write an entry and make it COMMITTED; returns (entry, sequence). Raises IndexError if no row is free.
+
+        The caller has checked that `meta` fits. A kill before the last store leaves a row that a successor discards.
+        """
+        entry = self._free_entries.pop()
+        sequence = self.next_sequence
+        self.next_sequence = sequence + 1
+        ENTRY.pack_into(
+            self.memory,
+            HEADER_BYTES + entry * ENTRY_BYTES,
+            sequence,
+            WRITING,
+            pending,
+            ref.ring,
+            ref.slot,
+            ref.offset,
+            ref.nbytes,
+            *parent,
+            len(meta),
+            flags,
+        )
+        start = self.geometry.meta_offset + entry * self.geometry.meta_bytes
+        self._bytes[start : start + len(meta)] = meta
+        self.entry_sequence[entry] = sequence
+        if ref.ring == self.shape.id:
+            self._entry_slot[entry] = ref.slot
+            self._slot_users[ref.slot] += 1
+        self._u32[entry * ENTRY_U32 + STATE_U32] = COMMITTED
+        return entry, sequence
+
+    def sequence_at(self, entry: int) -> int:
+        """The sequence of the packet in a row, -1 if the row is free or does not exist."""
+        return self.entry_sequence[entry] if 0 <= entry < self.geometry.entry_count else -1
+
+    def complete(self, entry: int, sequence: int, bit: int) -> bool | None:
+        """One edge has completed a packet. True: that was the last edge and the row is free again. None: it was not pending there.
+
+        A stale or invented (entry, sequence) changes nothing.
+        """
+        if self.sequence_at(entry) != sequence or sequence < 0:
+            return None
+        place = entry * ENTRY_U32
+        pending = self._u32[place + PENDING_U32]
+        if not pending & bit:
+            return None
+        self._u32[place + PENDING_U32] = pending = pending & ~bit
+        if pending:
+            return False
+        self._u32[place + STATE_U32] = FREE
+        self.entry_sequence[entry] = -1
+        slot = self._entry_slot[entry]
+        if slot >= 0:
+            self._entry_slot[entry] = -1
+            self.release_slot(slot)
+        self._free_entries.append(entry)
+        return True
+
+    def pending_on(self, bit: int) -> list[tuple[int, int]]:
+        """(entry, sequence) of every row that an edge has not completed, in the order of their sequence."""
+        rows = [(e, s) for e, s in enumerate(self.entry_sequence) if s >= 0 and self._u32[e * ENTRY_U32 + PENDING_U32] & bit]
+        return sorted(rows, key=lambda row: row[1])
+
+
+class RingReader:
+    """A consumer's read-only view of a ring. Every reference is checked against the ring before numpy sees it."""
+
+    def __init__(self, memory: mmap.mmap, shape: RingShape):
+        self.shape, self.memory = shape, memory
+        self.geometry = geometry(shape)
+        self.base_address = address_of(memory)
+        self.slots_address = self.base_address + self.geometry.slots_offset
+
+    def interface(self, ref: SlotRef) -> dict[str, Any]:
+        """The `__array_interface__` of a read-only array at `ref`.
+
+        Raises:
+          MessageError: `ref` names a slot, dtype, shape or stride that would reach outside the slot.
+        """
+        g = self.geometry
+        dtype = DTYPES.get(ref.dtype or "uint8") if ref.dtype != "msgpack" else DTYPES["uint8"]
+        if dtype is None or not 0 <= ref.slot < g.slot_count:
+            raise MessageError(f"ring {self.shape.port}: slot {ref.slot} or dtype {ref.dtype!r} does not exist")
+        low, high = extent(ref.shape, ref.strides, dtype.itemsize)
+        nbytes = dtype.itemsize * math.prod(ref.shape)
+        if ref.nbytes != nbytes:
+            raise MessageError(f"ring {self.shape.port}: found {ref.nbytes} payload bytes, shape {ref.shape} of {dtype} has {nbytes}")
+        if ref.offset + low < 0 or ref.offset + high > g.slot_bytes:
+            raise MessageError(f"ring {self.shape.port}: offset {ref.offset}, shape {ref.shape}, strides {ref.strides} leave the slot")
+        return {
+            "data": (self.slots_address + ref.slot * g.slot_bytes + ref.offset, True),
+            "shape": ref.shape,
+            "strides": ref.strides or None,
+            "typestr": dtype.str,
+            "version": 3,
+        }
+
+
+def extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """Lowest and highest byte, relative to the first element, that an array touches; in Python integers, so nothing overflows.
+
+    Raises MessageError for negative sizes, too many axes, strides that do not match the shape, or numbers that numpy cannot hold: a
+    stride of 0, or an axis of no length, lets any size stay inside the slot.
+    """
+    if len(shape) > limits.NDIM_MAX or (strides and len(strides) != len(shape)) or any(n < 0 for n in shape):
+        raise MessageError(f"shape {shape} with strides {strides} is no array")
+    if itemsize * math.prod(n or 1 for n in shape) > INTP_MAX or any(abs(stride) > INTP_MAX for stride in strides):
+        raise MessageError(f"shape {shape} with strides {strides} is too large for an array")
+    if not strides:
+        total = itemsize
+        for n in shape:
+            total *= n
+        return 0, total
+    if 0 in shape:
+        return 0, 0
+    steps = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
+    return sum(s for s in steps if s < 0), sum(s for s in steps if s > 0) + itemsize

@@ -1,0 +1,212 @@
+"""The status page of a node, version 1: one small segment, written by the node alone, readable from outside even when it hangs.
+
+ word   type field            meaning (one word is 8 bytes; every field is stored by one 8-byte store, so it never tears)
+ 0      u64  magic            stored last by the coordinator
+ 1      u64  version
+ 2      u64  edge_count       rows below
+ 3      u64  pid              of the process
+ 4      u64  incarnation      n-th process of this node in this run, from 1
+ 5      u64  state            index into STATES
+ 6      u64  loop_count       turns of the main loop
+ 7      u64  busy_since_ns    monotonic time at which the running process() began; 0: it waits
+ 8      u64  heartbeat_ns     monotonic time of the last turn
+ 9      u64  consumed         packets taken by process(), over all inputs
+ 10     u64  produced         packets emitted, over all outputs
+ 11     u64  emitted          the same, of a source
+ 12     u64  failed           packets that failed here: process() raised, or a payload was refused
+ 13     u64  refused          messages that were no messages of ours
+ 14     u64  work_ns          time inside node code
+ 15     u64  wait_ns          time without anything to do
+ 16     u64  credit_wait_ns   time waiting for a credit, an entry or a slot
+ 17     u64  leases           packets that node code holds at this moment
+ 18     u64  copied           payloads that had to be copied into a slot
+ 32 ..  rows of 16 words, one per edge of the node
+  + 0   u64  edge             number of the edge in the plan
+  + 1 .. + 9                  EdgeCounters, in the order of its fields
+ then   user metrics: USER_METRICS_MAX rows of 8 words: name (56 bytes UTF-8, zero padded), then an f64
+
+Counters of both ends of an edge exist; the producer's row is the truth for sent, completed, dropped, failed, in_flight and bytes, the
+consumer's for taken, redelivered and waiting.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from streamcore import limits
+from streamcore.errors import LayoutError
+from streamcore.shm import segment
+
+MAGIC = 0x3154415453525453  # "STRSTAT1"
+VERSION = 1
+STATES = ("planned", "starting", "ready", "draining", "done")
+FIELDS: tuple[str, ...] = ("magic", "version", "edge_count", "pid", "incarnation", "state", "loop_count", "busy_since_ns")
+FIELDS += (
+    "heartbeat_ns",
+    "consumed",
+    "produced",
+    "emitted",
+    "failed",
+    "refused",
+    "work_ns",
+    "wait_ns",
+    "credit_wait_ns",
+    "leases",
+    "copied",
+)
+WORD = {name: index for index, name in enumerate(FIELDS)}
+ROWS_WORD, ROW_WORDS = 32, 16
+METRIC_WORDS, METRIC_NAME_BYTES = 8, 56
+
+assert len(FIELDS) <= ROWS_WORD
+
+
+class EdgeCounters(msgspec.Struct, frozen=True):
+    """Counts since the run began. `sent` counts every packet offered to the edge: sent = completed + dropped + failed + in_flight."""
+
+    sent: int = 0
+    taken: int = 0
+    completed: int = 0
+    dropped: int = 0
+    failed: int = 0
+    redelivered: int = 0
+    bytes: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """A status page as read at one moment. Times in monotonic nanoseconds, `state` one of STATES."""
+
+    pid: int
+    incarnation: int
+    state: str
+    loop_count: int
+    busy_since_ns: int
+    heartbeat_ns: int
+    consumed: int
+    produced: int
+    emitted: int
+    failed: int
+    refused: int
+    work_ns: int
+    wait_ns: int
+    credit_wait_ns: int
+    leases: int
+    copied: int
+    edges: dict[int, EdgeCounters]
+    metrics: dict[str, float]
+
+
+EDGE_FIELDS = EdgeCounters.__struct_fields__
+EDGE_WORD = {name: index + 1 for index, name in enumerate(EDGE_FIELDS)}
+_COPIED_FIELDS = tuple(name for name in NodeStatus.__struct_fields__ if name in WORD and name != "state")
+
+assert len(EDGE_FIELDS) + 1 <= ROW_WORDS
+
+
+def status_bytes(edge_count: int) -> int:
+    return (ROWS_WORD + edge_count * ROW_WORDS + limits.USER_METRICS_MAX * METRIC_WORDS) * 8
+
+
+def format_status(fd: int, edge_ids: Sequence[int]) -> None:
+    """Prepare a fresh page for a node with these edges; the magic is stored last."""
+    with segment.attach(fd, status_bytes(len(edge_ids)), writable=True, what="status page") as memory:
+        words = memoryview(memory).cast("Q")
+        for row, edge in enumerate(edge_ids):
+            words[ROWS_WORD + row * ROW_WORDS] = edge
+        words[WORD["edge_count"]], words[WORD["version"]] = len(edge_ids), VERSION
+        words[WORD["magic"]] = MAGIC
+        words.release()
+
+
+def _attach(fd: int, *, writable: bool) -> tuple[mmap.mmap, int]:
+    size = os.fstat(fd).st_size
+    if size < status_bytes(0):
+        raise LayoutError(f"status page: found {size} bytes, expected at least {status_bytes(0)}")
+    memory = segment.attach(fd, size, writable=writable, what="status page")
+    magic, version, edge_count = struct.unpack_from("<QQQ", memory)
+    if (magic, version) != (MAGIC, VERSION) or status_bytes(edge_count) != size:
+        memory.close()
+        found = f"magic {magic:#x}, version {version}, {edge_count} edges in {size} bytes"
+        raise LayoutError(f"status page: found {found}, expected magic {MAGIC:#x}, version {VERSION}")
+    return memory, edge_count
+
+
+class StatusReader:
+    """Reads a page without asking its node. Works on the page of a dead process as well."""
+
+    def __init__(self, fd: int):
+        self._memory, self._edge_count = _attach(fd, writable=False)
+        self._words = memoryview(self._memory).cast("Q")
+
+    def read(self) -> NodeStatus:
+        words = self._words
+        edges = {}
+        for start in range(ROWS_WORD, ROWS_WORD + self._edge_count * ROW_WORDS, ROW_WORDS):
+            edges[words[start]] = EdgeCounters(*words[start + 1 : start + 1 + len(EDGE_FIELDS)])
+        plain = {name: words[WORD[name]] for name in _COPIED_FIELDS}
+        state = STATES[min(words[WORD["state"]], len(STATES) - 1)]
+        return NodeStatus(state=state, edges=edges, metrics=self._metrics(), **plain)
+
+    def _metrics(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        start = (ROWS_WORD + self._edge_count * ROW_WORDS) * 8
+        for offset in range(start, start + limits.USER_METRICS_MAX * METRIC_WORDS * 8, METRIC_WORDS * 8):
+            name, value = struct.unpack_from(f"<{METRIC_NAME_BYTES}sd", self._memory, offset)
+            if name[0]:
+                found[name.rstrip(b"\0").decode("utf-8", "replace")] = value
+        return found
+
+    def close(self) -> None:
+        self._words.release()
+        self._memory.close()
+
+
+class StatusWriter:
+    """The node's side: `words[WORD[name]] = value`, rows by `row(edge)`, user metrics by `metric(name)`."""
+
+    def __init__(self, fd: int):
+        self._memory, self._edge_count = _attach(fd, writable=True)
+        self.words = memoryview(self._memory).cast("Q")
+        self._doubles = memoryview(self._memory).cast("d")
+        self._rows = {self.words[w]: w for w in range(ROWS_WORD, ROWS_WORD + self._edge_count * ROW_WORDS, ROW_WORDS)}
+        self._metric_places: dict[str, int] = {}
+
+    def set(self, name: str, value: int) -> None:
+        self.words[WORD[name]] = value
+
+    def row(self, edge: int) -> int:
+        """The word at which an edge's row begins; add EDGE_WORD[name]. Raises KeyError for an edge of other nodes."""
+        return self._rows[edge]
+
+    def metric(self, name: str) -> UserMetric:
+        """A named number on the page. Raises ValueError for a name too long, or one more than USER_METRICS_MAX."""
+        raw = name.encode()
+        if name not in self._metric_places:
+            if not 0 < len(raw) <= METRIC_NAME_BYTES or b"\0" in raw:
+                raise ValueError(f"metric name {name!r}: 1 to {METRIC_NAME_BYTES} bytes, no NUL")
+            if len(self._metric_places) >= limits.USER_METRICS_MAX:
+                raise ValueError(f"metric {name!r}: a node has at most {limits.USER_METRICS_MAX} of its own")
+            start = ROWS_WORD + self._edge_count * ROW_WORDS + len(self._metric_places) * METRIC_WORDS
+            self._memory[start * 8 : start * 8 + METRIC_NAME_BYTES] = raw.ljust(METRIC_NAME_BYTES, b"\0")
+            self._metric_places[name] = start + METRIC_WORDS - 1
+        return UserMetric(self._doubles, self._metric_places[name])
+
+
+class UserMetric:
+    """One number that node code publishes; each change is one 8-byte store."""
+
+    def __init__(self, doubles: memoryview[float], place: int):
+        self._doubles, self._place = doubles, place
+
+    def add(self, amount: float = 1) -> None:
+        self._doubles[self._place] += amount
+
+    def set(self, value: float) -> None:
+        self._doubles[self._place] = value

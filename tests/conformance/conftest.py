@@ -1,0 +1,8 @@
+"""Shared by the contract tests: the programs and rigs in this folder can be imported by name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
