@@ -1,0 +1,1 @@
+"""What passes between processes: messages, inboxes and the arithmetic of edges."""

@@ -1,0 +1,93 @@
+"""Sockets: one PULL inbox per process, one PUSH per peer process. Only metadata passes here; credits, not high-water marks, bound it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from threading import Lock
+
+import zmq
+
+from streamcore import limits
+
+WAKE_ENDPOINT = "inproc://wake"
+RECONNECT_IVL_MS = 10  # a restarted peer binds anew; the default of 100 would be most of its outage
+LINGER_MS = 2000  # at an orderly end: what is still on its way to live peers
+
+
+def inbox_path(run_dir: str, node_id: str, incarnation: int) -> str:
+    """The path carries the incarnation: a second bind on a live path silently steals it."""
+    return str(Path(run_dir) / f"{node_id}.{incarnation}")
+
+
+def make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+    context.setsockopt(zmq.LINGER, 0)
+    return context
+
+
+class Inbox:
+    """Where everything for this process arrives: DATA, RECEIPT and END from peers, WAKE from its own threads."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str):
+        self.path = path
+        self._socket = context.socket(zmq.PULL)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX)
+        if hasattr(zmq, "IPC_FILTER_UID") and zmq.has("ipc"):
+            self._socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+        self._socket.bind(WAKE_ENDPOINT)
+        mask = os.umask(0o077)
+        try:
+            self._socket.bind(f"ipc://{path}")
+        finally:
+            os.umask(mask)
+        self.recv = self._socket.recv
+
+    def poll(self, timeout_ms: int | None) -> bool:
+        """Wait until something is there; None waits without end."""
+        return bool(self._socket.poll(timeout_ms))
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+        Path(self.path).unlink(missing_ok=True)
+
+
+class Peer:
+    """A connected PUSH socket to another process' inbox."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str):
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, 0)  # equal to the window it gives spurious EAGAIN; credits are the only limit
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_IVL_MS)
+        self._socket.connect(f"ipc://{path}")
+        self._send = self._socket.send
+        self._lock = Lock()
+
+    def send(self, message: bytes) -> None:
+        """From any thread. Never blocks: nothing bounds the queue but the credits of the edges that use it."""
+        with self._lock:
+            self._send(message, zmq.NOBLOCK)
+
+    def close(self, *, orderly: bool) -> None:
+        """Orderly: what was sent still leaves if the peer lives (at most LINGER_MS); otherwise it is dropped."""
+        self._socket.close(linger=LINGER_MS if orderly else 0)
+
+
+class Waker:
+    """Lets another thread of the process end the inbox's wait. Make it in the thread that uses it."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]):
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.connect(WAKE_ENDPOINT)
+
+    def wake(self, message: bytes) -> None:
+        self._socket.send(message)
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+
+
+Again = zmq.Again
+NOBLOCK = zmq.NOBLOCK

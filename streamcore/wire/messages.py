@@ -1,0 +1,132 @@
+"""What goes over ZeroMQ, version 1: DATA, RECEIPT, END and WAKE. Little-endian; offsets and sizes in bytes.
+
+Every message begins with this header:
+ 0   1 u8   type         DATA 1, RECEIPT 2, END 3, WAKE 4
+ 1   1 u8   flags        WANT 1: the sender is out of credit, send a receipt as soon as there is something to report
+ 2   2 u16  count        records that follow
+ 4   4 u32  edge         number of the edge in the plan
+ 8   4 u32  incarnation  of the sending process
+ 12  4 u32  reserved     zero
+
+DATA record (producer to consumer), `count` times; a count of 0 with WANT only asks for a receipt:
+ 0   8 u64  sequence     of the packet on its port
+ 8   8 u64  sent_ns      monotonic time of sending
+ 16  4 u32  entry        its row in the producer's entry table
+ 20  4 u32  meta_len     bytes of metadata
+ 24  4 u32  flags        REDELIVERED 1
+ 28         metadata     packet.Meta as msgpack
+
+RECEIPT (consumer to producer): taken_upto u64 (every packet with a lower sequence was taken), then records
+ 0   8 u64  sequence
+ 8   4 u32  entry
+ 12  4 u32  outcome      OK 0, DROPPED 1, FAILED 2
+
+END (producer to consumer): last u64: no packet with this or a higher sequence will come.
+WAKE (a process to itself): nothing follows.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from streamcore import limits
+from streamcore.errors import MessageError
+
+DATA, RECEIPT, END, WAKE = 1, 2, 3, 4
+WANT = 1
+OK, DROPPED, FAILED = 0, 1, 2
+OUTCOMES = ("ok", "dropped", "failed")
+
+HEADER = struct.Struct("<BBHIII")
+RECORD = struct.Struct("<QQIII")
+ONE = struct.Struct("<BBHIIIQQIII")  # a header and its only record: most messages carry one packet
+UPTO = struct.Struct("<Q")
+COMPLETION = struct.Struct("<QII")
+RECEIPTS_MAX = (limits.MESSAGE_BYTES_MAX - HEADER.size - UPTO.size) // COMPLETION.size
+
+assert HEADER.size == 16 and RECORD.size == 28 and ONE.size == HEADER.size + RECORD.size and COMPLETION.size == 16
+
+WAKE_MESSAGE = HEADER.pack(WAKE, 0, 0, 0, 0, 0)
+Completion = tuple[int, int, int]  # sequence, entry, outcome
+Record = tuple[int, int, int, int, bytes]  # sequence, sent_ns, entry, flags, metadata still encoded
+
+
+def data_one(edge: int, incarnation: int, want: int, sequence: int, sent_ns: int, entry: int, flags: int, meta: bytes) -> bytes:
+    """A DATA message with one record (SYNC: read_data)."""
+    return ONE.pack(DATA, want, 1, edge, incarnation, 0, sequence, sent_ns, entry, len(meta), flags) + meta
+
+
+def data_many(edge: int, incarnation: int, want: int, records: Sequence[Record]) -> bytes:
+    """A DATA message with any number of records, at most MESSAGE_BYTES_MAX long in all (SYNC: read_data)."""
+    parts = [HEADER.pack(DATA, want, len(records), edge, incarnation, 0)]
+    for sequence, sent_ns, entry, flags, meta in records:
+        parts.append(RECORD.pack(sequence, sent_ns, entry, len(meta), flags))
+        parts.append(meta)
+    return b"".join(parts)
+
+
+def receipt(edge: int, incarnation: int, taken_upto: int, completions: Sequence[Completion]) -> bytes:
+    """At most RECEIPTS_MAX completions (SYNC: read_receipt)."""
+    flat = [number for completion in completions for number in completion]
+    body = struct.pack(f"<Q{'QII' * len(completions)}", taken_upto, *flat)
+    return HEADER.pack(RECEIPT, 0, len(completions), edge, incarnation, 0) + body
+
+
+def end(edge: int, incarnation: int, last: int) -> bytes:
+    return HEADER.pack(END, 0, 0, edge, incarnation, 0) + UPTO.pack(last)
+
+
+class Header(NamedTuple):
+    type: int
+    flags: int
+    records: int
+    edge: int
+    incarnation: int
+
+
+def read_header(raw: bytes) -> Header:
+    """Raises MessageError for anything that is not one of the four types."""
+    if len(raw) < HEADER.size:
+        raise MessageError(f"message of {len(raw)} bytes, a header has {HEADER.size}")
+    kind, flags, count, edge, incarnation, zero = HEADER.unpack_from(raw)
+    if not DATA <= kind <= WAKE or flags > WANT or zero:
+        raise MessageError(f"message type {kind} with flags {flags} is none of ours")
+    return Header(kind, flags, count, edge, incarnation)
+
+
+def read_data(raw: bytes, count: int) -> list[Record]:
+    """The records of a DATA message. Raises MessageError if they do not fill it exactly (SYNC: data_one, data_many)."""
+    records: list[Record] = []
+    at, size = HEADER.size, len(raw)
+    for _ in range(count):
+        if at + RECORD.size > size:
+            raise MessageError(f"DATA of {size} bytes ends inside record {len(records)} of {count}")
+        sequence, sent_ns, entry, meta_len, flags = RECORD.unpack_from(raw, at)
+        at += RECORD.size
+        if at + meta_len > size:
+            raise MessageError(f"DATA of {size} bytes: {meta_len} bytes of metadata announced, {size - at} are there")
+        records.append((sequence, sent_ns, entry, flags, raw[at : at + meta_len]))
+        at += meta_len
+    if at != size:
+        raise MessageError(f"DATA of {size} bytes has {size - at} bytes after its last record")
+    return records
+
+
+def read_receipt(raw: bytes, count: int) -> tuple[int, list[Completion]]:
+    """(taken_upto, completions). Raises MessageError for a wrong length or an unknown outcome (SYNC: receipt)."""
+    if len(raw) != HEADER.size + UPTO.size + count * COMPLETION.size:
+        raise MessageError(f"RECEIPT of {len(raw)} bytes for {count} completions")
+    (taken_upto,) = UPTO.unpack_from(raw, HEADER.size)
+    completions = list(COMPLETION.iter_unpack(memoryview(raw)[HEADER.size + UPTO.size :]))
+    if any(outcome > FAILED for _, _, outcome in completions):
+        raise MessageError("RECEIPT with an unknown outcome")
+    return taken_upto, completions
+
+
+def read_end(raw: bytes) -> int:
+    """Raises MessageError for a wrong length (SYNC: end)."""
+    if len(raw) != HEADER.size + UPTO.size:
+        raise MessageError(f"END of {len(raw)} bytes, expected {HEADER.size + UPTO.size}")
+    return int(UPTO.unpack_from(raw, HEADER.size)[0])

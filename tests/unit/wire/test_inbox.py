@@ -1,0 +1,140 @@
+"""Inbox, peers and wakers over real sockets."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import stat
+import threading
+
+import pytest
+import zmq
+
+from streamcore import limits
+from streamcore.errors import MessageError
+from streamcore.wire.inbox import NOBLOCK, Again, Inbox, Peer, Waker, inbox_path, make_context
+from streamcore.wire.messages import WAKE_MESSAGE, read_header
+
+DEADLINE_MS = 10_000
+
+
+@pytest.fixture
+def context():
+    made = make_context()
+    yield made
+    made.destroy(linger=0)
+
+
+@pytest.fixture
+def inbox(context, tmp_path):
+    made = Inbox(context, inbox_path(str(tmp_path), "sink", 3))
+    yield made
+    made.close()
+
+
+def receive(inbox: Inbox) -> bytes:
+    assert inbox.poll(DEADLINE_MS), "no message arrived"
+    return inbox.recv(NOBLOCK)
+
+
+def test_the_path_of_an_inbox_names_node_and_incarnation(tmp_path):
+    # A second bind on a live path would silently steal it.
+    assert inbox_path(str(tmp_path), "sink", 3) == f"{tmp_path}/sink.3"
+
+
+def test_nobody_else_may_use_the_socket_of_an_inbox(inbox):
+    found = os.stat(inbox.path)
+    assert stat.S_ISSOCK(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) & 0o077 == 0
+
+
+def test_binding_leaves_the_umask_alone(inbox):
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert mask != 0o077
+
+
+def test_messages_of_one_peer_arrive_in_order(context, inbox):
+    peer = Peer(context, inbox.path)
+    for number in range(5000):
+        peer.send(b"%d" % number)
+    assert [int(receive(inbox)) for _ in range(5000)] == list(range(5000))
+    peer.close(orderly=False)
+
+
+def test_a_peer_never_blocks_although_nobody_receives(context, tmp_path):
+    # Credits are the limit. A high-water mark as well would refuse messages that there is credit for.
+    peer = Peer(context, str(tmp_path / "nobody.1"))
+    for _ in range(20_000):
+        peer.send(b"x" * 100)
+    peer.close(orderly=False)
+
+
+def test_what_was_sent_before_an_orderly_close_arrives(context, inbox):
+    peer = Peer(context, inbox.path)
+    for number in range(100):
+        peer.send(b"%d" % number)
+    peer.close(orderly=True)
+    assert [int(receive(inbox)) for _ in range(100)] == list(range(100))
+
+
+def test_a_message_longer_than_the_limit_does_not_arrive(context, inbox):
+    longest, longer = Peer(context, inbox.path), Peer(context, inbox.path)
+    longer.send(bytes(limits.MESSAGE_BYTES_MAX + 1))
+    longest.send(bytes(limits.MESSAGE_BYTES_MAX))
+    assert len(receive(inbox)) == limits.MESSAGE_BYTES_MAX
+    assert not inbox.poll(50)
+    for peer in (longest, longer):
+        peer.close(orderly=False)
+
+
+def test_garbage_on_the_socket_does_not_disturb_a_good_peer(context, inbox):
+    # libzmq takes bytes without a greeting for its oldest protocol and may deliver pieces of them: those no reader may accept.
+    for noise in (b"GET / HTTP/1.1\r\n\r\n", b"\x05\x00junk", random.Random(5).randbytes(300), b"\xff" * 9 + b"\x7f" + b"\0" * 60):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
+            stranger.connect(inbox.path)
+            stranger.sendall(noise)
+    peer = Peer(context, inbox.path)
+    peer.send(b"good")
+    while (found := receive(inbox)) != b"good":
+        with pytest.raises(MessageError):
+            read_header(found)
+    peer.close(orderly=False)
+
+
+def test_another_thread_ends_the_wait(context, inbox):
+    def wake() -> None:
+        waker = Waker(context)
+        waker.wake(WAKE_MESSAGE)
+        waker.close()
+
+    thread = threading.Thread(target=wake)
+    thread.start()
+    assert receive(inbox) == WAKE_MESSAGE
+    thread.join(10)
+
+
+def test_polling_an_empty_inbox_gives_up_at_its_deadline(inbox):
+    assert not inbox.poll(0)
+    with pytest.raises(Again):
+        inbox.recv(NOBLOCK)
+
+
+def test_a_closed_inbox_leaves_no_socket_behind(context, tmp_path):
+    path = inbox_path(str(tmp_path), "sink", 1)
+    Inbox(context, path).close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_context_ends_at_once_although_messages_wait(tmp_path):
+    # With ZeroMQ's own default a process would hang for ever on a peer that is gone.
+    context = make_context()
+    peer = context.socket(zmq.PUSH)
+    peer.connect(f"ipc://{tmp_path}/nobody.1")
+    peer.send(b"x")
+    peer.close()
+    ended = threading.Thread(target=context.term)
+    ended.start()
+    ended.join(10)
+    assert not ended.is_alive()
