@@ -1,0 +1,55 @@
+"""A plan as people read it: every number with the terms it is the sum of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streamcore.graph.model import EdgePlan, NodePlan, Plan, RingPlan, Term
+from streamcore.spec.scalars import size_text
+
+
+def describe(plan: Plan) -> list[str]:
+    """Lines for `streamctl plan`: processes, edges, rings, memory."""
+    lines = [f"graph {plan.graph} {plan.graph_version}, run {plan.run}", "", f"processes ({len(plan.nodes)}, in the order of their start)"]
+    width = max(len(node.id) for node in plan.nodes)
+    by_id = {node.id: node for node in plan.nodes}
+    for node_id in plan.start_order:
+        lines += _node(by_id[node_id], plan, width)
+    lines += ["", f"edges ({len(plan.edges)})"]
+    for edge in plan.edges:
+        lines += _edge(edge)
+    lines += ["", f"rings ({len(plan.rings)}, one for each output port)"]
+    for ring in plan.rings:
+        lines += _ring(ring)
+    lines += ["", f"memory: at most {size_text(plan.shm_bytes_max)} if every slot were full; slots that no packet has touched take none"]
+    return lines
+
+
+def _sum(total: int, terms: Iterable[Term]) -> str:
+    return f"{total} = {' + '.join(f'{term.name} {term.value}' for term in terms)}"
+
+
+def _node(node: NodePlan, plan: Plan, width: int) -> list[str]:
+    ports = ", ".join(plan.rings[ring].port for ring in node.reads) or "none"
+    batch = f", batches of up to {node.batch_max}" if node.batch_max > 1 else ""
+    held = f", retains {node.retention}" if node.retention else ""
+    return [
+        f"  {node.id:<{width}}  {node.role:<6}  {node.plugin} ({node.target}){batch}{held}",
+        f"  {'':<{width}}  inbox RUN_DIR/{node.id}.1; reads rings: {ports}",
+    ]
+
+
+def _edge(edge: EdgePlan) -> list[str]:
+    extra = f", {edge.rate:g} packets/s" if edge.policy == "sample" else f", keeps {edge.kept}" if edge.kept else ""
+    completion = "" if edge.completion == "hop" else f", completion {edge.completion}"
+    return [
+        f"  {edge.from_node}.{edge.from_port} -> {edge.to_node}.{edge.to_port}  {edge.policy}, depth {edge.depth}{extra}{completion}",
+        f"      window {_sum(edge.window, edge.window_terms)}",
+    ]
+
+
+def _ring(ring: RingPlan) -> list[str]:
+    return [
+        f"  {ring.port}  slots of up to {size_text(ring.slot_bytes)}, metadata of up to {size_text(ring.meta_bytes)}",
+        f"      slots {_sum(ring.slot_count, ring.slot_terms)}",
+    ]

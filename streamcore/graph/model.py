@@ -1,0 +1,108 @@
+"""The plan: what the coordinator builds and each node process is told. Plain frozen structs, encoded as JSON between processes.
+
+`graph/plan.py` makes a Plan from a validated spec; the coordinator turns it into segments, sockets and processes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Term(msgspec.Struct, frozen=True):
+    """One summand of a planned number, as `streamctl plan` prints it: e.g. ("depth", 8)."""
+
+    name: str
+    value: int
+
+
+class RingPlan(msgspec.Struct, frozen=True):
+    """One output port's ring. `id` is its place in Plan.rings; `port` reads "node.port"."""
+
+    id: int
+    port: str
+    entry_count: int
+    meta_bytes: int
+    slot_count: int
+    slot_bytes: int
+    slot_terms: tuple[Term, ...]
+
+
+class EdgePlan(msgspec.Struct, frozen=True):
+    """One connection. `id` is its place in Plan.edges and its number in messages; `bit` its bit in edges_pending of `ring`.
+
+    policy: block, drop_new, drop_oldest, latest or sample. `kept`: packets that the producer keeps while the edge is full
+    (drop_oldest: depth, latest: 1, else 0). `rate`: packets per second of `sample`, else 0. `completion`: hop or delivered.
+    """
+
+    id: int
+    bit: int
+    from_node: str
+    from_port: str
+    to_node: str
+    to_port: str
+    ring: int
+    policy: str
+    depth: int
+    window: int
+    window_terms: tuple[Term, ...]
+    kept: int = 0
+    rate: float = 0.0
+    completion: str = "hop"
+
+    @property
+    def name(self) -> str:
+        """As reports and errors name it: camera.out->motion.in"""
+        return f"{self.from_node}.{self.from_port}->{self.to_node}.{self.to_port}"
+
+
+class NodePlan(msgspec.Struct, frozen=True):
+    """One process. `plugin` is as the spec names it, `target` the `package.module:Class` it stands for; `role` source, node or sink."""
+
+    id: str
+    plugin: str
+    target: str
+    role: str
+    config: dict[str, Any]
+    outputs: dict[str, int]  # port to ring id, for every declared output port
+    reads: tuple[int, ...]  # rings whose payloads may reach it, forwarded ones included
+    in_edges: tuple[int, ...]
+    out_edges: tuple[int, ...]
+    batch_max: int = 1
+    retention: int = 0
+    startup_s: float = 60.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """All processes, rings and edges of a run. `graph_version` is a hash of the effective spec."""
+
+    run: str
+    graph: str
+    graph_version: str
+    nodes: tuple[NodePlan, ...]
+    edges: tuple[EdgePlan, ...]
+    rings: tuple[RingPlan, ...]
+    start_order: tuple[str, ...]  # consumers before their producers
+    shm_bytes_max: int  # if every slot were full: what the budget is checked against
+    drain_s: float = 10.0
+
+    def node(self, node_id: str) -> NodePlan:
+        return next(node for node in self.nodes if node.id == node_id)
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """What one node process is told at spawn, over an inherited memfd. `fds` are descriptor numbers in that process."""
+
+    run: str
+    run_id: str
+    run_dir: str
+    node: NodePlan
+    edges: tuple[EdgePlan, ...]  # those that touch the node
+    rings: tuple[RingPlan, ...]  # its own and those it reads
+    incarnation: int
+    ring_fds: dict[str, int]  # ring id, as text, to descriptor
+    status_fd: int
+    control_fd: int
+    coordinator_pid: int
+    debug: bool = False

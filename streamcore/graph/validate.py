@@ -1,0 +1,117 @@
+"""Every check of a spec that needs its plugins' classes but no running process. Pure: problems out, nothing raised."""
+
+from __future__ import annotations
+
+from streamcore import limits
+from streamcore.errors import Problem
+from streamcore.graph.order import cycles
+from streamcore.graph.wiring import Classes, Graph, WiredEdge, WiredNode, wire
+from streamcore.node.api import Port
+from streamcore.packet import profile_accepts
+from streamcore.plugins import is_package
+from streamcore.spec.model import COMPLETIONS, POLICIES, Spec, Where
+from streamcore.spec.problems import names, show
+
+_CYCLE_SHOWN_MAX = 12  # nodes of a cycle that are named
+
+
+def validate(spec: Spec, classes: Classes) -> list[Problem]:
+    """All problems of a spec, in the order of the file. `classes` maps every plugin to its class, or to the reason why it has none."""
+    return check(wire(spec, classes))
+
+
+def check(graph: Graph) -> list[Problem]:
+    """The problems of a wired spec, those found by wiring included."""
+    _check_allow(graph)
+    for index, edge in enumerate(graph.edges):
+        where = edge.spec.where or ("edges", index)
+        _check_policy(graph, edge, where)
+        _check_ends(graph, edge, where)
+    for index, node in enumerate(graph.nodes.values()):
+        _check_numbers(graph, node, node.spec.where or ("nodes", index))
+    _check_cycles(graph)
+    if not graph.loose:
+        _check_connected(graph)
+    return graph.problems.listed()
+
+
+def _check_allow(graph: Graph) -> None:
+    for index, package in enumerate(graph.spec.allow):
+        if not is_package(package):
+            graph.problems.add(("allow", index), show(package), "a package such as my_nodes or my_nodes.vision")
+
+
+def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
+    spec, problems = edge.spec, graph.problems
+    if spec.policy not in POLICIES:
+        problems.add((*where, "policy"), show(spec.policy), f"one of: {names(POLICIES)}", near=(spec.policy, POLICIES))
+    if spec.completion not in COMPLETIONS:
+        problems.add((*where, "completion"), show(spec.completion), f"one of: {names(COMPLETIONS)}")
+    if spec.depth is not None and not 1 <= spec.depth <= limits.DEPTH_MAX:
+        problems.add((*where, "depth"), show(spec.depth), f"an integer from 1 to {limits.DEPTH_MAX}")
+    if spec.policy == "latest" and spec.depth not in (None, 1):
+        found, hint = f"{spec.depth} with policy latest", "use drop_oldest to keep more"
+        problems.add((*where, "depth"), found, "no depth: latest keeps one packet", hint)
+    if spec.policy == "sample" and spec.rate is None:
+        problems.add((*where, "rate"), "nothing", "packets per second that pass, as policy sample needs")
+    if spec.policy != "sample" and spec.rate is not None:
+        problems.add((*where, "rate"), f"{spec.rate:g} with policy {spec.policy}", "a rate only with policy sample")
+
+
+def _check_ends(graph: Graph, edge: WiredEdge, where: Where) -> None:
+    """Kind and payload profile of the two ports."""
+    ports = edge.ports()
+    if ports is None:
+        return
+    out, into = ports
+    gives = f"{edge.producer.spec.id}.{edge.from_port} gives {_carries(out)}"
+    takes = f"{edge.consumer.spec.id}.{edge.to_port} takes {_carries(into)}"
+    if out.kind != into.kind and "any" not in (out.kind, into.kind):
+        graph.problems.add(where, gives, f"{takes}: the kinds differ")
+    elif not profile_accepts(into.profile, out.profile):
+        graph.problems.add(where, gives, f"{takes}: the payloads differ")
+
+
+def _carries(port: Port) -> str:
+    return f"kind '{port.kind}' as {port.profile}"
+
+
+def _check_numbers(graph: Graph, node: WiredNode, where: Where) -> None:
+    """retention and batch_max, where a config key holds them."""
+    if node.cls is None:
+        return
+    for attribute, least in (("retention", 0), ("batch_max", 1)):
+        key = getattr(node.cls, attribute)
+        if not isinstance(key, str) or graph.problems.is_bad((*where, "config", key)) or graph.problems.is_bad((*where, "plugin")):
+            continue
+        value = node.config.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            graph.problems.add((*where, "config", key), show(value), f"an integer of at least {least}: it is the node's {attribute}")
+
+
+def _check_cycles(graph: Graph) -> None:
+    closing: dict[tuple[str, str], Where] = {}
+    for index, edge in enumerate(graph.edges):
+        closing.setdefault((edge.producer.spec.id, edge.consumer.spec.id), edge.spec.where or ("edges", index))
+    for cycle in cycles(graph.successors()):
+        shown = [*cycle, cycle[0]]
+        if len(shown) > _CYCLE_SHOWN_MAX:
+            half = _CYCLE_SHOWN_MAX // 2
+            shown = [*shown[:half], f"({len(shown) - 2 * half} more)", *shown[-half:]]
+        graph.problems.add(closing[cycle[-1], cycle[0]], f"the cycle {' -> '.join(shown)}", "a graph without cycles")
+
+
+def _check_connected(graph: Graph) -> None:
+    """Required inputs, and nodes that nothing connects."""
+    fed = {(edge.consumer.spec.id, edge.to_port) for edge in graph.edges}
+    touched = {node.spec.id for edge in graph.edges for node in (edge.producer, edge.consumer)}
+    for index, (node_id, node) in enumerate(graph.nodes.items()):
+        where = node.spec.where or ("nodes", index)
+        if node.cls is None or node_id in graph.excused:
+            continue
+        missing = [name for name, port in node.cls.inputs.items() if port.required and (node_id, name) not in fed]
+        if missing:
+            found = f"no edge to {names(f'{node_id}.{name}' for name in missing)}"
+            graph.problems.add(where, found, "an edge to each required input")
+        elif node_id not in touched and len(graph.nodes) > 1:
+            graph.problems.add(where, f"'{node_id}' without any edge", "an edge to or from it, or no such node")

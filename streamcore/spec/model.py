@@ -1,0 +1,138 @@
+"""The frozen model of a spec, and the place (file, line, column) of everything in it.
+
+Paths inside a spec are tuples of keys and indexes, ("edges", 1, "policy"); people read and write them as `edges[1].policy`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Union
+
+from streamcore.limits import DRAIN_S, STARTUP_S
+
+Where = tuple[Union[str, int], ...]
+POLICIES = ("block", "drop_new", "drop_oldest", "latest", "sample")
+COMPLETIONS = ("hop", "delivered")
+PLAIN_KEY = re.compile(r"[\w.-]{1,64}")  # what messages show without quotes
+_PATH_KEY = re.compile(r"[\w-]{1,64}")
+_PATH_CHARS_MAX = 120
+_PATH_PART = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+
+
+class Mark(NamedTuple):
+    """A place in a file. `line` and `column` count from 1; 0 means the file as a whole."""
+
+    file: str
+    line: int
+    column: int
+
+
+class Place:
+    """Where one value stands, and the places of what is in it. A tree beside the values, so that values stay plain."""
+
+    __slots__ = ("children", "column", "key", "line", "written")
+
+    def __init__(self, line: int = 0, column: int = 0):
+        self.line, self.column = line, column
+        self.key: tuple[int, int] | None = None  # (line, column) of the key of this value
+        self.written = ""  # the text that stands here, if interpolation has made another value of it
+        self.children: dict[str | int, Place] = {}
+
+    def nearest(self, where: Where) -> tuple[Place, bool]:
+        """The place of the value at `where`, or of the nearest enclosing value if it is not written in the file, and whether it is."""
+        place = self
+        for part in where:
+            child = place.children.get(part)
+            if child is None:
+                return place, False
+            place = child
+        return place, True
+
+    def find(self, where: Where, at_key: bool = False) -> tuple[int, int]:
+        """(line, column) of the value at `where`, or of its key; of the nearest enclosing value if it is not written in the file."""
+        place, exact = self.nearest(where)
+        return place.key if at_key and exact and place.key else (place.line, place.column)
+
+
+@dataclass(frozen=True)
+class RingSpec:
+    """`ring:` of a node: for the rings of all its output ports. None means planned by streamcore."""
+
+    slots: int | None = None
+    slot_bytes: int | None = None
+    meta_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One entry of `nodes:`. `config` is as written, interpolated, without the plugin's defaults; `where` is its path in the spec."""
+
+    id: str
+    plugin: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    startup_s: float = STARTUP_S
+    ring: RingSpec = RingSpec()
+    where: Where = ()
+
+
+@dataclass(frozen=True)
+class EdgeSpec:
+    """One entry of `edges:`. Ends read "node" or "node.port"; depth None means the default of the producer's port."""
+
+    from_: str
+    to: str
+    policy: str = "block"
+    depth: int | None = None
+    rate: float | None = None
+    completion: str = "hop"
+    where: Where = ()
+
+
+@dataclass(frozen=True)
+class LimitsSpec:
+    """`limits:`. shm in bytes, or None."""
+
+    shm: int | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec as it takes effect: interpolated and with its defaults.
+
+    `digest` is the SHA-256 of everything that decides what runs. A spec with problems has none, and is judged further only where it is
+    right: `partial` is True if entries were left out, so that nothing may be concluded from what is missing; `bad` are the places that
+    have problems.
+    """
+
+    file: str
+    name: str
+    nodes: tuple[NodeSpec, ...]
+    edges: tuple[EdgeSpec, ...]
+    version: int = 2
+    params: Mapping[str, Any] = field(default_factory=dict)
+    limits: LimitsSpec = LimitsSpec()
+    allow: tuple[str, ...] = ()
+    drain_s: float = DRAIN_S
+    digest: str = ""
+    partial: bool = False
+    bad: frozenset[Where] = frozenset()
+    places: Place = field(default_factory=Place, repr=False, compare=False)
+
+    def mark(self, where: str | Where, at_key: bool = False) -> Mark:
+        """The place of a value, e.g. spec.mark("nodes[1].config.min_area"); of what encloses it if the value is a default."""
+        parts = parse_path(where) if isinstance(where, str) else where
+        return Mark(self.file, *self.places.find(parts, at_key))
+
+
+def parse_path(text: str) -> Where:
+    """`edges[1].policy` as a tuple. Keys that contain dots or brackets can only be named by a tuple."""
+    return tuple(int(index) if index else key for index, key in _PATH_PART.findall(text))
+
+
+def format_path(where: Where) -> str:
+    """A tuple as people read it; the spec as a whole is `spec`."""
+    text = "".join(f".{part}" if isinstance(part, str) and _PATH_KEY.fullmatch(part) else f"[{part!r}]" for part in where)
+    text = text.removeprefix(".") or "spec"
+    return text if len(text) <= _PATH_CHARS_MAX else f"{text[:_PATH_CHARS_MAX]}..."

@@ -1,0 +1,89 @@
+"""From a file to a plan in one call."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamcore.errors import SpecError
+from streamcore.graph.check import prepare
+
+GOOD = """\
+version: 2
+name: door
+params: {video: a.mp4}
+nodes:
+  - {id: cam, plugin: "graph_plugins:Camera", config: {path: "${video}"}}
+  - {id: out, plugin: "graph_plugins:Out"}
+edges:
+  - {from: cam, to: out}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    def write(text: str):
+        path = tmp_path / "a.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def paths(*args, **more):
+    with pytest.raises(SpecError) as caught:
+        prepare(*args, **more)
+    return [(problem.file.rpartition("/")[2], problem.path) for problem in caught.value.problems]
+
+
+def test_a_file_becomes_a_plan(spec, tmp_path):
+    plan = prepare(spec(GOOD), {"video": "b.mp4"}, ["graph_plugins"], run="night", run_dir=tmp_path / "r")
+    assert (plan.run, plan.graph) == ("night", "door")
+    assert plan.node("cam").config["path"] == "b.mp4"
+    assert prepare(spec("allow: [graph_plugins]\n" + GOOD)).run == "door"
+
+
+def test_without_leave_nothing_of_a_package_is_imported(spec):
+    import sys
+
+    sys.modules.pop("graph_plugins", None)
+    assert paths(spec(GOOD)) == [("a.yaml", "nodes[0].plugin"), ("a.yaml", "nodes[1].plugin")]
+    assert "graph_plugins" not in sys.modules
+
+
+def test_the_problems_of_all_stages_come_together_in_the_order_of_the_file(spec):
+    text = GOOD.replace("name: door", "name: Door").replace("cam, to: out}", "cma, to: out, polcy: x}").replace(":Out", ":Otu")
+    assert paths(spec(text), {"vido": "x"}, ["graph_plugins", "a b"], run="N") == [
+        ("--allow", "a b"),
+        ("--name", "name"),
+        ("--set", "vido"),
+        ("a.yaml", "name"),
+        ("a.yaml", "nodes[1].plugin"),
+        ("a.yaml", "edges[0].from"),
+        ("a.yaml", "edges[0].polcy"),
+    ]
+
+
+def test_a_later_stage_does_not_repeat_what_an_earlier_one_reported(spec):
+    text = GOOD.replace('"${video}"', '"${vido}"').replace("to: out}", "to: out, depth: 0}")
+    assert paths(spec(text), {}, ["graph_plugins"]) == [("a.yaml", "nodes[0].config.path"), ("a.yaml", "edges[0].depth")]
+
+
+def test_nothing_is_concluded_from_entries_that_were_left_out(spec):
+    # The node without an id may be the one that the edge means.
+    text = GOOD.replace("{id: out, ", "{")
+    assert paths(spec(text), {}, ["graph_plugins"]) == [("a.yaml", "nodes[1].id")]
+    text = GOOD.replace("{from: cam, to: out}", "{from: cam}")
+    assert paths(spec(text), {}, ["graph_plugins"]) == [("a.yaml", "edges[0].to")]
+
+
+def test_more_nodes_than_a_box_can_run_are_refused_before_their_plugins_are_loaded(spec):
+    import sys
+
+    sys.modules.pop("graph_plugins", None)
+    nodes = "".join(f'  - {{id: n{i}, plugin: "graph_plugins:Out"}}\n' for i in range(600))
+    assert paths(spec(f"version: 2\nnodes:\n{nodes}"), {}, ["graph_plugins"]) == [("a.yaml", "nodes")]
+    assert "graph_plugins" not in sys.modules
+
+
+def test_the_length_of_socket_paths_is_checked_with_the_run_directory(spec, tmp_path):
+    assert paths(spec(GOOD), {}, ["graph_plugins"], run_dir=tmp_path / ("r" * 100)) == [("a.yaml", "nodes[0].id")]

@@ -1,0 +1,67 @@
+"""docs/spec.md says what the code does: its examples load, and its tables name every key, policy and bound."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from streamcore import limits
+from streamcore.spec import loading
+from streamcore.spec.loading import parse
+from streamcore.spec.model import COMPLETIONS, POLICIES
+
+TEXT = (Path(__file__).resolve().parents[3] / "docs/spec.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+
+
+def keys_of(table: str) -> set[str]:
+    """The first column of the table that begins with this heading."""
+    rows = TEXT.split(f"| {table} |")[1].split("\n\n")[0].splitlines()[2:]
+    return {match.group(1) for row in rows if (match := re.match(r"\| `(\w+)` \|", row))}
+
+
+def test_the_tables_name_exactly_the_keys_that_are_accepted():
+    assert keys_of("top level") == set(loading._TOP)
+    assert keys_of("node") == set(loading._NODE)
+    assert keys_of("edge") == set(loading._EDGE)
+    assert keys_of("policy") == set(POLICIES)
+    ring = next(row for row in TEXT.splitlines() if row.startswith("| `ring`"))
+    assert all(f"`{key}`" in ring for key in loading._RING)
+    assert all(f"`{word}`" in TEXT for word in COMPLETIONS)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_every_example_loads(block):
+    whole = block if block.startswith("version") else f"version: 2\nnodes: [{{id: a, plugin: b.c}}]\n{block}"
+    _, problems = parse(whole.encode(), "spec.md", {"url": "x", "cameras": "2"} if "cameras" in block else {})
+    assert problems == []
+
+
+def test_the_example_of_a_problem_is_what_is_printed():
+    shown = re.search(r"```\n(two_cams[^`]*)\n1 problem in ", TEXT)
+    assert shown
+    lines = [*["# filler"] * 15, "version: 2", "nodes: [{id: a, plugin: b.c}]", "edges:", "  - from: a", "    to: b"]
+    lines += ["  - {from: a, to: b,", "     policy: drop_oldset}"]
+    _, (problem,) = parse("\n".join(lines).encode(), "two_cams.yaml")
+    found = str(problem).splitlines()
+    assert shown.group(1).splitlines()[1:] == found[1:]
+    assert (problem.line, problem.column) == (22, 14)
+
+
+def test_bounds_and_defaults_are_those_of_the_code():
+    assert f"nodes, 1 to {limits.NODES_MAX} |" in TEXT
+    assert f"{limits.DEPTH_FRAMES} on ports that can carry arrays, else {limits.DEPTH_SMALL}" in TEXT
+    assert f"at the consumer, 1 to {limits.DEPTH_MAX} |" in TEXT
+    assert f"more than {limits.EDGES_PER_PORT_MAX} edges" in TEXT
+    assert f"the {limits.IPC_PATH_BYTES_MAX} bytes" in TEXT
+    assert f"than {limits.SPEC_NESTING_MAX} levels, more than {limits.SPEC_EVENTS_MAX:,} values" in TEXT
+    assert f"| `startup_s` | {limits.STARTUP_S:g} |" in TEXT
+    assert f"| `drain_s` | {limits.DRAIN_S:g} |" in TEXT
+    assert limits.ID_PATTERN in TEXT
+
+
+def test_only_one_version_is_described():
+    assert yaml.safe_load(BLOCKS[0])["version"] == loading.VERSION
