@@ -1,0 +1,192 @@
+"""The node API: Port, Node, Source, Sink. What a plugin author sees; the host in this room calls it.
+
+A class declares `inputs`, `outputs` and a Cerberus schema `config`; on an instance `self.config` holds the checked values. Everything
+here is called from one thread, in this order: setup, then run or process, then flush (end of stream), then close.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from streamcore.packet import PROFILES, Array, Emitted, Profile, StreamPacket, carries_arrays
+
+FOREVER = -1
+
+
+@dataclass(frozen=True)
+class Port:
+    """A named hole in a node.
+
+    Args:
+      kind: what its packets are, e.g. "frame"; "any" connects to every kind.
+      profile: `array(...)`, "json", "bytes" or "any".
+      required: an input without an edge is an error in the spec unless False. Outputs never need an edge.
+      forwards: output ports only: the inputs whose payload (or a view of it) may leave by this port without a copy. None means every
+        input that can carry arrays, if this port can. The plan keeps memory for what may be forwarded; anything else is copied.
+      doc: one line for `streamctl node describe`.
+    """
+
+    kind: str
+    profile: Profile = "any"
+    required: bool = True
+    forwards: tuple[str, ...] | None = None
+    doc: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.profile, Array) and self.profile not in PROFILES:
+            raise ValueError(f"profile {self.profile!r} is not array(...) or one of {', '.join(PROFILES)}")
+
+
+class Counter(Protocol):
+    """A number on the node's status page; one store per call."""
+
+    def add(self, amount: float = 1) -> None: ...
+    def set(self, value: float) -> None: ...
+
+
+class Metrics(Protocol):
+    def counter(self, name: str) -> Counter: ...
+    def gauge(self, name: str) -> Counter: ...
+
+
+class Runtime(Protocol):
+    """What runs a node: the host of a process, or `streamcore.testing.run_node`."""
+
+    @property
+    def log(self) -> logging.Logger: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def stopping(self) -> bool: ...
+    @property
+    def resume_position(self) -> int | None: ...
+    def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
+    def wait_until(self, deadline_ns: int) -> bool: ...
+
+
+class Node:
+    """A node with inputs and outputs: subclass it and write `process`.
+
+    Class attributes:
+      inputs, outputs: name to Port.        config: Cerberus schema of the node's `config:` mapping.
+      retention: packets that the node keeps beyond `process` (batches, joins, windows); a number, or the name of a config key.
+      batch_max: packets that `process_batch` takes at once; a number or the name of a config key.
+    """
+
+    inputs: ClassVar[Mapping[str, Port]] = {}
+    outputs: ClassVar[Mapping[str, Port]] = {}
+    config: Any = {}
+    retention: ClassVar[int | str] = 0
+    batch_max: ClassVar[int | str] = 1
+
+    id: str = "node"
+    _runtime: Runtime
+
+    def setup(self) -> None:
+        """Called once before `ready`. Open files, load models; raise ConfigError for what the user must mend."""
+
+    def process(self, packet: StreamPacket) -> Emitted:
+        """Handle one packet. Return or yield output packets, or nothing. An exception fails this packet, not the node."""
+        raise NotImplementedError(f"{type(self).__name__} has no process()")
+
+    def process_batch(self, packets: list[StreamPacket]) -> Emitted:
+        """Handle what is waiting, at most `batch_max` packets, in order. Never waits to fill a batch."""
+        raise NotImplementedError(f"{type(self).__name__} has batch_max but no process_batch()")
+
+    def flush(self) -> Emitted:
+        """Called once after the last input, before end of stream is passed on. May emit what was held back."""
+        return None
+
+    def close(self) -> None:
+        """Called once at the end of an orderly stop, after every output was completed."""
+
+    def on_completed(self, packet: StreamPacket, outcome: str) -> None:
+        """An output of this node was completed by all its consumers; outcome is ok, dropped or failed.
+
+        Called between packets; `packet` comes without its payload.
+        """
+
+    def loan(self, port: str, shape: tuple[int, ...], dtype: Any = np.uint8, timeout_ns: int = FOREVER) -> np.ndarray[Any, Any]:
+        """Reserve an output slot and return it as a writable array, waiting up to `timeout_ns` for one to be free.
+
+        Yielding a packet whose payload is this array (or a view of it) commits the slot without a copy; dropping the array aborts it.
+
+        Args:
+          shape: e.g. (height, width, 3) for BGR; nbytes must not exceed the port's slot_bytes.
+          timeout_ns: monotonic nanoseconds; 0 tries once; FOREVER (-1) waits.
+        Returns:
+          C-contiguous array. It still holds the pixels of an earlier packet: overwrite all of it.
+        Raises:
+          PayloadTooLarge: carries port, found and allowed bytes, and the spec key to raise.
+          RingFull: no slot was completed in time; `.holders` names (edge, packets) that keep them.
+        """
+        return self._runtime.loan(port, shape, dtype, timeout_ns)
+
+    @property
+    def log(self) -> logging.Logger:
+        return self._runtime.log
+
+    @property
+    def metrics(self) -> Metrics:
+        """`self.metrics.counter("frames_blurred").add()`; shown by `streamctl ps --json` and in the report."""
+        return self._runtime.metrics
+
+    @property
+    def stopping(self) -> bool:
+        """True once the run is asked to end: a source should return soon."""
+        return self._runtime.stopping
+
+
+class Source(Node):
+    """A node without inputs: write `run`."""
+
+    def run(self) -> Iterable[StreamPacket | list[StreamPacket]]:
+        """Yield packets made by StreamPacket.new, or lists of them; return at the end of the stream."""
+        raise NotImplementedError(f"{type(self).__name__} has no run()")
+
+    def wait_until(self, deadline_ns: int) -> bool:
+        """Sleep until `deadline_ns` on the monotonic clock while receipts are answered; False at once when the run is asked to end.
+
+        Use this instead of time.sleep to pace a source.
+        """
+        return self._runtime.wait_until(deadline_ns)
+
+    @property
+    def resume_position(self) -> int | None:
+        """The highest position up to which everything was completed before a restart, or None."""
+        return self._runtime.resume_position
+
+
+class Sink(Node):
+    """A node without outputs: `process` returns nothing."""
+
+
+def attach(node: Node, node_id: str, config: Mapping[str, Any], runtime: Runtime) -> None:
+    """Give an instance its identity, checked config and runtime. Called once, before setup."""
+    node.id, node.config, node._runtime = node_id, dict(config), runtime
+
+
+def number_of(cls: type[Node], attribute: str, config: Mapping[str, Any]) -> int:
+    """`retention` or `batch_max` of a class under this config."""
+    value = getattr(cls, attribute)
+    return int(config[value]) if isinstance(value, str) else int(value)
+
+
+def forwarded_inputs(cls: type[Node], port: str) -> tuple[str, ...]:
+    """The inputs whose payload may leave by output `port` as a reference."""
+    out = cls.outputs[port]
+    if not carries_arrays(out.profile):
+        return ()
+    if out.forwards is not None:
+        return out.forwards
+    return tuple(name for name, into in cls.inputs.items() if carries_arrays(into.profile))
+
+
+def role_of(cls: type[Node]) -> str:
+    """source, sink or node."""
+    return "source" if issubclass(cls, Source) else "sink" if issubclass(cls, Sink) else "node"

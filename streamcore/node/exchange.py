@@ -1,0 +1,262 @@
+"""The messages of one process: what comes into its inbox, who has to be answered, and when.
+
+The inbox is the only thing waited for. While node code waits for a credit or a slot, the same `wait` answers the messages that bring
+it. Everything here runs in the main thread, but `released` and `commands` are filled by others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from threading import get_ident
+from time import monotonic_ns
+
+from streamcore import limits
+from streamcore.errors import MessageError, Stopped
+from streamcore.node import channel
+from streamcore.node.inlet import Inlet, Waiting
+from streamcore.node.lease import Record
+from streamcore.node.out_edge import OutEdge
+from streamcore.node.outlet import Outlet
+from streamcore.shm.status import WORD, StatusWriter
+from streamcore.wire import messages
+from streamcore.wire.inbox import NOBLOCK, Again, Inbox, Peer
+
+TURN_PACKETS, TURN_NS = 16, 1_000_000  # look into the inbox at least that often while there is work
+GUARD_NS = 200_000_000  # the guard stays on for so long after the last batch was begun
+BATCH_NS = 1_000_000  # a batch older than this is sent by the guard
+
+_LOOPS, _BEAT, _WAIT, _CREDIT = (WORD[name] for name in ("loop_count", "heartbeat_ns", "wait_ns", "credit_wait_ns"))
+_LEASES, _REFUSED, _COPIED = (WORD[name] for name in ("leases", "refused", "copied"))
+
+
+class Exchange:
+    """Owns the inbox and the connections of one process, and both kinds of edges."""
+
+    def __init__(self, node_id: str, inbox: Inbox, status: StatusWriter, log: logging.Logger):
+        self.node_id, self.log = node_id, log
+        self.started = False
+        self.terminating = False
+        self.waiting: Waiting = deque()  # received and not yet taken, over all inlets, in order of arrival
+        self.commands: deque[channel.Command] = deque()  # filled by the lifeline's thread
+        self.released: deque[Record] = deque()  # filled by finalizers, in whatever thread
+        self.inlets: dict[int, Inlet] = {}
+        self.outlets: dict[str, Outlet] = {}
+        self.out_edges: dict[int, tuple[Outlet, OutEdge]] = {}
+        self.peers: dict[str, Peer] = {}
+        self.connect: Callable[[channel.Start], None] = lambda start: None
+        self.call_guard: Callable[[Callable[[], bool]], None] = lambda guard: None
+        self.idle_ns = self.credit_wait_ns = 0
+        self._inbox, self._words = inbox, status.words
+        self._keeping: list[OutEdge] = []
+        self._guarded_until_ns = 0
+        self._turned_ns = monotonic_ns()
+        self._since_turn = self._refused = self._loops = 0
+
+    def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
+        """Take over the edges that `start` has built."""
+        self.inlets = {inlet.plan.id: inlet for inlet in inlets}
+        self.outlets = outlets
+        self.out_edges = {edge.plan.id: (outlet, edge) for outlet in outlets.values() for edge in outlet.edges}
+        self._keeping = [edge for _, edge in self.out_edges.values() if edge.plan.kept]
+        for _, edge in self.out_edges.values():
+            edge.on_batch = self._need_guard
+
+    def released_in(self, poke: Callable[[], None]) -> Callable[[Record], None]:
+        """What a lease's finalizer calls. From another thread it also ends the main loop's wait."""
+        append, main_thread = self.released.append, get_ident()
+
+        def release(record: Record) -> None:
+            append(record)
+            if get_ident() != main_thread:
+                poke()
+
+        return release
+
+    # --- waiting and looking
+
+    @property
+    def pressed(self) -> bool:
+        """A producer of ours is out of credit."""
+        return any(inlet.want for inlet in self.inlets.values())
+
+    @property
+    def ended(self) -> bool:
+        """Every input has ended and everything received was taken."""
+        return not self.waiting and all(inlet.ended for inlet in self.inlets.values())
+
+    @property
+    def delivered(self) -> bool:
+        """Every output was completed and every edge told of the end."""
+        return all(edge.gone or (edge.end_sent and not edge.credit.in_flight) for _, edge in self.out_edges.values())
+
+    def look_around(self, now_ns: int) -> bool:
+        """Between packets: every few of them, or after a long one, answer what has come in. True if it did."""
+        self.settle()
+        self._since_turn += 1
+        if self._since_turn < TURN_PACKETS and now_ns - self._turned_ns < TURN_NS and not self._keeps():
+            return False
+        self._flush_batches()
+        self._drain()
+        self.flush_receipts(lambda inlet: inlet.receipt_due)
+        return True
+
+    def _keeps(self) -> bool:
+        return bool(self._keeping) and any(edge.credit.kept for edge in self._keeping)
+
+    def wait(self, deadline_ns: int | None) -> None:
+        """Wait for a message (or the deadline) and answer all that came. Producers that are out of credit get their receipts first.
+
+        Raises Stopped when the process was told to terminate.
+        """
+        self.settle()
+        self._flush_batches()
+        now_ns = monotonic_ns()
+        self.flush_receipts(lambda inlet: inlet.receipt_due or (inlet.want and inlet.unreported))
+        unreported = any(inlet.unreported for inlet in self.inlets.values())
+        timeout_ms = limits.RECEIPT_IDLE_MS if unreported else None
+        if deadline_ns is not None:
+            left_ms = max(0, -(-(deadline_ns - now_ns) // 1_000_000))
+            timeout_ms = left_ms if timeout_ms is None else min(timeout_ms, left_ms)
+        if not self._inbox.poll(timeout_ms) and unreported:
+            self.flush_receipts(lambda inlet: inlet.unreported)
+        self.idle_ns += monotonic_ns() - now_ns
+        self._words[_WAIT] = self.idle_ns
+        self._drain()
+
+    def wait_for(self, ready: Callable[[], bool], deadline_ns: int | None) -> bool:
+        """Outlets wait here for credits, entries and slots; that time is counted as waiting for credit, not as idle."""
+        began_ns, idle_ns = monotonic_ns(), self.idle_ns
+        try:
+            while not ready():
+                if deadline_ns is not None and monotonic_ns() >= deadline_ns:
+                    return False
+                self.wait(deadline_ns)
+            return True
+        finally:
+            self.idle_ns = idle_ns
+            self.credit_wait_ns += monotonic_ns() - began_ns
+            self._words[_CREDIT] = self.credit_wait_ns
+
+    def settle(self) -> None:
+        """Count what node code has let go of."""
+        while self.released:
+            self.released.popleft().settle()
+
+    def flush_receipts(self, due: Callable[[Inlet], bool]) -> None:
+        for inlet in self.inlets.values():
+            if due(inlet):
+                inlet.flush(monotonic_ns())
+
+    def _drain(self) -> None:
+        recv = self._inbox.recv
+        try:
+            while True:
+                self._on_message(recv(NOBLOCK))
+        except Again:
+            pass
+        while self.commands:
+            self._on_command(self.commands.popleft())
+        if self.terminating:
+            raise Stopped
+        self.settle()
+        self._since_turn = 0
+        self._loops += 1
+        words = self._words
+        words[_LOOPS] = self._loops
+        words[_BEAT] = self._turned_ns = monotonic_ns()
+        words[_LEASES] = sum(inlet.under_way for inlet in self.inlets.values())
+        words[_COPIED] = sum(outlet.copied for outlet in self.outlets.values())
+
+    # --- batches
+
+    def _flush_batches(self) -> None:
+        for _, edge in self.out_edges.values():
+            edge.flush_batch()
+
+    def _need_guard(self) -> None:
+        """A batch was begun: if node code keeps this thread, the lifeline sends it. Armed once for a while, not per batch."""
+        now_ns = monotonic_ns()
+        unguarded = now_ns > self._guarded_until_ns
+        self._guarded_until_ns = now_ns + GUARD_NS
+        if unguarded:
+            self.call_guard(self._guard)
+
+    def _guard(self) -> bool:
+        """In the lifeline's thread. False: not needed any more."""
+        now_ns = monotonic_ns()
+        for _, edge in self.out_edges.values():
+            if edge.batch_since_ns and now_ns - edge.batch_since_ns > BATCH_NS:
+                edge.flush_batch()
+        return now_ns <= self._guarded_until_ns
+
+    # --- messages
+
+    def _on_message(self, raw: bytes) -> None:
+        try:
+            header = messages.read_header(raw)
+            if header.type == messages.RECEIPT:
+                self._on_receipt(raw, header)
+            elif header.type != messages.WAKE:
+                self._on_inlet(raw, header)
+        except MessageError as error:
+            self.refuse(str(error))
+
+    def _on_inlet(self, raw: bytes, header: messages.Header) -> None:
+        """SYNC: OutEdge posts DATA and END."""
+        inlet = self.inlets.get(header.edge)
+        if inlet is None:
+            raise MessageError(f"edge {header.edge} does not end at node {self.node_id}")
+        if header.type == messages.END:
+            messages.read_end(raw)
+            inlet.ended = True
+            return
+        self.waiting.extend((inlet, record) for record in inlet.admit(raw, header))
+        if inlet.want:
+            for outlet in self.outlets.values():
+                if outlet.pinned:  # what the producer waits for hangs on our own consumers
+                    outlet.press()
+
+    def _on_receipt(self, raw: bytes, header: messages.Header) -> None:
+        """SYNC: Inlet.flush posts RECEIPT."""
+        found = self.out_edges.get(header.edge)
+        if found is None:
+            raise MessageError(f"edge {header.edge} does not begin at node {self.node_id}")
+        outlet, edge = found
+        if header.incarnation != edge.peer_incarnation:
+            raise MessageError(f"edge {edge.plan.name}: RECEIPT of incarnation {header.incarnation}, expected {edge.peer_incarnation}")
+        outlet.on_receipt(edge, *messages.read_receipt(raw, header.records))
+
+    def refuse(self, why: str) -> None:
+        """Count a message that is none of ours; the 1st, 2nd, 4th, 8th ... is logged."""
+        self._refused += 1
+        self._words[_REFUSED] = self._refused
+        if self._refused & (self._refused - 1) == 0:
+            self.log.warning("message refused (%d so far): %s", self._refused, why)
+
+    # --- commands
+
+    def _on_command(self, command: channel.Command) -> None:
+        if isinstance(command, channel.Start):
+            self.connect(command)
+            self.started = True
+        elif isinstance(command, channel.PeerGone):
+            self._on_peer_gone(command.node)
+
+    def _on_peer_gone(self, node: str) -> None:
+        peer = self.peers.pop(node, None)
+        if peer is not None:
+            peer.close(orderly=False)
+        for inlet in self.inlets.values():
+            if inlet.plan.from_node == node:
+                inlet.ended = True
+                inlet.send = _to_nobody
+        for outlet, edge in self.out_edges.values():
+            if edge.plan.to_node == node:
+                edge.post = _to_nobody
+                outlet.on_gone(edge)
+
+
+def _to_nobody(message: bytes) -> None:
+    """Stands where a peer was that is gone for good."""

@@ -1,0 +1,257 @@
+"""The host loop of one process: takes packets, calls what the author wrote, emits what comes out of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic_ns
+from typing import Any
+
+import numpy as np
+
+from streamcore.errors import PayloadError, Stopped, StreamcoreError
+from streamcore.graph.model import NodePlan
+from streamcore.node.api import Counter, Node, Source
+from streamcore.node.exchange import Exchange
+from streamcore.node.inlet import Inlet
+from streamcore.node.outlet import Outlet
+from streamcore.packet import StreamPacket
+from streamcore.shm.status import STATES, WORD, StatusWriter
+from streamcore.wire import messages
+
+WANT_NS = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
+
+_BUSY, _WORK, _CONSUMED, _PRODUCED = (WORD[name] for name in ("busy_since_ns", "work_ns", "consumed", "produced"))
+_EMITTED, _FAILED = WORD["emitted"], WORD["failed"]
+
+
+class PageMetrics:
+    """The `metrics` handle of node code: named numbers on the status page."""
+
+    def __init__(self, status: StatusWriter):
+        self._status = status
+
+    def counter(self, name: str) -> Counter:
+        return self._status.metric(name)
+
+    def gauge(self, name: str) -> Counter:
+        return self._status.metric(name)
+
+
+class Host:
+    """Runs one node from its first packet to its last; `node/start.py` builds it and reports for it."""
+
+    def __init__(self, node: Node, plan: NodePlan, exchange: Exchange, status: StatusWriter, log: logging.Logger):
+        self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
+        self.metrics = PageMetrics(status)
+        self.stopping = False
+        self.resume_position: int | None = None
+        self.on_draining: Callable[[], None] = lambda: None
+        self._is_source = isinstance(node, Source)
+        self._status, self._words = status, status.words
+        self._outlets: dict[str, Outlet] = {}
+        self._only_outlet: Outlet | None = None
+        self._completed_out: deque[tuple[StreamPacket, int]] = deque()
+        self._work_ns = self._consumed = self._produced = self._failed = 0
+
+    def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
+        """Take over the edges that `start` has built."""
+        self.exchange.wire(inlets, outlets)
+        self._outlets = outlets
+        self._only_outlet = next(iter(outlets.values())) if len(outlets) == 1 else None
+        if type(self.node).on_completed is not Node.on_completed:
+            for outlet in outlets.values():
+                outlet.on_completed = self._remember_completed
+
+    # --- what node code calls (Runtime)
+
+    def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
+        return self._outlet(port).loan(shape, dtype, timeout_ns)
+
+    def wait_until(self, deadline_ns: int) -> bool:
+        while not self.stopping:
+            if monotonic_ns() >= deadline_ns:
+                return True
+            self.exchange.wait(deadline_ns)
+        return False
+
+    # --- the life of a process after setup
+
+    def await_start(self) -> None:
+        """Block until the coordinator says that every peer is bound. Raises Stopped if it says to end instead."""
+        while not self.exchange.started:
+            self.exchange.wait(None)
+
+    def run(self) -> None:
+        """From the first packet to END on every output, all of them completed.
+
+        Raises what a source's run() or flush() raised, after everything emitted before it has been delivered; and Stopped at once.
+        """
+        failure: Exception | None = None
+        try:
+            if isinstance(self.node, Source):
+                self._run_source(self.node)
+            else:
+                self._run_consumer()
+            self._set_state("draining")
+            self.on_draining()
+            self._each(self.node.flush())
+        except Stopped:
+            raise
+        except Exception as error:  # the author's code: the node has failed, but what it emitted still arrives
+            failure = error
+        for outlet in self._outlets.values():
+            for edge in outlet.edges:
+                edge.end(outlet.writer.next_sequence)
+        while not self.exchange.delivered:
+            self.exchange.wait(None)
+            self._deliver_completed()
+        if failure is not None:
+            raise failure
+
+    def finish(self) -> None:
+        """Report what is completed. The node object must be gone by now: what something else still holds is given back all the same."""
+        self.exchange.settle()
+        for inlet in self.exchange.inlets.values():
+            if inlet.under_way:
+                self.log.warning("edge %s: %d packets are still held after close()", inlet.plan.name, inlet.under_way)
+                inlet.give_up()
+        self.exchange.flush_receipts(lambda inlet: inlet.unreported)
+        self._set_state("done")
+
+    def _set_state(self, state: str) -> None:
+        self._status.set("state", STATES.index(state))
+
+    def _run_source(self, node: Source) -> None:
+        packets: Iterator[StreamPacket | list[StreamPacket]] = iter(node.run())
+        words = self._words
+        while not self.stopping:
+            began_ns = words[_BUSY] = monotonic_ns()
+            waited_ns = self._waited_ns
+            item = next(packets, None)
+            if item is None:
+                break
+            self._emit_own(item)
+            del item  # it holds a slot while the source fills the next
+            words[_EMITTED] = self._produced
+            self._between(began_ns, waited_ns)
+        words[_BUSY] = 0
+        close = getattr(packets, "close", None)
+        if close is not None:
+            close()
+
+    def _emit_own(self, item: StreamPacket | list[StreamPacket]) -> None:
+        """A source's packets: one that cannot travel has failed, the source goes on."""
+        for packet in (item,) if isinstance(item, StreamPacket) else item:
+            try:
+                self._emit(packet)
+            except PayloadError as error:
+                self._count_failed("emit", error, packet)
+
+    def _run_consumer(self) -> None:
+        exchange = self.exchange
+        while not exchange.ended:
+            if exchange.waiting:
+                self._handle(self.plan.batch_max)
+            else:
+                exchange.wait(None)
+                self._deliver_completed()
+
+    # --- one packet, or one batch
+
+    def _handle(self, batch_max: int) -> None:
+        packets: list[StreamPacket] = []
+        waiting = self.exchange.waiting
+        while waiting and len(packets) < batch_max:
+            inlet, record = waiting.popleft()
+            packet = inlet.take(record)
+            if packet is not None:
+                packets.append(packet)
+            else:
+                self.exchange.refuse(inlet.refusal)
+            if inlet.receipt_due or (inlet.want and monotonic_ns() - inlet.flushed_ns > WANT_NS):
+                inlet.flush(monotonic_ns())
+        packet = None
+        if packets:
+            self._process(packets)
+
+    def _process(self, packets: list[StreamPacket]) -> None:
+        """Empties `packets`: from then on only node code holds them."""
+        records = [packet.parent for packet in packets]
+        self._words[_BUSY] = began_ns = monotonic_ns()
+        waited_ns = self._waited_ns
+        for outlet in self._outlets.values():
+            outlet.index = 0
+        try:
+            self._each(self.node.process_batch(packets) if self.plan.batch_max > 1 else self.node.process(packets[0]))
+        except Stopped:
+            raise
+        except Exception as error:  # the author's code: whatever it raises fails these packets, and nothing else
+            self._count_failed("process", error, packets[0])
+            for record in records:
+                record.outcome = messages.FAILED
+        self._consumed += len(packets)
+        self._words[_CONSUMED] = self._consumed
+        packets.clear()
+        for record in records:
+            record.settle()
+        self._between(began_ns, waited_ns)
+
+    def _between(self, began_ns: int, waited_before_ns: int) -> None:
+        """After a packet: count its time, look whether something came in."""
+        now_ns = monotonic_ns()
+        self._work_ns += now_ns - began_ns - (self._waited_ns - waited_before_ns)
+        self._words[_WORK] = self._work_ns
+        self._words[_BUSY] = 0
+        if self.exchange.look_around(now_ns):
+            self._deliver_completed()
+
+    @property
+    def _waited_ns(self) -> int:
+        """Time inside node code that was not work: waiting for credit, or until a source's next packet is due."""
+        return self.exchange.credit_wait_ns + self.exchange.idle_ns
+
+    def _each(self, out: Any) -> None:
+        """Emit what process() or flush() returned."""
+        if out is None:
+            return
+        if isinstance(out, StreamPacket):
+            self._emit(out)
+            return
+        for packet in out:
+            self._emit(packet)
+
+    def _emit(self, packet: StreamPacket) -> None:
+        if not isinstance(packet, StreamPacket):
+            found = type(packet).__name__
+            raise PayloadError(f"node {self.plan.id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
+        outlet = self._only_outlet if not packet.port and self._only_outlet is not None else self._outlet(packet.port)
+        outlet.emit(packet, outlet.pinned > 0 and self.exchange.pressed)
+        self._produced += 1
+        self._words[_PRODUCED] = self._produced
+
+    def _outlet(self, port: str) -> Outlet:
+        outlet = self._outlets.get(port)
+        if outlet is None:
+            have = ", ".join(self._outlets) or "none"
+            raise PayloadError(f"node {self.plan.id}: found output port {port!r}, expected one of: {have}")
+        return outlet
+
+    def _count_failed(self, where: str, error: Exception, packet: StreamPacket) -> None:
+        self._failed += 1
+        self._words[_FAILED] = self._failed
+        if self._failed & (self._failed - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: a broken node must not fill the disk
+            traceback = None if isinstance(error, StreamcoreError) else error
+            cause = f"{type(error).__name__}: {error}"
+            self.log.error("packet %s failed in %s (%d so far): %s", packet.packet_id, where, self._failed, cause, exc_info=traceback)
+
+    # --- completions of our own outputs
+
+    def _remember_completed(self, packet: StreamPacket, outcome: int) -> None:
+        self._completed_out.append((packet, outcome))
+
+    def _deliver_completed(self) -> None:
+        while self._completed_out:
+            packet, outcome = self._completed_out.popleft()
+            self.node.on_completed(packet, messages.OUTCOMES[outcome])

@@ -1,0 +1,76 @@
+"""Leases and loans: memory of a ring as node code sees it, given back when nothing refers to it any more.
+
+A lease is the base object of every view of an input's payload, a loan that of an output slot being written. Their finalizers may run
+in any thread and at any moment, so they only append to a deque; the main loop settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streamcore.packet import SlotRef
+from streamcore.wire.messages import OK
+
+
+class Record:
+    """One input packet from its taking to its completion. Completed when `waits` things have happened:
+
+    process() returned, node code let go of it, and every output that depends on it was completed by all its consumers.
+    """
+
+    __slots__ = ("complete", "derived", "entry", "inlet", "outcome", "ref", "sequence", "waits")
+
+    def __init__(self, inlet: Any, sequence: int, entry: int, complete: Callable[[Record], None]):
+        self.inlet, self.sequence, self.entry = inlet, sequence, entry
+        self.complete = complete
+        self.ref: SlotRef | None = None
+        self.outcome = OK
+        self.derived = 0  # outputs made from it so far, dropped ones included; part of their ids
+        self.waits = 2  # the process call and the lease
+
+    def settle(self) -> None:
+        """One of the things waited for has happened."""
+        self.waits -= 1
+        if not self.waits:
+            self.complete(self)
+
+
+class Lease:
+    """Keeps one input packet's memory. Packet and views share it; `release(record)` is called when the last of them is gone."""
+
+    __slots__ = ("__array_interface__", "record", "release")
+
+    def __init__(self, record: Record, release: Callable[[Record], None], interface: dict[str, Any] | None):
+        self.record, self.release = record, release
+        if interface is not None:  # a payload that is no array has no memory to show
+            self.__array_interface__ = interface
+
+    def __del__(self) -> None:
+        self.release(self.record)
+
+
+class Loan:
+    """Keeps one slot of the process' own ring while an array of it exists, committed or not."""
+
+    __slots__ = ("__array_interface__", "release", "slot", "writer")
+
+    def __init__(self, writer: Any, slot: int, release: Callable[[int], None], interface: dict[str, Any]):
+        self.writer, self.slot, self.release = writer, slot, release
+        self.__array_interface__ = interface
+
+    def __del__(self) -> None:
+        self.release(self.slot)
+
+
+def owner_of(payload: Any) -> Any:
+    """The lease, loan or other object whose memory an array or memoryview shows; None if it owns its memory."""
+    if isinstance(payload, memoryview):
+        payload = payload.obj
+    while isinstance(payload, np.ndarray):
+        payload = payload.base
+        if isinstance(payload, memoryview):
+            payload = payload.obj
+    return payload

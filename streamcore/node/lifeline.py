@@ -1,0 +1,97 @@
+"""The thread that listens to the coordinator: commands, and the end of the process when the coordinator is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from streamcore.node import channel
+from streamcore.wire.inbox import Waker
+from streamcore.wire.messages import WAKE_MESSAGE
+
+GUARD_MS = 2  # how long a batch may wait if node code keeps the main thread
+
+
+class Lifeline:
+    """Reads the control channel in a thread of its own, hands commands to `on_command` there, and wakes the main loop.
+
+    At end of file the coordinator is dead: the inbox' file is removed and the whole process group is killed, children included.
+    `poke` may be called from any thread and from signal handlers.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        control: socket.socket,
+        inbox_path: str,
+        on_command: Callable[[channel.Command], None],
+    ):
+        self._context, self._control, self._inbox_path, self._on_command = context, control, inbox_path, on_command
+        self._event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closing = False
+        self.started = False
+        self._guard: Callable[[], bool] | None = None
+        self._thread = threading.Thread(target=self._run, name="lifeline", daemon=True)
+
+    def start(self) -> None:
+        self.started = True
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Make the main loop look at what has changed."""
+        os.eventfd_write(self._event_fd, 1)
+
+    def call_guard(self, guard: Callable[[], bool]) -> None:
+        """Call `guard` here every GUARD_MS until it returns False."""
+        self._guard = guard
+        self.poke()
+
+    def close(self) -> None:
+        self._closing = True
+        self.poke()
+        self._thread.join()
+
+    def _run(self) -> None:
+        waker = Waker(self._context)
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        poller.register(self._event_fd, select.POLLIN)
+        while not self._closing:
+            guard = self._guard
+            events = poller.poll(None if guard is None else GUARD_MS)
+            if guard is not None and not guard():
+                self._guard = None
+                if guard():  # armed again between the two lines above
+                    self._guard = guard
+            for fd, _ in events:
+                if fd == self._event_fd:
+                    os.eventfd_read(fd)
+                else:
+                    command = self._receive()
+                    if command is None:
+                        self._die()
+                    else:
+                        self._on_command(command)
+            if events:
+                waker.wake(WAKE_MESSAGE)
+        waker.close()
+
+    def _receive(self) -> channel.Command | None:
+        try:
+            return channel.receive_command(self._control)
+        except ConnectionError:
+            return None
+
+    def _die(self) -> None:
+        Path(self._inbox_path).unlink(missing_ok=True)
+        if os.getpgid(0) == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)

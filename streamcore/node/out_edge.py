@@ -1,0 +1,143 @@
+"""The producer's side of one edge: credits, what is kept while it is full, and the DATA messages to its consumer.
+
+Smart batching: while the consumer certainly has packets left to take, further ones share a message. That is known from its receipts:
+it reports every half depth, so with more than half the depth unreported it cannot have taken them all. A batch leaves when it is full,
+when credit runs out, and whenever the host looks around or waits; if node code keeps the main thread longer, the lifeline's guard sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from time import monotonic_ns
+
+from streamcore import limits
+from streamcore.graph.model import EdgePlan
+from streamcore.shm.status import EDGE_WORD, StatusWriter
+from streamcore.wire import messages
+from streamcore.wire.credit import DROP, EdgeCredit, Row
+
+_SENT, _COMPLETED, _DROPPED, _FAILED = (EDGE_WORD[name] for name in ("sent", "completed", "dropped", "failed"))
+_IN_FLIGHT, _BYTES = EDGE_WORD["in_flight"], EDGE_WORD["bytes"]
+
+
+class OutEdge:
+    """One edge of an output port. The arithmetic is EdgeCredit's; this adds messages and counters."""
+
+    def __init__(self, plan: EdgePlan, incarnation: int, status: StatusWriter):
+        self.plan, self.bit = plan, 1 << plan.bit
+        self.credit = EdgeCredit(plan.policy, plan.depth, plan.window, plan.kept, plan.rate)
+        self.verdict = DROP
+        self.gone = False
+        self.asked = False  # WANT was sent and no receipt has come since
+        self.peer_incarnation = 1
+        self._incarnation = incarnation
+        self._words, self._row = status.words, status.row(plan.id)
+        self._kept_data: dict[int, tuple[int, bytes, int]] = {}  # sequence: entry, metadata, flags
+        self._end_at: int | None = None
+        self.end_sent = False
+        self.post: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
+        self._batch: list[messages.Record] = []
+        self._batch_lock = Lock()  # main thread and guard
+        self._batch_max = plan.depth // 8  # 0 or 1: an edge so shallow has no use for it
+        self._busy_above = plan.depth // 2 + self._batch_max if self._batch_max > 1 else plan.depth
+        self._batch_bytes = 0
+        self.batch_since_ns = 0  # when the batch was begun; 0: there is none
+        self.on_batch: Callable[[], None] = lambda: None  # set by the host: a guard is needed
+
+    def decide(self, now_ns: int) -> str:
+        """What to do with one more packet; kept in `verdict` until it is committed."""
+        self.verdict = DROP if self.gone else self.credit.decide(now_ns)
+        return self.verdict
+
+    def may_send(self) -> bool:
+        if self.gone or self.credit.has_credit:
+            return True
+        self.ask()  # a receipt came, but brought no credit
+        return False
+
+    def send(self, entry: int, sequence: int, meta: bytes, flags: int, now_ns: int, pressed: bool) -> None:
+        credit = self.credit
+        credit.on_sent(sequence)
+        self._post(entry, sequence, meta, flags, now_ns, pressed)
+        words, row = self._words, self._row
+        words[row + _SENT] = credit.sent
+        words[row + _IN_FLIGHT] = credit.in_flight
+
+    def _post(self, entry: int, sequence: int, meta: bytes, flags: int, now_ns: int, pressed: bool) -> None:
+        want = 0
+        if (pressed or not self.credit.has_credit) and not self.asked:
+            want, self.asked = messages.WANT, True
+        if self.batch_since_ns or (not want and self.credit.untaken > self._busy_above):
+            self._add_to_batch((sequence, now_ns, entry, flags, meta), want)
+        else:
+            self.post(messages.data_one(self.plan.id, self._incarnation, want, sequence, now_ns, entry, flags, meta))
+
+    def _add_to_batch(self, record: messages.Record, want: int) -> None:
+        with self._batch_lock:
+            if not self._batch:
+                self.batch_since_ns = record[1]
+                self.on_batch()
+            self._batch.append(record)
+            self._batch_bytes += messages.RECORD.size + len(record[4])
+            if want or len(self._batch) >= self._batch_max or self._batch_bytes >= limits.BATCH_BYTES_MAX:
+                self._send_batch(want)
+
+    def flush_batch(self) -> None:
+        """Send what waits for company. Called from the main thread, and by the guard from the lifeline's."""
+        if self.batch_since_ns:
+            with self._batch_lock:
+                if self._batch:
+                    self._send_batch(0)
+
+    def _send_batch(self, want: int) -> None:
+        batch, self._batch = self._batch, []
+        self._batch_bytes = self.batch_since_ns = 0
+        self.post(messages.data_many(self.plan.id, self._incarnation, want, batch))
+
+    def keep(self, entry: int, sequence: int, meta: bytes, flags: int) -> Row | None:
+        """Hold a committed packet until there is credit; returns the row of the one that it displaces."""
+        displaced = self.credit.on_kept((entry, sequence))
+        self._kept_data[sequence] = (entry, meta, flags)
+        if displaced is not None:
+            del self._kept_data[displaced[1]]
+        self.send_kept()  # a receipt may have come since the policy decided
+        self.ask()
+        self.publish()
+        return displaced
+
+    def send_kept(self) -> None:
+        while (row := self.credit.next_kept()) is not None:
+            entry, meta, flags = self._kept_data.pop(row[1])
+            self._post(entry, row[1], meta, flags, monotonic_ns(), False)
+        if self._end_at is not None:
+            self.end(self._end_at)
+
+    def drop(self) -> None:
+        """Count a packet that did not enter the edge."""
+        if self.gone:
+            self.credit.on_lost()
+        else:
+            self.credit.on_dropped()
+        self.publish()
+
+    def ask(self) -> None:
+        """Tell the consumer that credit is wanted, once until its next receipt."""
+        if not self.asked and not self.gone and self.credit.in_flight > len(self.credit.kept):
+            self.asked = True
+            self.flush_batch()
+            self.post(messages.data_many(self.plan.id, self._incarnation, messages.WANT, ()))
+
+    def end(self, next_sequence: int) -> None:
+        """Send END after everything that is kept; from then on nothing is sent."""
+        self._end_at = next_sequence
+        if not self.credit.kept and not self.end_sent and not self.gone:
+            self.end_sent = True
+            self.flush_batch()
+            self.post(messages.end(self.plan.id, self._incarnation, next_sequence))
+
+    def publish(self) -> None:
+        credit, words, row = self.credit, self._words, self._row
+        words[row + _SENT], words[row + _COMPLETED] = credit.sent, credit.completed
+        words[row + _DROPPED], words[row + _FAILED] = credit.dropped, credit.failed
+        words[row + _IN_FLIGHT] = credit.in_flight

@@ -1,0 +1,318 @@
+"""One output port: loans, the commit of a packet, and its edges with their policies.
+
+The host hands in what may block: `wait_for(condition)` answers messages until the condition holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from streamcore import limits
+from streamcore.errors import PayloadError, PayloadTooLarge, RingFull
+from streamcore.node.api import FOREVER, Port
+from streamcore.node.lease import Lease, Loan, Record, owner_of
+from streamcore.node.out_edge import OutEdge
+from streamcore.packet import (
+    DTYPE_NAMES,
+    Meta,
+    SlotRef,
+    StreamPacket,
+    derived_id16,
+    describe_payload,
+    encode_json,
+    encode_meta,
+    payload_fits,
+    source_id16,
+)
+from streamcore.shm.layout import REDELIVERED
+from streamcore.shm.ring import NO_PARENT, NO_REF, RingWriter
+from streamcore.wire import messages
+from streamcore.wire.credit import DROP, KEEP, SEND
+
+_JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
+
+
+class Waiter(Protocol):
+    """Answers messages until `ready()` or the deadline; True if ready. Raises Stopped when the process is told to end."""
+
+    def __call__(self, ready: Callable[[], bool], deadline_ns: int | None) -> bool: ...
+
+
+class Outlet:
+    """The host's side of one output port."""
+
+    def __init__(
+        self,
+        node_id: str,
+        name: str,
+        port: Port,
+        writer: RingWriter,
+        edges: list[OutEdge],
+        forwards: frozenset[str],
+        wait_for: Waiter,
+    ):
+        self.full_name = f"{node_id}.{name}"
+        self.port, self.writer, self.edges = port, writer, edges
+        self._node, self._name, self._forwards, self._wait_for = node_id, name, forwards, wait_for
+        self._blocking = [edge for edge in edges if edge.plan.policy == "block"]
+        self._dropped_loans: deque[int] = deque()  # filled by finalizers, in whatever thread
+        self._parents: list[list[Record]] = [[] for _ in range(writer.geometry.entry_count)]
+        self._outcomes = [messages.OK] * writer.geometry.entry_count
+        self._packets: list[StreamPacket | None] = [None] * writer.geometry.entry_count
+        self.on_completed: Callable[[StreamPacket, int], None] | None = None
+        self.copied = 0
+        self.pinned = 0  # inputs that cannot complete before our consumers have completed an output
+        self.index = 0  # outputs derived from the current input so far; part of their ids
+
+    # --- loans
+
+    def loan(self, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
+        """See Node.loan."""
+        wanted = np.dtype(dtype)
+        if wanted not in DTYPE_NAMES:
+            raise PayloadError(f"port {self.full_name}: a loan of dtype {wanted} cannot travel")
+        nbytes = wanted.itemsize
+        for n in shape:
+            nbytes *= n
+        slot = self._claim_slot(nbytes, timeout_ns)
+        address = self.writer.slots_address + slot * self.writer.geometry.slot_bytes
+        interface = {"data": (address, False), "shape": tuple(shape), "typestr": wanted.str, "version": 3}
+        return np.asarray(Loan(self.writer, slot, self._dropped_loans.append, interface))
+
+    def _claim_slot(self, nbytes: int, timeout_ns: int = FOREVER) -> int:
+        writer = self.writer
+        if not 0 <= nbytes <= writer.geometry.slot_bytes:
+            raise PayloadTooLarge(self.full_name, nbytes, writer.geometry.slot_bytes)
+        self._settle_loans()
+        if not writer.free_slots:
+            deadline_ns = None if timeout_ns == FOREVER else monotonic_ns() + timeout_ns
+            self.press()
+            if not self._wait_for(self._slot_is_free, deadline_ns):
+                raise RingFull(self.full_name, [(edge.plan.name, edge.credit.in_flight) for edge in self.edges if edge.credit.in_flight])
+        return writer.claim_slot()
+
+    def _slot_is_free(self) -> bool:
+        self._settle_loans()
+        return self.writer.free_slots > 0
+
+    def _settle_loans(self) -> None:
+        while self._dropped_loans:
+            self.writer.release_slot(self._dropped_loans.popleft())
+
+    def press(self) -> None:
+        """Ask every consumer to report what it has completed."""
+        for edge in self.edges:
+            edge.ask()
+
+    # --- emitting
+
+    def emit(self, packet: StreamPacket, pressed: bool) -> bool:
+        """Commit and send one packet; waits as the `block` edges want it. False if every edge dropped it.
+
+        `pressed`: a producer of ours is out of credit, so our consumers should report soon.
+
+        Raises:
+          PayloadError: not what the port declares, or not able to travel. Nothing was committed.
+        """
+        port, payload = self.port, packet.payload
+        if not (type(payload) in _JSON_TYPES and port.profile == "json") and not payload_fits(port.profile, payload):
+            raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, expected {port.profile}")
+        for edge in self._blocking:
+            if not edge.credit.has_credit:
+                edge.ask()
+                self._wait_for(edge.may_send, None)
+        now_ns = monotonic_ns()
+        pending = 0
+        for edge in self.edges:
+            if edge.decide(now_ns) is not DROP:
+                pending |= edge.bit
+        if pending:
+            self._commit(packet, payload, pending, now_ns, pressed)
+        else:
+            for edge in self.edges:
+                edge.drop()
+            self._tell_completed(_without_payload(packet, packet.id16), messages.DROPPED if self.edges else messages.OK)
+        return bool(pending)
+
+    def _commit(self, packet: StreamPacket, payload: Any, pending: int, now_ns: int, pressed: bool) -> None:
+        writer = self.writer
+        if not writer.free_entries:
+            self.press()
+            self._wait_for(self._entry_is_free, None)
+        parents: list[Record] = []
+        meta = self._meta(packet, now_ns)
+        if type(payload) in _JSON_TYPES or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
+            meta.value = payload
+            ref = NO_REF
+        else:
+            ref = meta.ref = self._place(payload, parents)
+        raw = encode_meta(meta)
+        if len(raw) > writer.geometry.meta_bytes:
+            ref, raw = self._spill(meta)
+        lineage = packet.parent
+        if lineage is not None and lineage.inlet.delivered and lineage not in parents:
+            parents.append(lineage)
+        parent = NO_PARENT
+        for record in parents:
+            record.waits += 1
+            self.pinned += 1
+            parent = (record.inlet.plan.id, record.entry, record.sequence)
+        flags = REDELIVERED if packet.redelivered else 0
+        entry, sequence = writer.commit(raw, pending, ref, parent, flags)
+        if ref.ring == writer.shape.id and type(owner_of(payload)) is not Loan:
+            writer.release_slot(ref.slot)  # claimed for the copy; the entry holds it from here on
+        self._parents[entry] = parents
+        self._outcomes[entry] = messages.OK
+        if self.on_completed is not None:
+            self._packets[entry] = _without_payload(packet, meta.id16)
+        for edge in self.edges:
+            if edge.verdict is SEND:
+                edge.send(entry, sequence, raw, flags, now_ns, pressed)
+            elif edge.verdict is KEEP:
+                displaced = edge.keep(entry, sequence, raw, flags)
+                if displaced is not None:
+                    self._finish(*displaced, edge.bit, messages.DROPPED)
+            else:
+                edge.drop()
+
+    def _entry_is_free(self) -> bool:
+        return self.writer.free_entries > 0
+
+    def _meta(self, packet: StreamPacket, now_ns: int) -> Meta:
+        if packet.parent is not None:
+            id16 = derived_id16(packet.id16, b"%s\0%d" % (self.full_name.encode(), self.index))
+            self.index += 1
+        elif packet.position is not None:
+            id16 = source_id16(self._node, self._name, packet.position)
+        else:
+            id16 = packet.id16
+        trace = packet.trace
+        if trace is None:
+            if packet.parent is None and not self.writer.next_sequence % limits.TRACE_EVERY:
+                trace = [(self._node, now_ns)]
+        elif len(trace) < limits.TRACE_HOPS_MAX:
+            trace = [*trace, (self._node, now_ns)]
+        return Meta(
+            id16,
+            packet.kind if self.port.kind == "any" else self.port.kind,
+            packet.source_id,
+            packet.wall_ns,
+            packet.capture_ns,
+            None,
+            None,
+            packet.meta,
+            packet.position if packet.parent is None else None,
+            trace,
+        )
+
+    def _place(self, payload: Any, parents: list[Record]) -> SlotRef:
+        """Where the payload lies: in our ring if it is a loan, in another if it is forwarded, else in a slot that it is copied to."""
+        owner = owner_of(payload)
+        array = payload if isinstance(payload, np.ndarray) else self._as_bytes(payload)
+        dtype = DTYPE_NAMES[array.dtype] if isinstance(payload, np.ndarray) else ""
+        if type(owner) is Loan and owner.writer is self.writer:
+            if isinstance(payload, np.ndarray):
+                payload.flags.writeable = False  # from now on it belongs to its readers
+            start = self.writer.slots_address + owner.slot * self.writer.geometry.slot_bytes
+            return _ref(array, self.writer.shape.id, owner.slot, start, dtype)
+        if type(owner) is Lease and owner.record.inlet.plan.to_port in self._forwards:
+            source = owner.record.ref
+            assert source is not None  # arrays on a lease come from a slot
+            parents.append(owner.record)
+            start = owner.__array_interface__["data"][0] - source.offset
+            return _ref(array, source.ring, source.slot, start, dtype)
+        return self._copy(array, dtype)
+
+    def _as_bytes(self, payload: bytes | bytearray | memoryview) -> np.ndarray[Any, Any]:
+        if not len(payload):
+            return np.empty(0, np.uint8)
+        try:
+            return np.frombuffer(payload, np.uint8)
+        except (ValueError, BufferError) as error:
+            raise PayloadError(f"port {self.full_name}: {describe_payload(payload)} is not contiguous bytes: {error}") from None
+
+    def _copy(self, array: np.ndarray[Any, Any], dtype: str) -> SlotRef:
+        slot = self._claim_slot(array.nbytes)
+        self.copied += 1
+        if array.nbytes:
+            room = np.frombuffer(self.writer.slot_view(slot, array.nbytes), array.dtype).reshape(array.shape)
+            np.copyto(room, array)
+        return SlotRef(self.writer.shape.id, slot, 0, array.nbytes, dtype, array.shape, ())
+
+    def _spill(self, meta: Meta) -> tuple[SlotRef, bytes]:
+        """A JSON payload that does not fit the metadata goes to a slot as msgpack."""
+        ref = meta.ref
+        if ref is None:
+            raw = np.frombuffer(encode_json(meta.value), np.uint8)
+            ref = self._copy(raw, "msgpack")
+            meta.ref, meta.value = ref, None
+        encoded = encode_meta(meta)
+        found, allowed = len(encoded), self.writer.geometry.meta_bytes
+        if found > allowed:
+            if ref.ring == self.writer.shape.id:
+                self.writer.release_slot(ref.slot)
+            raise PayloadError(
+                f"port {self.full_name}: metadata of {found} bytes, meta_bytes is {allowed}; put less into `meta`, "
+                f"or raise it with `ring: {{meta_bytes: {found}}}` at node '{self._node}'"
+            )
+        return ref, encoded
+
+    # --- receipts
+
+    def on_receipt(self, edge: OutEdge, taken_upto: int, completions: list[messages.Completion]) -> None:
+        edge.asked = False
+        edge.credit.on_taken(taken_upto)
+        for sequence, entry, outcome in completions:
+            if self.writer.sequence_at(entry) == sequence and edge.credit.on_completed(sequence, outcome):
+                self._finish(entry, sequence, edge.bit, outcome)
+        edge.send_kept()
+        if edge.credit.kept:
+            edge.ask()
+        edge.publish()
+
+    def on_gone(self, edge: OutEdge) -> None:
+        """The consumer will not come back: what it had not completed has failed, and the edge takes no more."""
+        edge.gone = True
+        edge.credit.on_gone()
+        edge.publish()
+        for entry, sequence in self.writer.pending_on(edge.bit):
+            self._finish(entry, sequence, edge.bit, messages.FAILED)
+
+    def _finish(self, entry: int, sequence: int, bit: int, outcome: int) -> None:
+        self._outcomes[entry] = max(self._outcomes[entry], outcome)
+        if not self.writer.complete(entry, sequence, bit):
+            return
+        parents, self._parents[entry] = self._parents[entry], []
+        for record in parents:
+            if record.inlet.delivered:
+                record.outcome = max(record.outcome, self._outcomes[entry])
+            self.pinned -= 1
+            record.settle()
+        packet = self._packets[entry]
+        if packet is not None:
+            self._packets[entry] = None
+            self._tell_completed(packet, self._outcomes[entry])
+
+    def _tell_completed(self, packet: StreamPacket, outcome: int) -> None:
+        if self.on_completed is not None:
+            self.on_completed(packet, outcome)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(edge.credit.in_flight for edge in self.edges)
+
+
+def _without_payload(packet: StreamPacket, id16: bytes) -> StreamPacket:
+    return msgspec.structs.replace(packet, payload=None, lease=None, parent=None, id16=id16)
+
+
+def _ref(array: np.ndarray[Any, Any], ring: int, slot: int, start: int, dtype: str) -> SlotRef:
+    offset = array.__array_interface__["data"][0] - start
+    strides = () if array.flags.c_contiguous else array.strides
+    return SlotRef(ring, slot, offset, array.nbytes, dtype, array.shape, strides)

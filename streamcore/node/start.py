@@ -1,0 +1,213 @@
+"""From the first line of a node process to its last: boot, plugin, rings, sockets, setup, run, close, report."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from streamcore import plugins
+from streamcore.clock import iso_utc
+from streamcore.errors import ConfigError, PluginError, Stopped, StreamcoreError
+from streamcore.graph.model import Boot, RingPlan
+from streamcore.node import channel
+from streamcore.node.api import Node, attach, forwarded_inputs
+from streamcore.node.exchange import Exchange
+from streamcore.node.host import Host
+from streamcore.node.inlet import Inlet
+from streamcore.node.lifeline import Lifeline
+from streamcore.node.out_edge import OutEdge
+from streamcore.node.outlet import Outlet
+from streamcore.shm import segment
+from streamcore.shm.ring import RingReader, RingWriter, attach_ring
+from streamcore.shm.status import STATES, StatusWriter
+from streamcore.wire.inbox import Inbox, Peer, inbox_path, make_context
+
+EXIT_TERMINATED = 128 + signal.SIGTERM
+_PR_SET_PDEATHSIG = 1
+_TEXT_CHARS_MAX = 16_000  # of a cause or traceback, so that a report fits its datagram
+
+
+def main(boot_fd: int) -> int:
+    """Run the node that the Boot at `boot_fd` describes; the process' exit status."""
+    boot = msgspec.json.decode(os.pread(boot_fd, os.fstat(boot_fd).st_size, 0), type=Boot)
+    _die_with(boot.coordinator_pid)
+    segment.keep_from_children([boot_fd, boot.status_fd, boot.control_fd, *boot.ring_fds.values()])
+    os.close(boot_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the coordinator's to interpret
+    faulthandler.enable()
+    return NodeProcess(boot, _logger(boot)).run()
+
+
+def _die_with(coordinator_pid: int) -> None:
+    """Ask the kernel to kill this process when its coordinator dies, and look whether that has happened already."""
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != coordinator_pid:
+        os._exit(1)
+
+
+class _LineFormatter(logging.Formatter):
+    """`2026-11-23T07:00:00.123Z LEVEL text`, a traceback indented below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = iso_utc(round(record.created * 1e9))[:-4] + "Z"
+        lines = [f"{stamp} {record.levelname} {record.getMessage()}"]
+        if record.exc_info:
+            lines += ["    " + line for line in self.formatException(record.exc_info).splitlines()]
+        return "\n".join(lines)
+
+
+def _logger(boot: Boot) -> logging.Logger:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter())
+    logging.basicConfig(level=logging.DEBUG if boot.debug else logging.INFO, handlers=[handler], force=True)
+    return logging.getLogger(f"streamcore.node.{boot.node.id}")
+
+
+class NodeProcess:
+    """One node's process; `where` says what it is doing, for the report of a failure."""
+
+    def __init__(self, boot: Boot, log: logging.Logger):
+        self.boot, self.log = boot, log
+        self.where = "host"
+        self._control = socket.socket(fileno=boot.control_fd)
+        self._status = StatusWriter(boot.status_fd)
+        self._context = make_context()
+        self._inbox = Inbox(self._context, inbox_path(boot.run_dir, boot.node.id, boot.incarnation))
+        self._exchange = Exchange(boot.node.id, self._inbox, self._status, log)
+        self._host: Host
+        self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command)
+
+    def run(self) -> int:
+        """Exit status: 0 done, 1 failed (reported on the control channel), 143 terminated."""
+        try:
+            self._work()
+        except Stopped:
+            self.log.info("stopped before the end of its stream")
+            self._step("close", self._host.node.close)
+            self._close(orderly=False)
+            return EXIT_TERMINATED
+        except Exception as error:  # whatever it was, the coordinator must learn of it
+            return self._fail(error)
+        self._close(orderly=True)
+        return 0
+
+    def _work(self) -> None:
+        self._status.set("pid", os.getpid())
+        self._status.set("incarnation", self.boot.incarnation)
+        self._status.set("state", STATES.index("starting"))
+        self.where = "import"
+        cls = plugins.load_target(self.boot.node.target)
+        self.where = "host"
+        node = cls()
+        self._host = host = Host(node, self.boot.node, self._exchange, self._status, self.log)
+        self._exchange.connect = self._connect
+        self._exchange.call_guard = self._lifeline.call_guard
+        host.on_draining = lambda: self._say(channel.Draining())
+        self._wire(host, cls)
+        attach(node, self.boot.node.id, self.boot.node.config, host)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._lifeline.start()
+        self._step("setup", node.setup)
+        gc.collect()
+        gc.freeze()  # what setup made lives as long as the process; keep the collector from walking it again
+        self._status.set("state", STATES.index("ready"))
+        self._say(channel.Ready(os.getpid()))
+        host.await_start()
+        self._step("run", host.run)
+        self._step("close", node.close)
+        del node, host.node
+        gc.collect()  # cycles of the author's objects may hold packets
+        host.finish()
+        self._say(channel.Done())
+
+    def _step(self, where: str, call: Callable[[], None]) -> None:
+        self.where = where
+        call()
+
+    # --- building
+
+    def _wire(self, host: Host, cls: type[Node]) -> None:
+        boot, plan = self.boot, self.boot.node
+        rings = {ring.id: ring for ring in boot.rings}
+        readers = {number: RingReader(self._attach(rings[number], writable=False), rings[number]) for number in plan.reads}
+        inlets, out_edges = [], []
+        for edge in boot.edges:
+            if edge.to_node == plan.id:
+                entries = rings[edge.ring].entry_count
+                release = self._exchange.released_in(self._lifeline.poke)
+                inlets.append(Inlet(edge, readers, entries, boot.incarnation, self._status, release))
+            if edge.from_node == plan.id:
+                out_edges.append(OutEdge(edge, boot.incarnation, self._status))
+        outlets = {}
+        for name, number in plan.outputs.items():
+            writer = RingWriter(self._attach(rings[number], writable=True), rings[number])
+            edges = [edge for edge in out_edges if edge.plan.from_port == name]
+            forwards = frozenset(forwarded_inputs(cls, name))
+            outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for)
+        host.wire(inlets, outlets)
+
+    def _attach(self, ring: RingPlan, *, writable: bool) -> Any:
+        return attach_ring(self.boot.ring_fds[str(ring.id)], ring, self.boot.run_id, writable=writable)
+
+    def _connect(self, start: channel.Start) -> None:
+        exchange, run_dir = self._exchange, self.boot.run_dir
+        neighbours = {edge.from_node for edge in self.boot.edges} | {edge.to_node for edge in self.boot.edges}
+        for node in sorted(neighbours):
+            exchange.peers[node] = Peer(self._context, inbox_path(run_dir, node, start.peers[node]))
+        for inlet in exchange.inlets.values():
+            inlet.peer_incarnation = start.peers[inlet.plan.from_node]
+            inlet.send = exchange.peers[inlet.plan.from_node].send
+        for _, edge in exchange.out_edges.values():
+            edge.peer_incarnation = start.peers[edge.plan.to_node]
+            edge.post = exchange.peers[edge.plan.to_node].send
+
+    # --- telling and being told
+
+    def _say(self, report: channel.Report) -> None:
+        self._control.send(channel.encode(report))
+
+    def _on_command(self, command: channel.Command) -> None:
+        """In the lifeline's thread."""
+        if isinstance(command, channel.Stop):
+            self._host.stopping = True
+        self._exchange.commands.append(command)
+
+    def _on_sigterm(self, *_: object) -> None:
+        self._host.stopping = self._exchange.terminating = True
+        self._lifeline.poke()
+
+    def _fail(self, error: Exception) -> int:
+        text = traceback.format_exc()
+        fault = error.fault if isinstance(error, StreamcoreError) else "plugin"
+        known = isinstance(error, (ConfigError, PluginError))
+        cause = str(error) if known else f"{type(error).__name__}: {error}"
+        where = "config" if isinstance(error, ConfigError) and self.where == "setup" else self.where
+        self.log.error("failed in %s: %s", where, cause, exc_info=not known)
+        if self.where == "run":
+            try:
+                self._host.node.close()
+            except Exception:  # the first failure is the one to report
+                self.log.exception("close() failed too")
+        self._say(channel.Failed(where, cause[:_TEXT_CHARS_MAX], fault, text[-_TEXT_CHARS_MAX:]))
+        self._close(orderly=True)
+        return 1
+
+    def _close(self, *, orderly: bool) -> None:
+        for peer in self._exchange.peers.values():
+            peer.close(orderly=orderly)
+        if self._lifeline.started:
+            self._lifeline.close()
+        self._inbox.close()
+        self._context.term()

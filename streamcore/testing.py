@@ -1,0 +1,237 @@
+"""Run one node without processes, rings or sockets: for unit tests of nodes, ours and yours.
+
+    out = run_node(Blur, [frame_packet(picture)], {"ksize": 3})
+
+The node sees what the host would show it: checked config with defaults, read-only payloads, loans that hold old bytes. What it emits
+is checked as the host checks it. Whatever it raises comes out of `run_node`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from streamcore import limits
+from streamcore.errors import ConfigError, PayloadError, PayloadTooLarge, PluginError
+from streamcore.node.api import Counter, Metrics, Node, Source, attach, number_of
+from streamcore.packet import DTYPE_NAMES, Meta, StreamPacket, derived_id16, describe_payload, encode_meta, payload_fits, source_id16
+from streamcore.spec.schema import Checker
+
+OLD_BYTE = 0xA5  # loans are filled with it, as a slot still holds an earlier frame: a node that leaves a gap is seen
+
+
+class Outputs(list[StreamPacket]):
+    """The packets that a node emitted, in order, with their ports and kinds filled in, and what else it did.
+
+    Attributes:
+      completed: (packet_id, outcome) of every call of on_completed.    metrics: name to value.
+      deadlines_ns: what a source waited for; in run_node no time passes, so a test can look at the pace without waiting.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.completed: list[tuple[str, str]] = []
+        self.metrics: dict[str, float] = {}
+        self.deadlines_ns: list[int] = []
+
+    def on(self, port: str) -> list[StreamPacket]:
+        """Those that left by one port."""
+        return [packet for packet in self if packet.port == port]
+
+
+def run_node(
+    node: Node | type[Node],
+    packets: Iterable[StreamPacket] = (),
+    config: Mapping[str, Any] | None = None,
+    *,
+    node_id: str = "node",
+    limit: int | None = None,
+    resume_position: int | None = None,
+) -> Outputs:
+    """Call setup, then run, process or process_batch, then flush and close, as a node process does.
+
+    Args:
+      packets: inputs in order. A node with several inputs needs `in_port` set on each. None of them is changed.
+      config: as in a spec; checked by the class's schema, defaults filled in.
+      limit: ask a source to stop once it has emitted so many packets.
+      resume_position: what a source finds in `self.resume_position`.
+    Returns:
+      What the node emitted, in order. Payloads are the very objects the node gave out. Each was completed at once, with outcome ok.
+    Raises:
+      ConfigError: names every key of the config that the schema refuses.
+      PayloadError: an output whose port, type or profile is wrong, or that is not able to travel.
+      Whatever the node itself raises; close() is not called then.
+    """
+    instance = node() if isinstance(node, type) else node
+    bench = _Bench(instance, node_id, resume_position)
+    attach(instance, node_id, check_config(type(instance), config or {}), bench)
+    instance.setup()
+    if isinstance(instance, Source):
+        bench.run_source(instance, limit)
+    else:
+        bench.run_consumer(packets)
+    bench.emit_each(instance.flush())
+    instance.close()
+    return bench.outputs
+
+
+def check_config(cls: type[Node], config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the defaults of the class's schema. Raises ConfigError for all that the schema refuses."""
+    checked, findings = Checker(cls.config).check(config)
+    if findings:
+        told = "; ".join(f"{'.'.join(map(str, item.where))}: found {item.found}, expected {item.expected}" for item in findings)
+        raise ConfigError(f"config of {cls.__name__}: {told}")
+    return checked
+
+
+class _Number:
+    """A counter or gauge that lives in a dict."""
+
+    def __init__(self, values: dict[str, float], name: str):
+        self._values, self._name = values, name
+        values.setdefault(name, 0)
+
+    def add(self, amount: float = 1) -> None:
+        self._values[self._name] += amount
+
+    def set(self, value: float) -> None:
+        self._values[self._name] = value
+
+
+class _Numbers:
+    def __init__(self, values: dict[str, float]):
+        self._values = values
+
+    def counter(self, name: str) -> Counter:
+        return _Number(self._values, name)
+
+    gauge = counter
+
+
+class _Bench:
+    """The Runtime behind `run_node`."""
+
+    def __init__(self, node: Node, node_id: str, resume_position: int | None):
+        self.node, self.node_id = node, node_id
+        self.outputs = Outputs()
+        self.log = logging.getLogger(f"streamcore.node.{node_id}")
+        self.metrics: Metrics = _Numbers(self.outputs.metrics)
+        self.stopping = False
+        self.resume_position = resume_position
+        self._index: dict[str, int] = {}
+
+    # --- what node code calls
+
+    def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
+        self._port(port)
+        kind = np.dtype(dtype)
+        if kind not in DTYPE_NAMES:
+            raise PayloadError(f"port {self.node_id}.{port}: a loan of dtype {kind} cannot travel")
+        loan = np.empty(shape, kind)
+        if loan.nbytes > limits.SLOT_BYTES:
+            raise PayloadTooLarge(f"{self.node_id}.{port}", loan.nbytes, limits.SLOT_BYTES)
+        loan.reshape(-1).view(np.uint8).fill(OLD_BYTE)
+        return loan
+
+    def wait_until(self, deadline_ns: int) -> bool:
+        self.outputs.deadlines_ns.append(deadline_ns)
+        return not self.stopping
+
+    # --- driving the node
+
+    def run_source(self, source: Source, limit: int | None) -> None:
+        steps = iter(source.run())
+        for item in steps:
+            for packet in (item,) if isinstance(item, StreamPacket) else item:
+                self.emit(packet)
+            if limit is not None and len(self.outputs) >= limit:
+                self.stopping = True
+                break
+        close = getattr(steps, "close", None)
+        if close is not None:
+            close()
+
+    def run_consumer(self, packets: Iterable[StreamPacket]) -> None:
+        batch_max = number_of(type(self.node), "batch_max", self.node.config)
+        sequences: dict[str, int] = {}
+        inputs = (self._as_input(packet, sequences) for packet in packets)
+        while batch := list(islice(inputs, batch_max)):
+            self._index.clear()
+            self.emit_each(self.node.process_batch(batch) if batch_max > 1 else self.node.process(batch[0]))
+
+    def _as_input(self, packet: StreamPacket, sequences: dict[str, int]) -> StreamPacket:
+        """The packet as the host would hand it over: addressed, numbered, with a read-only payload."""
+        given = copy.copy(packet)
+        ports = type(self.node).inputs
+        if not given.in_port and len(ports) == 1:
+            given.in_port = next(iter(ports))
+        if given.in_port not in ports:
+            raise PluginError(f"{self.node_id}: a packet has in_port {given.in_port!r}, expected one of: {', '.join(ports) or 'none'}")
+        profile = ports[given.in_port].profile
+        if not payload_fits(profile, given.payload):
+            raise PayloadError(f"port {self.node_id}.{given.in_port}: found {describe_payload(given.payload)}, expected {profile}")
+        if isinstance(given.payload, np.ndarray) and given.payload.flags.writeable:
+            given.payload = given.payload.view()
+            given.payload.flags.writeable = False
+        if given.sequence < 0:
+            given.sequence = sequences.get(given.in_port, 0)
+        sequences[given.in_port] = given.sequence + 1
+        given.port, given.parent = "", self
+        return given
+
+    # --- checking what it emits
+
+    def emit_each(self, out: Any) -> None:
+        for packet in () if out is None else (out,) if isinstance(out, StreamPacket) else out:
+            self.emit(packet)
+
+    def emit(self, packet: StreamPacket) -> None:
+        if not isinstance(packet, StreamPacket):
+            found = type(packet).__name__
+            raise PayloadError(f"node {self.node_id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
+        ports = type(self.node).outputs
+        if not packet.port and len(ports) == 1:
+            packet.port = next(iter(ports))
+        port = self._port(packet.port)
+        if not payload_fits(port.profile, packet.payload):
+            raise PayloadError(f"port {self.node_id}.{packet.port}: found {describe_payload(packet.payload)}, expected {port.profile}")
+        if port.kind != "any":
+            packet.kind = port.kind
+        self._seal(packet)
+        self._refuse_unable_to_travel(packet)
+        self.outputs.append(packet)
+        finished = copy.copy(packet)
+        finished.payload = None
+        self.outputs.completed.append((packet.packet_id, "ok"))
+        self.node.on_completed(finished, "ok")
+
+    def _port(self, name: str) -> Any:
+        ports = type(self.node).outputs
+        if name not in ports:
+            raise PayloadError(f"node {self.node_id}: found output port {name!r}, expected one of: {', '.join(ports) or 'none'}")
+        return ports[name]
+
+    def _seal(self, packet: StreamPacket) -> None:
+        """Give the packet the id that a repeat would get again."""
+        if packet.parent is self:
+            index = self._index[packet.port] = self._index.get(packet.port, -1) + 1
+            packet.id16 = derived_id16(packet.id16, f"{self.node_id}.{packet.port}\0{index}".encode())
+        elif packet.position is not None:
+            packet.id16 = source_id16(self.node_id, packet.port, packet.position)
+        packet.parent = None
+
+    def _refuse_unable_to_travel(self, packet: StreamPacket) -> None:
+        payload = packet.payload
+        by_slot = isinstance(payload, (np.ndarray, bytes, bytearray, memoryview))
+        nbytes = payload.nbytes if isinstance(payload, (np.ndarray, memoryview)) else len(payload) if by_slot else 0
+        if nbytes > limits.SLOT_BYTES:
+            raise PayloadTooLarge(f"{self.node_id}.{packet.port}", nbytes, limits.SLOT_BYTES)
+        encode_meta(Meta(packet.id16, packet.kind, packet.source_id, packet.wall_ns, packet.capture_ns, value=None if by_slot else payload))
+        found = len(encode_meta(Meta(packet.id16, packet.kind, packet.source_id, packet.wall_ns, packet.capture_ns, meta=packet.meta)))
+        if found > limits.META_BYTES:
+            raise PayloadError(f"port {self.node_id}.{packet.port}: metadata of {found} bytes, meta_bytes is {limits.META_BYTES}")
