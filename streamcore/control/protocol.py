@@ -1,0 +1,91 @@
+"""What may be asked of a live run: JSON over a ZeroMQ ROUTER on ipc, one request, one reply (frames of a REQ socket).
+
+    request   {"v": 1, "verb": "ps"}                        at most limits.MESSAGE_BYTES_MAX bytes
+    reply     {"v": 1, "ok": true, ...what the verb gives}
+              {"v": 1, "ok": false, "error": "one sentence"}
+
+Unknown verbs, unknown keys and wrong types are refused, never guessed. Bodies of replies: telemetry/snapshot.py for `ps` and `stats`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Union
+
+import msgspec
+
+from streamcore.errors import MessageError
+
+VERSION = 1
+Version = Literal[1]
+
+
+class Ping(msgspec.Struct, tag="ping", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"pid"}: is anybody there."""
+
+    v: Version
+
+
+class Ps(msgspec.Struct, tag="ps", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"run", "state", "graph", "graph_version", "started", "uptime_s", "nodes": [NodeRow with CPU and memory], "edges": [EdgeRow]}."""
+
+    v: Version
+
+
+class Stats(msgspec.Struct, tag="stats", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"run", "state", "uptime_s", "nodes": [NodeRow], "edges": [EdgeRow]}: the counters alone, cheap enough to ask for often."""
+
+    v: Version
+
+
+class Info(msgspec.Struct, tag="info", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"run", "run_id", "pid", "graph", "graph_version", "spec", "started", "plan"}: what does not change while the run lives."""
+
+    v: Version
+
+
+class Down(msgspec.Struct, tag="down", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"state"}: end the run; `now` kills without draining. The reply comes at once, the end when the lock is given up."""
+
+    v: Version
+    now: bool = False
+
+
+Request = Union[Ping, Ps, Stats, Info, Down]
+
+_requests = msgspec.json.Decoder(Request)
+_bodies = msgspec.json.Decoder(dict[str, Any])
+
+
+def encode_request(verb: str, arguments: dict[str, Any]) -> bytes:
+    """Raises MessageError if there is no such verb, or it does not take these arguments: found out here, not at the other end."""
+    raw = msgspec.json.encode({"v": VERSION, "verb": verb, **arguments})
+    decode_request(raw)
+    return raw
+
+
+def decode_request(raw: bytes) -> Request:
+    """Raises MessageError, with a sentence for the sender, for anything that is no request."""
+    try:
+        request: Request = _requests.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"request refused: {error}") from None
+    return request
+
+
+def encode_reply(body: dict[str, Any]) -> bytes:
+    return msgspec.json.encode({"v": VERSION, "ok": True, **body})
+
+
+def encode_refusal(error: str) -> bytes:
+    return msgspec.json.encode({"v": VERSION, "ok": False, "error": error})
+
+
+def decode_reply(raw: bytes) -> dict[str, Any]:
+    """Raises MessageError for anything that is no reply of this version."""
+    try:
+        reply = _bodies.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"reply refused: {error}") from None
+    if reply.get("v") != VERSION or not isinstance(reply.get("ok"), bool):
+        raise MessageError(f"reply refused: v found {reply.get('v')!r}, expected {VERSION}")
+    return reply

@@ -1,0 +1,57 @@
+"""What a live run answers on its control socket. Shapes: control/protocol.py and telemetry/snapshot.py."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamcore.clock import iso_utc
+from streamcore.control import protocol
+
+if TYPE_CHECKING:
+    from streamcore.coordinator.coordinator import Coordinator
+
+
+def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any]:
+    """The body of the reply."""
+    if isinstance(request, protocol.Ps):
+        names = {"graph": run.plan.graph, "graph_version": run.plan.graph_version, "started": iso_utc(run.started_wall_ns)}
+        return _head(run) | names | _rows(run, True)
+    if isinstance(request, protocol.Stats):
+        return _head(run) | _rows(run, False)
+    if isinstance(request, protocol.Info):
+        return _info(run)
+    if isinstance(request, protocol.Down):
+        return run.answer_down(request)
+    return {"pid": os.getpid()}
+
+
+def _head(run: Coordinator) -> dict[str, Any]:
+    return {"run": run.plan.run, "state": run.phase, "uptime_s": round(run.uptime_s(), 3)}
+
+
+def _rows(run: Coordinator, with_usage: bool) -> dict[str, Any]:
+    taken = run.snapshot()
+    if with_usage:
+        for row in taken.nodes:
+            if row.pid is not None:
+                row.cpu_percent, row.rss_bytes = run.usage.read(row.pid)
+    rows: dict[str, Any] = msgspec.to_builtins(taken)
+    return rows
+
+
+def _info(run: Coordinator) -> dict[str, Any]:
+    info: dict[str, Any] = msgspec.to_builtins(run.info())
+    for not_wanted in ("v", "path"):
+        del info[not_wanted]
+    return info | {"plan": _without_config(run.plan)}
+
+
+def _without_config(plan: Any) -> dict[str, Any]:
+    """The plan as JSON. A node's config may hold secrets: it stays in the run."""
+    shown: dict[str, Any] = msgspec.to_builtins(plan)
+    for node in shown["nodes"]:
+        del node["config"]
+    return shown

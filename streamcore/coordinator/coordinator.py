@@ -1,0 +1,269 @@
+"""The life of a run: everything is made, all nodes are spawned, started together, watched, drained, and nothing is left.
+
+Exit status: 0 if every node was done, or the run was asked to end (by a signal, `down` or `--for`), also if it then had to be killed;
+1 if a node failed for good or the memory limit was hit. What a killed run lost is named in the result, and its report is degraded.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamcore.clock import Clock, iso_utc
+from streamcore.control import protocol
+from streamcore.control.rundir import CONTROL_SOCKET, RunDir, RunInfo
+from streamcore.control.server import Server
+from streamcore.coordinator import answers
+from streamcore.coordinator.course import DRAINING, ENDED, READY, STARTING, Course
+from streamcore.coordinator.crew import Crew, Equipment
+from streamcore.coordinator.member import Member
+from streamcore.coordinator.memory_watch import MemoryWatch
+from streamcore.coordinator.observer import Failure, Observer
+from streamcore.errors import RunError
+from streamcore.graph.model import Boot, NodePlan, Plan
+from streamcore.node import channel
+from streamcore.supervisor import budget, prctl, states
+from streamcore.supervisor.guard import Guard
+from streamcore.supervisor.loop import Loop, Signals
+from streamcore.supervisor.process import COMMAND
+from streamcore.supervisor.segments import Segments
+from streamcore.supervisor.usage import Usage
+from streamcore.telemetry import report, snapshot
+from streamcore.telemetry.account import AccountRow, account, lost
+
+TICK_S = 0.5  # for a person who looks at a table
+MEMORY_LOOK_S = 1.0  # as often as an idle process may wake
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended. `lost`: (edge, packets) that were under way when the last process was gone."""
+
+    status: int
+    reason: str
+    report: dict[str, Any]
+    failures: tuple[Failure, ...]
+    account: tuple[AccountRow, ...]
+    lost: tuple[tuple[str, int], ...]
+
+
+@dataclass
+class Options:
+    """What is asked of a run beside its plan. `for_s`: end it after so long, counted from when all nodes are ready."""
+
+    spec_file: str = ""
+    for_s: float | None = None
+    shm_limit: int | None = None
+    debug: bool = False
+    command: Sequence[str] = field(default=COMMAND)
+
+
+class Coordinator:
+    """One run of one plan. `run()` once, from the main thread; it takes over `run_dir` and closes it in any case."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run_dir: RunDir,
+        observer: Observer | None = None,
+        options: Options | None = None,
+        clock: Clock | None = None,
+    ):
+        self.plan, self.run_id = plan, secrets.token_hex(8)
+        self.options = options or Options()
+        self.clock = clock or Clock()
+        self.usage = Usage(self.clock)
+        self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
+        self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
+        self._run_dir, self._observer = run_dir, observer or Observer()
+        self._failures: list[Failure] = []
+        self._up_ns = 0
+        self._loop: Loop
+        self._crew: Crew
+        self._course: Course
+        self._segments: Segments
+        self._guard: Guard | None = None
+
+    # --- what others call while it runs
+
+    def stop(self, reason: str, now: bool = False) -> None:
+        """Ask the run to end: orderly, or at once. Asking again, orderly, changes nothing. Only from the loop's thread."""
+        self._course.stop(reason, now)
+
+    def snapshot(self) -> snapshot.Snapshot:
+        """The state and counters of all nodes and edges now, without CPU and memory. Cheap: it reads status pages. Only during run()."""
+        pages = {node: reader.read() for node, reader in self._segments.readers.items()}
+        dead = {member.id for member in self.members.values() if member.state in (states.EXITED, states.FAILED)}
+        taken = snapshot.take(self.plan, pages, dead)
+        for row in taken.nodes:
+            member = self.members[row.id]
+            row.state, row.incarnation, row.restarts, row.exit = member.state, member.incarnation, member.restarts, member.exit
+            row.pid = member.process.pid if member.process else None
+            row.cause = member.failure.cause if member.failure else ""
+        return taken
+
+    @property
+    def phase(self) -> str:
+        """One of course.py."""
+        return self._course.phase
+
+    def uptime_s(self) -> float:
+        return (self.clock.monotonic_ns() - self.started_ns) / 1e9
+
+    # --- the whole life
+
+    def run(self) -> RunResult:
+        """Everything from the first descriptor to the last; returns when nothing of the run is left.
+
+        Raises:
+          BudgetError: the box has not enough memory; nothing was started.
+          RunError: the run directory cannot be used, too few descriptors; nothing was started.
+        """
+        with ExitStack() as made:
+            made.callback(self._run_dir.close)
+            if threading.current_thread() is not threading.main_thread():
+                raise RunError("a run can only be started from the main thread: its processes die with the thread that spawned them")
+            shm_limit = budget.check(self.plan, self.options.shm_limit)
+            self._run_dir.write_info(self.info())
+            self._make(made)
+            self._start_timers(shm_limit)
+            self._spawn_all()
+            while self._crew.living() and not self._course.stuck:
+                self._loop.turn()
+            return self._result()
+
+    def _make(self, made: ExitStack) -> None:
+        """Everything that a run needs; `made` gives it back in reverse order, whatever happens meanwhile."""
+        loop = self._loop = Loop(self.clock)
+        made.callback(loop.close)
+        signals = Signals()
+        made.callback(signals.close)
+        made.callback(prctl.set_subreaper, prctl.set_subreaper(True))
+        guard = self._guard = Guard(str(self._run_dir.path), self.run_id)
+        made.callback(guard.close)
+        segments = self._segments = Segments(self.plan, self.run_id)
+        made.callback(segments.close)
+        server = Server(str(self._run_dir.path / CONTROL_SOCKET), lambda request: answers.answer(self, request))
+        made.callback(server.close)
+        self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
+        self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)
+        made.callback(self._end)
+        loop.watch(signals.fd, lambda: self._on_signals(signals.read()))
+        loop.watch(server.fd, lambda: self._serve(server))
+        self._serve(server)
+
+    def _end(self) -> None:
+        self._course.phase = ENDED
+        if not self._crew.destroy(self.clock):
+            self._observer.warning("a process of this run did not end although it was killed; it waits inside the kernel")
+
+    def _equipment(self, segments: Segments) -> Equipment:
+        template = Boot(
+            run=self.plan.run,
+            run_id=self.run_id,
+            run_dir=str(self._run_dir.path),
+            node=self.plan.nodes[0],
+            edges=(),
+            rings=(),
+            incarnation=0,
+            ring_fds={},
+            status_fd=-1,
+            control_fd=-1,
+            coordinator_pid=os.getpid(),
+            debug=self.options.debug,
+        )
+        return Equipment(self.plan, segments, template, self._run_dir.open_log, self.options.command)
+
+    def info(self) -> RunInfo:
+        plan, started = self.plan, iso_utc(self.started_wall_ns)
+        return RunInfo(plan.run, os.getpid(), self.run_id, plan.graph, plan.graph_version, self.options.spec_file, started)
+
+    def _start_timers(self, shm_limit: int) -> None:
+        if self._observer.wants_ticks:
+            self._loop.after(TICK_S, self._tick)
+        if self.plan.shm_bytes_max > shm_limit:  # else it cannot be reached, and nobody has to look
+            watch = MemoryWatch(shm_limit)
+            self._loop.after(MEMORY_LOOK_S, lambda: self._look_at_memory(watch))
+
+    def _spawn_all(self) -> None:
+        for node_id in self.plan.start_order:
+            if self.phase == STARTING:
+                self._crew.spawn(self.members[node_id])
+
+    def _result(self) -> RunResult:
+        final, reason = self.snapshot(), self._course.reason
+        now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
+        active_ns = now_ns - self._up_ns if self._up_ns else 0
+        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes)
+        rows = account(final.edges)
+        said = report.make_report(self.plan, final, ending)
+        return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
+
+    # --- events
+
+    def on_ready(self, member: Member) -> None:
+        """SYNC: channel.Start. Nobody sends before everybody has bound its inbox."""
+        if self.phase != STARTING or any(other.state != states.READY for other in self.members.values()):
+            return
+        self._course.begin()
+        self._up_ns = self.clock.monotonic_ns()
+        self._crew.send(self._crew.living(), channel.Start({other.id: other.incarnation for other in self.members.values()}))
+        if self.options.for_s is not None:
+            for_s = self.options.for_s
+            self._loop.after(for_s, lambda: self.stop(f"--for {for_s:g}s"))
+        self._observer.up()
+
+    def on_end(self, member: Member) -> None:
+        """The process of a node is gone, or could not be made."""
+        if member.state == states.FAILED and member.failure is not None:
+            self._fail(member.failure)
+            if self.phase in (READY, DRAINING):
+                self._crew.send(self._crew.living(), channel.PeerGone(member.id))
+
+    def _fail(self, failure: Failure) -> None:
+        self._failures.append(failure)
+        self._observer.failed(failure)
+        self.stop(f"node '{failure.node}' failed")
+
+    def _on_signals(self, numbers: list[int]) -> None:
+        if signal.SIGCHLD in numbers:
+            self._crew.reap()
+            self._look_at_guard()
+        for number in numbers:
+            if number != signal.SIGCHLD:
+                self._course.on_signal(number)
+
+    def _look_at_guard(self) -> None:
+        if self._guard is not None and not self._guard.alive():
+            self._guard = None
+            self._observer.warning("the guardian process died; should the coordinator be killed as well, files of this run may be left")
+
+    def _serve(self, server: Server) -> None:
+        if server.serve():
+            self._loop.after(0, lambda: self._serve(server))
+
+    def answer_down(self, request: protocol.Down) -> dict[str, Any]:
+        """Once the reply is on its way."""
+        self._loop.after(0, lambda: self.stop("down --now" if request.now else "down", request.now))
+        return {"state": self.phase}
+
+    def _tick(self) -> None:
+        self._loop.after(TICK_S, self._tick)
+        self._observer.tick()
+
+    def _look_at_memory(self, watch: MemoryWatch) -> None:
+        allocated = self._segments.allocated()
+        warning, error = watch.look(allocated)
+        if warning:
+            self._observer.warning(warning)
+        if error:
+            culprit: NodePlan = self.plan.node(watch.culprit(allocated))
+            self._fail(Failure(culprit.id, culprit.plugin, "memory", error, "spec"))
+        else:
+            self._loop.after(MEMORY_LOOK_S, lambda: self._look_at_memory(watch))

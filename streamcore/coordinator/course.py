@@ -1,0 +1,82 @@
+"""The course of a run from start to end, and the ways to end it: orderly, then TERM, then KILL.
+
+STARTING   processes exist, not all are ready: nothing has been processed yet
+READY      all were told to begin
+DRAINING   sources were told to stop; the rest finishes what is under way within drain_s
+KILLING    what is left was told to go: TERM, and KILL after TERM_S
+ENDED      no process is left
+"""
+
+from __future__ import annotations
+
+import signal
+
+from streamcore import limits
+from streamcore.coordinator.crew import Crew
+from streamcore.coordinator.observer import Observer
+from streamcore.node import channel
+from streamcore.supervisor.exits import signal_name
+from streamcore.supervisor.loop import Loop
+
+STARTING, READY, DRAINING, KILLING, ENDED = "STARTING", "READY", "DRAINING", "KILLING", "ENDED"
+END_OF_STREAM = "end of stream"
+STUCK_S = 10.0  # a process that KILL does not end waits inside the kernel, e.g. in a device driver; the run must not wait with it
+
+
+class Course:
+    """`phase` is one of the above. `reason` is the first reason to end, or the end of the stream. `stuck`: give up waiting."""
+
+    def __init__(self, drain_s: float, crew: Crew, loop: Loop, observer: Observer):
+        self.phase, self.reason, self.stuck = STARTING, END_OF_STREAM, False
+        self._drain_s, self._crew, self._loop, self._observer = drain_s, crew, loop, observer
+        self._asked_by_signal = False
+
+    def begin(self) -> None:
+        """All nodes are ready."""
+        self.phase = READY
+
+    def stop(self, reason: str, now: bool = False) -> None:
+        """Ask the run to end: orderly, or at once. Asking again, orderly, changes nothing."""
+        before = self.phase
+        if before in (STARTING, READY):
+            self.reason = reason
+        if now:
+            self._kill(reason)
+        elif before == STARTING:
+            self._observer.stopping(reason)
+            self._let_go(reason)  # nothing was processed: there is nothing to drain
+        elif before == READY:
+            self._observer.stopping(reason)
+            self._drain()
+
+    def on_signal(self, number: int) -> None:
+        """The first asks, the second insists; one alone never kills, not even if the run is ending for another reason."""
+        self.stop(signal_name(number), now=self._asked_by_signal)
+        self._asked_by_signal = True
+
+    def _drain(self) -> None:
+        self.phase = DRAINING
+        self._crew.send([member for member in self._crew.living() if member.plan.role == "source"], channel.Stop())
+        self._loop.after(self._drain_s, lambda: self._let_go(f"not drained within {self._drain_s:g} s"))
+
+    def _let_go(self, reason: str) -> None:
+        if self.phase == DRAINING:
+            self._observer.killing(reason)
+        elif self.phase != STARTING:
+            return
+        self.phase = KILLING
+        self._crew.tell_to_go(self._crew.living(), signal.SIGTERM)
+        self._loop.after(limits.TERM_S, lambda: self._kill(reason))
+
+    def _kill(self, reason: str) -> None:
+        """At once, whatever the phase."""
+        if self.phase == ENDED or not self._crew.living():
+            return
+        if self.phase != KILLING:
+            self._observer.killing(reason)
+        self.phase = KILLING
+        self._crew.tell_to_go(self._crew.living(), signal.SIGKILL)
+        self._loop.after(STUCK_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self.stuck = True

@@ -1,0 +1,55 @@
+"""What the coordinator tells whoever watches it from the same process. It prints nothing itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a node failed for good.
+
+    where: import, config, setup, run, process, flush, close, host (as the node reported), or start, exit, control (as seen from outside).
+    cause: one line. fault: spec, plugin, box or streamcore. exit: "exited with 1", "killed by SIGSEGV", or "" if there was no process.
+    log_tail: the last lines of its log.
+    """
+
+    node: str
+    plugin: str
+    where: str
+    cause: str
+    fault: str
+    exit: str = ""
+    traceback: str = ""
+    log_path: str = ""
+    log_tail: tuple[str, ...] = ()
+
+
+class Observer:
+    """Override what is wanted. Called from the coordinator's thread, between events: return soon.
+
+    `wants_ticks`: if True, `tick` is called twice a second, and the coordinator wakes for it; leave it False when nobody looks.
+    """
+
+    wants_ticks: bool = False
+
+    def node_changed(self, node: str, before: str, after: str, detail: str) -> None:
+        """A node went from one state of supervisor/states.py to another. `detail` is a pid, an exit or a cause, or empty."""
+
+    def up(self) -> None:
+        """All nodes are ready and were told to begin. Called at most once."""
+
+    def failed(self, failure: Failure) -> None:
+        """A node failed for good. If it was the first, the rest of the run drains and ends with status 1."""
+
+    def stopping(self, reason: str) -> None:
+        """The run is asked to end, e.g. "SIGINT", "down", "--for 10s", "node 'motion' failed"."""
+
+    def killing(self, reason: str) -> None:
+        """What is left is killed: a second Ctrl-C, `down --now`, or not drained in time."""
+
+    def warning(self, text: str) -> None:
+        """Something that does not end the run but should be known, e.g. shared memory at 80 % of its limit."""
+
+    def tick(self) -> None:
+        """Time to draw: `Coordinator.snapshot()` gives the numbers."""

@@ -1,0 +1,1 @@
+"""One node's process from outside: the state machine, spawn, reap and kill."""

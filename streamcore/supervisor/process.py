@@ -1,0 +1,154 @@
+"""One incarnation of a node as the coordinator holds it: pid, process group, control channel. Spawned from the main thread only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from streamcore.errors import MessageError
+from streamcore.graph.model import Boot
+from streamcore.node import channel
+from streamcore.supervisor import guardian
+
+COMMAND = (sys.executable, "-m", "streamcore.node")
+MARK = guardian.MARK[:-1].decode()
+
+
+class Process:
+    """A running node process. `status` is its exit code once it is reaped, as os.waitstatus_to_exitcode gives it."""
+
+    def __init__(self, boot: Boot, log_fd: int, command: Sequence[str] = COMMAND):
+        """Spawn it. `boot.control_fd` is filled in here: the process end of a new control channel.
+
+        PR_SET_PDEATHSIG follows the thread that spawned, not the process: hence the main thread only.
+
+        Raises:
+          OSError: the box refused (EAGAIN, ENOMEM, EMFILE).
+        """
+        self.mark = f"{boot.run_id}/{boot.node.id}/{boot.incarnation}/"
+        self.status: int | None = None
+        self._members_left = True
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            boot_fd = _boot_memfd(msgspec.structs.replace(boot, control_fd=theirs.fileno()))
+            try:
+                self._popen = subprocess.Popen(
+                    [*command, f"{boot.run}/{boot.node.id}", str(boot_fd)],
+                    pass_fds=(boot_fd, theirs.fileno(), boot.status_fd, *boot.ring_fds.values()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log_fd,
+                    stderr=log_fd,
+                    start_new_session=True,
+                    env={**os.environ, MARK: self.mark},
+                )
+            finally:
+                os.close(boot_fd)
+            self.pid = self._popen.pid
+            self.pidfd = self._watchable()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._channel: socket.socket | None = ours
+
+    def _watchable(self) -> int:
+        try:
+            return os.pidfd_open(self.pid)
+        except OSError:
+            self._popen.kill()
+            self._popen.wait()
+            raise
+
+    @property
+    def channel_fd(self) -> int:
+        """-1 once the channel is at its end."""
+        return self._channel.fileno() if self._channel else -1
+
+    def send(self, command: channel.Command) -> bool:
+        """False if the process is gone or does not read: its end is found by its pidfd or its deadlines."""
+        if self._channel is None:
+            return False
+        try:
+            self._channel.send(channel.encode(command))
+        except OSError:
+            return False
+        return True
+
+    def reports(self) -> list[channel.Report]:
+        """What it said since the last call. The channel is closed at its end of file.
+
+        Raises:
+          MessageError: something that is no report; the channel is closed, for nothing after it can be trusted.
+        """
+        said: list[channel.Report] = []
+        while self._channel is not None:
+            try:
+                raw = self._channel.recv(channel.DATAGRAM_BYTES_MAX)
+                if raw:
+                    said.append(channel.decode_report(raw))
+                    continue
+            except BlockingIOError:
+                break
+            except msgspec.DecodeError as error:
+                self.close_channel()
+                raise MessageError(f"control channel of pid {self.pid}: {error}") from None
+            except ConnectionResetError:
+                continue  # it died with commands unread; said once, and before what it had still reported
+            self.close_channel()
+        return said
+
+    def close_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """To the process and all that it started and that stayed in its group. Nothing happens if none is left."""
+        if self._members_left:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def reap(self) -> bool:
+        """Collect exit statuses of the group, of orphaned grandchildren too, without waiting. True if none of it is left.
+
+        Never by wait(-1): that would steal the statuses of children that are not ours.
+        """
+        while self._members_left:
+            try:
+                pid, status = os.waitpid(-self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self._members_left = False
+                break
+            if pid == 0:
+                return False
+            if pid == self.pid:
+                self.status = self._popen.returncode = os.waitstatus_to_exitcode(status)
+        return True
+
+    def close(self) -> None:
+        """Give back the descriptors. The process must have been reaped."""
+        self.close_channel()
+        os.close(self.pidfd)
+
+
+def _boot_memfd(boot: Boot) -> int:
+    fd = os.memfd_create("streamcore:boot", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o600)  # it holds the node's config
+        with open(fd, "wb", closefd=False) as file:
+            file.write(msgspec.json.encode(boot))
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,70 @@
+"""All shared memory of a run: made, formatted and held by the coordinator from before the first spawn until the run ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from streamcore.errors import RunError
+from streamcore.graph.model import NodePlan, Plan
+from streamcore.shm import ring, segment, status
+
+FDS_PER_NODE = 4  # status page, pidfd, control channel, and for a moment the boot memfd or the log
+FDS_SPARE = 64  # sockets, the event loop, the interpreter's own
+
+
+class Segments:
+    """One memfd per ring (a read-write and a read-only descriptor) and one status page per node. `close()` gives all of it back."""
+
+    def __init__(self, plan: Plan, run_id: str):
+        """Raises RunError if the box has not enough descriptors, OSError if it has no memory."""
+        _allow_descriptors(2 * len(plan.rings) + FDS_PER_NODE * len(plan.nodes) + FDS_SPARE)
+        self._plan = plan
+        self._writable: dict[int, int] = {}
+        self._readonly: dict[int, int] = {}
+        self._status: dict[str, int] = {}
+        self.readers: dict[str, status.StatusReader] = {}
+        try:
+            for row in plan.rings:
+                fd = self._writable[row.id] = segment.create(row.port, ring.ring_bytes(row))
+                ring.format_ring(fd, row, run_id)
+                self._readonly[row.id] = segment.reopen_readonly(fd)
+            for node in plan.nodes:
+                edges = (*node.in_edges, *node.out_edges)
+                fd = self._status[node.id] = segment.create(f"{node.id}.status", status.status_bytes(len(edges)))
+                status.format_status(fd, edges)
+                self.readers[node.id] = status.StatusReader(fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def rings_of(self, node: NodePlan) -> dict[int, int]:
+        """Ring to descriptor: its own for writing, the others that may reach it for reading only."""
+        own = {ring_id: self._writable[ring_id] for ring_id in node.outputs.values()}
+        return {ring_id: self._readonly[ring_id] for ring_id in node.reads} | own
+
+    def status_of(self, node: NodePlan) -> int:
+        return self._status[node.id]
+
+    def allocated(self) -> dict[str, int]:
+        """Port to bytes of physical memory behind its ring now."""
+        return {row.port: segment.allocated_bytes(self._writable[row.id]) for row in self._plan.rings}
+
+    def close(self) -> None:
+        for reader in self.readers.values():
+            reader.close()
+        for fds in (self._writable, self._readonly, self._status):
+            for fd in fds.values():
+                os.close(fd)
+            fds.clear()
+        self.readers.clear()
+
+
+def _allow_descriptors(needed: int) -> None:
+    """Raise the soft limit if it is too low for the plan; a graph of 300 nodes passes the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed <= soft or soft == resource.RLIM_INFINITY:
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise RunError(f"open files: this graph needs {needed}, found a limit of {hard} (ulimit -Hn); raise it or split the graph")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -1,0 +1,123 @@
+"""The run report: one JSON object that says how a run went. `metrics` is flat, string to number, for whoever draws or compares them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from streamcore import __version__
+from streamcore.clock import iso_utc
+from streamcore.graph.model import Plan
+from streamcore.telemetry.account import AccountRow, account, lost
+from streamcore.telemetry.bottleneck import bottleneck
+from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
+
+OK, DEGRADED, ERROR = "ok", "degraded", "error"
+_LIBRARIES = ("numpy", "pyzmq", "msgspec")
+_EDGE_METRICS = ("sent", "taken", "completed", "dropped", "failed", "in_flight", "redelivered", "bytes")
+_NODE_METRICS = ("consumed", "produced", "emitted", "failed", "work_ns", "credit_wait_ns", "copied", "restarts")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What only the coordinator knows of a run that has ended.
+
+    `active_ns`: from when all nodes were ready, 0 if that never was. `failures`: one sentence per node that failed for good.
+    """
+
+    wall_ns: int
+    duration_ns: int
+    active_ns: int
+    reason: str
+    failures: tuple[str, ...] = ()
+
+
+def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
+    """The report of an ended run.
+
+    status: error if a node failed for good; degraded if a packet failed, the account does not balance, or packets were under way when
+    the last process ended; else ok. A drop that the edge's policy allows is no degradation, and is counted.
+    """
+    rows = account(snapshot.edges)
+    return {
+        "ts": iso_utc(ending.wall_ns),
+        "status": _status(snapshot, rows, ending),
+        "engine": f"streamcore {__version__}",
+        "versions": _versions(),
+        "graph": plan.graph,
+        "graph_version": plan.graph_version,
+        "run": plan.run,
+        "duration_s": round(ending.duration_ns / 1e9, 3),
+        "ended": ending.reason,
+        "failures": list(ending.failures),
+        "metrics": _metrics(snapshot),
+        "nodes": {row.id: _node(row) for row in snapshot.nodes},
+        "edges": {row.name: _edge(row) for row in snapshot.edges},
+        "account": {"balanced": all(row.balanced for row in rows), "lost": dict(lost(rows)), "edges": [row.as_json() for row in rows]},
+        "bottleneck": bottleneck(snapshot, ending.active_ns),
+    }
+
+
+def write_report(path: str, report: dict[str, Any]) -> None:
+    """Write it whole or not at all: a reader never sees half a report. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass
+        raise
+
+
+def _status(snapshot: Snapshot, rows: tuple[AccountRow, ...], ending: Ending) -> str:
+    if ending.failures:
+        return ERROR
+    failed = any(row.failed for row in snapshot.nodes) or any(row.failed for row in rows)
+    return DEGRADED if failed or lost(rows) or not all(row.balanced for row in rows) else OK
+
+
+def _metrics(snapshot: Snapshot) -> dict[str, float]:
+    nodes, edges = snapshot.nodes, snapshot.edges
+    found: dict[str, float] = {
+        "packets.source_emitted_total": sum(row.emitted for row in nodes if row.role == "source"),
+        "packets.consumed_total": sum(row.consumed for row in nodes),
+        "packets.produced_total": sum(row.produced for row in nodes),
+        "packets.dropped_total": sum(row.dropped for row in edges),
+        "packets.failed_total": sum(row.failed for row in nodes),
+    }
+    for node in nodes:
+        found |= {f"node.{node.id}.{name}": getattr(node, name) for name in _NODE_METRICS}
+        found |= {f"node.{node.id}.metric.{name}": value for name, value in node.metrics.items()}
+    for edge in edges:
+        found |= {f"edge.{edge.name}.{name}": getattr(edge, name) for name in _EDGE_METRICS}
+    return found
+
+
+def _node(row: NodeRow) -> dict[str, Any]:
+    wanted = ("plugin", "role", "state", "exit", "cause", "incarnation", "restarts", "consumed", "produced", "failed")
+    return {name: getattr(row, name) for name in wanted} | {"metrics": dict(row.metrics)}
+
+
+def _edge(row: EdgeRow) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(row).items() if name != "name"}
+
+
+def _versions() -> dict[str, str]:
+    found = {"streamcore": __version__, "python": platform.python_version(), "kernel": platform.release(), "machine": platform.machine()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:  # run from a bundle without metadata
+            found[library] = "unknown"
+    return found

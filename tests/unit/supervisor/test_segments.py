@@ -1,0 +1,69 @@
+"""The shared memory of a run: who gets which descriptor, and that all of it is given back."""
+
+import os
+import resource
+
+import pytest
+from fake_runs import ORDERLY, chain
+
+from streamcore import limits
+from streamcore.errors import RunError
+from streamcore.supervisor import segments as module
+from streamcore.supervisor.segments import Segments
+
+RUN_ID = "0123456789abcdef"
+
+
+@pytest.fixture
+def segments():
+    made = Segments(chain(ORDERLY, ORDERLY, ORDERLY), RUN_ID)
+    yield made
+    made.close()
+
+
+def test_a_node_may_write_its_own_rings_and_only_read_the_others(segments):
+    _, b, _ = chain(ORDERLY, ORDERLY, ORDERLY).nodes
+    rings = segments.rings_of(b)
+    assert set(rings) == {0, 1}
+    os.pwrite(rings[1], b"x", 5000)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(rings[0], b"x", 5000)
+
+
+def test_status_pages_can_be_read_before_any_node_has_written(segments):
+    assert {node: reader.read().consumed for node, reader in segments.readers.items()} == {"a": 0, "b": 0, "c": 0}
+
+
+def test_memory_that_was_touched_is_counted_per_port(segments):
+    before = segments.allocated()
+    a, *_ = chain(ORDERLY, ORDERLY, ORDERLY).nodes
+    os.pwrite(segments.rings_of(a)[0], b"x", limits.PAGE_BYTES + 1024)
+    after = segments.allocated()
+    assert after["a.out"] - before["a.out"] == limits.PAGE_BYTES
+    assert after["b.out"] == before["b.out"]
+
+
+def test_closing_gives_back_every_descriptor():
+    before = os.listdir("/proc/self/fd")
+    Segments(chain(ORDERLY, ORDERLY, ORDERLY), RUN_ID).close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_too_few_descriptors_are_found_out_before_anything_is_made(monkeypatch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(module, "FDS_SPARE", hard)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RunError, match=rf"open files: this graph needs {hard + 16}, found a limit of {hard} \(ulimit -Hn\)"):
+        Segments(chain(ORDERLY, ORDERLY, ORDERLY), RUN_ID)
+    assert os.listdir("/proc/self/fd") == before
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+def test_a_low_soft_limit_is_raised():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (70, hard))
+    try:
+        Segments(chain(ORDERLY, ORDERLY, ORDERLY), RUN_ID).close()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 80
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
