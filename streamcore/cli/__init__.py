@@ -1,0 +1,1 @@
+"""streamctl: one file per command. The only room that prints or exits."""

@@ -1,0 +1,51 @@
+"""How an error ends a command: what stands on stderr, and the exit status."""
+
+from __future__ import annotations
+
+import traceback
+
+import click
+
+from streamcore.errors import BudgetError, ConfigError, PluginError, RunError, SpecError, StreamcoreError
+
+FINE, NODE_FAILED, WRONG_INPUT, NO_SUCH_RUN = 0, 1, 2, 3
+INTERRUPTED = 130  # as a shell reports a command that Ctrl-C ended
+
+_STATUS: tuple[tuple[type[StreamcoreError], int], ...] = (
+    (SpecError, WRONG_INPUT),
+    (BudgetError, WRONG_INPUT),
+    (PluginError, WRONG_INPUT),
+    (ConfigError, WRONG_INPUT),
+    (RunError, NO_SUCH_RUN),
+)
+
+
+class CannotStart(StreamcoreError):
+    """`up` was refused before it started anything: a run of that name is up, a run directory is not ours."""
+
+    fault = "box"
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status that an error stands for."""
+    if isinstance(error, CannotStart):
+        return WRONG_INPUT
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), NODE_FAILED)
+
+
+def report(error: Exception, *, debug: bool) -> int:
+    """Print an error on stderr, without a traceback unless `debug`, and return the exit status."""
+    if isinstance(error, click.ClickException):
+        error.show()
+    elif isinstance(error, SpecError):
+        click.echo(str(error), err=True)
+    elif isinstance(error, StreamcoreError):
+        click.echo(f"streamctl: {error}", err=True)
+    else:
+        hint = "" if debug else " (an error in streamcore itself; --debug shows the traceback)"
+        click.echo(f"streamctl: {type(error).__name__}: {error}{hint}", err=True)
+    if debug and not isinstance(error, click.ClickException):
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    return status_of(error)

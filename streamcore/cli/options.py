@@ -1,0 +1,89 @@
+"""Options that several commands share, and how people write durations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as people write it: 500ms, 10s, 1.5m, 1h30m.
+
+    Raises:
+      ValueError: says what was found and what is expected. A bare number is refused: seconds and milliseconds are too easily confused.
+    """
+    compact = text.replace(" ", "").lower()
+    if not compact or _PART.sub("", compact):
+        hint = f"; did you mean '{compact}s'?" if re.fullmatch(r"\d+(\.\d+)?", compact) else ""
+        raise ValueError(f"{text!r} is not a duration; expected e.g. 500ms, 10s, 2m, 1h30m{hint}")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(compact))
+
+
+def duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """Callback of an option that takes a duration: seconds for the command."""
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def key_values(ctx: click.Context, param: click.Parameter, words: Sequence[str]) -> dict[str, str]:
+    """Callback of a repeated KEY=VALUE option. The value may hold further equals signs, and may be empty.
+
+    A key given twice is refused, since one of its values would be lost.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise click.BadParameter(f"{word!r} is not KEY=VALUE", ctx, param)
+        if key in found:
+            raise click.BadParameter(f"{key!r} is given twice: {found[key]!r} and {value!r}", ctx, param)
+        found[key] = value
+    return found
+
+
+def spec_options(function: Function) -> Function:
+    """SPEC, --set and --allow: what `up`, `validate` and `plan` need to find the same graph."""
+    for decorate in (
+        click.option(
+            "--allow",
+            "allow",
+            metavar="PACKAGE",
+            multiple=True,
+            help="Allow plugins given as package.module:Class from this package and what lies below it. Repeatable.",
+        ),
+        click.option(
+            "--set",
+            "sets",
+            metavar="KEY=VALUE",
+            multiple=True,
+            callback=key_values,
+            help="Give the parameter KEY of the spec's `params` a value. Repeatable.",
+        ),
+        click.argument("spec", type=click.Path(dir_okay=False)),
+    ):
+        function = decorate(function)
+    return function
+
+
+def json_option(what: str) -> Callable[[Function], Function]:
+    return click.option("--json", "as_json", is_flag=True, help=what)
+
+
+debug_option = click.option("--debug", is_flag=True, help="Show tracebacks of what fails.")
+quiet_debug_option = click.option("--debug", is_flag=True, expose_value=False, hidden=True)
+
+
+def wants_debug(argv: Sequence[str]) -> bool:
+    """Was --debug given? Read from the words themselves, because a command line that fails to parse has no parameters."""
+    return "--debug" in argv[: argv.index("--") if "--" in argv else len(argv)]

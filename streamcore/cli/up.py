@@ -1,0 +1,178 @@
+"""streamctl up: start a run and supervise it until it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamcore.cli.failures import NODE_FAILED, CannotStart
+from streamcore.cli.options import debug_option, duration, spec_options
+
+if TYPE_CHECKING:
+    from streamcore.cli.lines import Lines
+    from streamcore.coordinator import RunResult
+    from streamcore.graph.model import Plan
+    from streamcore.supervisor.detach import Announcer
+
+
+@click.command(short_help="Start a pipeline and supervise it until it ends.")
+@spec_options
+@click.option(
+    "--for", "for_s", callback=duration, metavar="DURATION", help="End the run after this time, e.g. 10s, 2m, 1h30m, as `down` does."
+)
+@click.option(
+    "--report", type=click.Path(dir_okay=False), metavar="FILE", help="Write the run report, a JSON object, when the run has ended."
+)
+@click.option("--name", metavar="NAME", help="Name of the run. Default: the name of the spec.")
+@click.option("--detach", is_flag=True, help="Return when the run is up, and leave it in the background.")
+@debug_option
+def up(
+    spec: str,
+    sets: dict[str, str],
+    allow: tuple[str, ...],
+    for_s: float | None,
+    report: str | None,
+    name: str | None,
+    detach: bool,
+    debug: bool,
+) -> int:
+    """Start the pipeline that SPEC describes and supervise it until it ends or Ctrl-C.
+
+    If SPEC has a problem, all its problems are printed and nothing is started.
+
+    Every node is a process. The run ends when its sources have ended and everything is processed, after --for, by `streamctl down`, or by
+    Ctrl-C: then the sources stop and what is under way is processed, for the spec's `drain_s` (10 s) at most. A second Ctrl-C kills. If a
+    node fails for good, the others drain and the run ends. In each case no process, socket or shared memory is left.
+
+    On a terminal a table shows every node; in a pipe each event is a line. Warnings of nodes, and what they print, appear as
+    `node | text`; everything that they log is shown by `streamctl logs`.
+
+    \b
+    Exit status:
+      0  ended, or stopped on request
+      1  a node failed for good
+      2  SPEC or the command line is wrong, or a run of that name is up; nothing was started
+
+    \b
+    Examples:
+      streamctl up specs/demo.yaml --for 15s
+      streamctl up specs/video_file.yaml --set video=/data/a.mp4 --report r.json
+      streamctl up cameras.yaml --name gate --detach
+    """
+    from streamcore.supervisor.detach import Announcer
+
+    announcer = Announcer()  # first, so that nothing started from here inherits its descriptor
+    _check_report(report)
+    plan, shm_limit = _plan(spec, sets, allow, name)
+    if detach:
+        return _in_background(plan.run, _words(spec, sets, allow, for_s, report, name, debug))
+    result = _supervise(plan, announcer, spec=spec, shm_limit=shm_limit, for_s=for_s, debug=debug)
+    return _conclude(result, report, announcer)
+
+
+def _check_report(path: str | None) -> None:
+    """A report that could not be written would be found out only after the run."""
+    if path is not None and not os.access(os.path.dirname(path) or ".", os.W_OK):
+        raise click.BadParameter(f"cannot write into {os.path.dirname(path) or '.'}", param_hint="--report")
+
+
+def _plan(spec: str, sets: dict[str, str], allow: tuple[str, ...], name: str | None) -> tuple[Plan, int | None]:
+    """The plan, and the spec's limit of shared memory. Raises SpecError with all problems."""
+    from streamcore.control.rundir import roots
+    from streamcore.graph.check import prepare
+    from streamcore.spec.loading import read
+
+    # Read once before the whole check: the lengths of socket paths follow from the name of the run.
+    known, _ = read(spec, sets)
+    run = name or (known.name if known else None)
+    plan = prepare(spec, sets, allow, name, roots()[0] / run if run else None)
+    return plan, known.limits.shm if known else None
+
+
+def _supervise(plan: Plan, announcer: Announcer, *, spec: str, shm_limit: int | None, for_s: float | None, debug: bool) -> RunResult:
+    from streamcore.control.rundir import RunDir
+    from streamcore.coordinator import Coordinator
+    from streamcore.coordinator.coordinator import Options
+    from streamcore.errors import BudgetError, RunError
+
+    try:
+        run_dir = RunDir.take(plan.run)
+        shown = _display(plan, run_dir.path / "logs", announcer, debug=debug)
+        coordinator = Coordinator(plan, run_dir, shown, Options(os.path.abspath(spec), for_s, shm_limit, debug))
+        shown.snapshot = coordinator.snapshot
+        try:
+            return coordinator.run()
+        finally:
+            shown.close()
+    except (RunError, BudgetError) as error:
+        raise CannotStart(f"{error}\nnothing was started.") from error
+
+
+def _display(plan: Plan, logs: Path, announcer: Announcer, *, debug: bool) -> Lines:
+    from streamcore.cli.lines import Lines
+    from streamcore.clock import Clock
+
+    def announce() -> None:
+        announcer.announce(
+            0, f"run {plan.run} is up in the background (pid {os.getpid()}); see `streamctl ps`, `streamctl logs`, `streamctl down`"
+        )
+
+    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from streamcore.cli.live import Screen
+
+        return Screen(plan, logs, debug=debug, on_up=announce, clock=Clock())
+    return Lines(plan, logs, debug=debug, on_up=announce)
+
+
+def _conclude(result: RunResult, report: str | None, announcer: Announcer) -> int:
+    """Say how the run went and write its report. Returns the exit status."""
+    from streamcore.cli.endings import summary
+    from streamcore.cli.lines import say
+    from streamcore.telemetry.report import write_report
+
+    status = result.status
+    if report is not None:
+        try:
+            write_report(report, result.report)
+        except OSError as error:
+            say(f"streamctl: report {report}: {error.strerror}", err=True)
+            report, status = None, NODE_FAILED
+    text = "\n".join(summary(result.report, report))
+    say(text)
+    announcer.announce(status, "\n".join([*(f"{failure.node}: {failure.cause}" for failure in result.failures), text]))
+    return status
+
+
+def _words(
+    spec: str, sets: dict[str, str], allow: tuple[str, ...], for_s: float | None, report: str | None, name: str | None, debug: bool
+) -> list[str]:
+    """The command line of the same run in the foreground."""
+    words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    words += [word for package in allow for word in ("--allow", package)]
+    words += [] if for_s is None else ["--for", f"{round(for_s * 1000)}ms"]
+    words += [word for option, value in (("--report", report), ("--name", name)) if value is not None for word in (option, value)]
+    return ["up", *words, *(["--debug"] if debug else []), "--", spec]
+
+
+def _in_background(run: str, words: list[str]) -> int:
+    """Start the same command in a session of its own and wait until it is up or has failed."""
+    from streamcore.control import private, rundir
+    from streamcore.supervisor.detach import spawn_detached
+
+    path = rundir.path_of(run)
+    live = rundir.live_info(path)
+    if live:
+        raise CannotStart(f"run '{run}' is up already (pid {live.pid}); end it with `streamctl down {run}`, or choose another --name")
+    directory_fd = private.open_private(path, levels=2)
+    os.close(private.open_level(directory_fd, "logs", path / "logs"))
+    os.close(directory_fd)
+    # As it was called: `python -m` would put the working directory in front of what is installed.
+    script = sys.argv[0] if os.path.basename(sys.argv[0]) == "streamctl" else ""
+    command = [sys.executable, script] if script else [sys.executable, "-m", "streamcore"]
+    status, text = spawn_detached([*command, *words], str(path / "logs" / rundir.COORDINATOR_LOG))
+    click.echo(text, err=status != 0)
+    return status

@@ -1,0 +1,49 @@
+"""Numbers, sizes, durations and tables as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """1 node, 2 nodes; `many` for what does not end with s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def size(nbytes: float) -> str:
+    """Bytes with a binary unit: 512 B, 8.0 KiB, 1.5 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(nbytes) < 1024:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"
+
+
+def span(seconds: float) -> str:
+    """A duration with the two largest units that matter: 0.8 s, 12.3 s, 3 min 05 s, 1 h 02 min, 2 d 3 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def rate(per_second: float) -> str:
+    """Packets per second: 29.9, 1,204."""
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
+    """Plain aligned columns, two spaces apart, for pipes and terminals alike; the columns in `right` are aligned right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    to_right = set(right)
+    lines = []
+    for row in (list(heads), *cells):
+        padded = (
+            cell.rjust(width) if n in to_right else cell.ljust(width) for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(padded).rstrip())
+    return lines

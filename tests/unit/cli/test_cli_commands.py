@@ -1,0 +1,240 @@
+"""The command line itself: help, exit status, problems, and what is not loaded before it is needed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from streamcore import __version__
+from streamcore.cli.root import VERBS, run
+
+NODES = '''"""Nodes for the tests of the command line."""
+from streamcore import Node, Port, Sink, Source
+
+
+class Count(Source):
+    """Count up."""
+
+    outputs = {"out": Port("number", "json", doc="one per count")}
+    config = {"n": {"type": "integer", "min": 1, "default": 10}, "pace": {"allowed": ["realtime", "none"], "default": "none"}}
+
+    def run(self):
+        return []
+
+
+class Pass(Node):
+    """Pass on."""
+
+    inputs = {"in": Port("number", "json")}
+    outputs = {"out": Port("number", "json")}
+    config = {"keep": {"type": "integer", "required": True}}
+    retention = "keep"
+    batch_max = 4
+
+    def process(self, packet):
+        return packet.derive()
+
+
+class End(Sink):
+    inputs = {"in": Port("any")}
+
+    def process(self, packet):
+        pass
+'''
+SPEC = """version: 2
+name: trial
+params: {n: 5}
+nodes:
+  - {id: count, plugin: "cli_nodes:Count", config: {n: "${n}"}}
+  - {id: end, plugin: "cli_nodes:End"}
+edges:
+  - {from: count, to: end}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    (tmp_path / "cli_nodes.py").write_text(NODES)
+    (tmp_path / "trial.yaml").write_text(SPEC)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cli_nodes", raising=False)
+    return str(tmp_path / "trial.yaml")
+
+
+@pytest.fixture
+def run_dir(tmp_path, monkeypatch):
+    """The directory of an ended run of the name `cli-ended`, with a log of each of two nodes."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    logs = tmp_path / "streamcore" / "cli-ended" / "logs"
+    logs.mkdir(parents=True)
+    for directory in (logs, logs.parent, logs.parent.parent):
+        directory.chmod(0o700)
+    (logs / "a.log").write_text("2026-11-23T07:00:00.100Z INFO one\nprinted\n")
+    (logs / "b.log").write_text("2026-11-23T07:00:00.050Z WARNING zero\n")
+    (logs / "coordinator.log").write_text("a | printed\n")
+    return logs.parent
+
+
+@pytest.mark.parametrize("words", [[verb] for verb in VERBS] + [["node", "list"], ["node", "describe"]], ids=" ".join)
+def test_every_command_says_what_it_does_and_how_it_can_end(words, capsys):
+    assert run([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: streamctl {' '.join(words)}")
+    assert "Exit status:" in text or words == ["node"]
+    assert "--debug" in text or words != ["up"]
+
+
+def test_help_comes_before_anything_heavy_is_loaded():
+    # A quick answer matters most where people type and press tab: an import of cv2 alone takes longer than all of this.
+    heavy = ("numpy", "zmq", "cv2", "yaml", "rich", "msgspec", "psutil")
+    code = f"import sys; from streamcore.cli.root import run; run(['--help']); sys.exit([m for m in {heavy} if m in sys.modules] or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "streamcore", "--version"], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, f"streamctl {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "words", [["fly"], ["up"], ["validate"], ["up", "--fore", "x.yaml"], ["up", "x.yaml", "--for", "10"]], ids=" ".join
+)
+def test_a_wrong_command_line_is_status_2_and_says_where_help_is(words, capsys):
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert "Usage:" in error
+    assert "Traceback" not in error
+
+
+def test_a_spec_without_a_problem_is_status_0(spec, capsys):
+    assert run(["validate", spec, "--allow", "cli_nodes"]) == 0
+    assert capsys.readouterr().out == f"{spec}: no problem; 2 nodes, 1 edge\n"
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "up"])
+def test_all_problems_of_a_spec_are_printed_at_their_places_and_nothing_starts(verb, spec, capsys):
+    with open(spec, "a") as file:
+        file.write("  - {from: count, to: nobody}\n  - {from: count, to: end, policy: blok}\n")
+    assert run([verb, spec, "--allow", "cli_nodes"]) == 2
+    out, error = capsys.readouterr()
+    assert f"{spec}:9:" in error
+    assert f"{spec}:10:" in error
+    assert "found" in error
+    assert "expected" in error
+    assert "Traceback" not in error
+    assert out == ""
+
+
+def test_problems_as_json_carry_place_found_and_expected(spec, capsys):
+    assert run(["validate", spec, "--json"]) == 2  # the plugins are not allowed
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert len(problems) == 2
+    for problem in problems:
+        assert set(problem) == {"file", "line", "column", "path", "found", "expected", "hint"}
+    assert [problem["path"] for problem in problems] == ["nodes[0].plugin", "nodes[1].plugin"]
+
+
+def test_json_of_a_good_spec_has_no_problems(spec, capsys):
+    assert run(["validate", spec, "--json", "--allow", "cli_nodes"]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == []
+
+
+def test_a_missing_spec_is_a_problem_like_any_other(tmp_path, capsys):
+    assert run(["validate", str(tmp_path / "none.yaml")]) == 2
+    assert f"{tmp_path}/none.yaml:0:0" in capsys.readouterr().err
+
+
+def test_set_reaches_the_plan(spec, capsys):
+    assert run(["plan", spec, "--json", "--allow", "cli_nodes", "--set", "n=7"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [node["config"].get("n") for node in plan["nodes"]] == [7, None]
+
+
+def test_a_plan_for_people_names_every_process_edge_and_ring(spec, capsys):
+    assert run(["plan", spec, "--allow", "cli_nodes"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("count", "end", "count.out -> end.in", "window", "slots", "memory"))
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_anything_starts(spec, tmp_path, capsys):
+    assert run(["up", spec, "--allow", "cli_nodes", "--report", str(tmp_path / "none" / "r.json")]) == 2
+    assert "--report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["ps", "no-such-run"], ["down", "no-such-run"], ["stats", "no-such-run"], ["logs", "--run", "no-such-run"]], ids=" ".join
+)
+def test_a_run_that_does_not_exist_is_status_3(words, run_dir, capsys):
+    assert run(words) == 3
+    assert "no run 'no-such-run'" in capsys.readouterr().err
+
+
+def test_an_ended_run_is_not_there_for_ps_but_its_logs_are(run_dir, capsys):
+    assert run(["ps", "cli-ended"]) == 3
+    capsys.readouterr()
+    assert run(["logs", "--run", "cli-ended"]) == 0
+    stamp = "2026-11-23T07:00:00"
+    assert capsys.readouterr().out.splitlines() == [f"b | {stamp}.050Z WARNING zero", f"a | {stamp}.100Z INFO one", "a | printed"]
+
+
+def test_the_log_of_one_node_stands_alone_and_its_last_lines_can_be_had(run_dir, capsys):
+    assert run(["logs", "a", "--run", "cli-ended", "-n", "1"]) == 0
+    assert capsys.readouterr().out == "printed\n"
+
+
+def test_following_an_ended_run_ends_at_once(run_dir, capsys):
+    assert run(["logs", "-f", "--run", "cli-ended", "-n", "1"]) == 0
+    assert capsys.readouterr().out == "a | printed\n"
+
+
+def test_a_node_without_a_log_is_refused_with_the_names_that_exist(run_dir, capsys):
+    assert run(["logs", "c", "--run", "cli-ended"]) == 2
+    assert "there is a, b, coordinator" in capsys.readouterr().err
+
+
+def test_a_plugin_is_described_with_ports_config_and_what_it_keeps(spec, capsys):
+    assert run(["node", "describe", "cli_nodes:Pass", "--allow", "cli_nodes"]) == 0
+    text = capsys.readouterr().out
+    for expected in (
+        "cli_nodes:Pass  (node",
+        "Pass on.",
+        "inputs",
+        "outputs",
+        "keep  integer  required",
+        "config.keep",
+        "up to 4 packets at once",
+    ):
+        assert expected in text
+
+
+def test_a_description_as_json_holds_the_config_schema(spec, capsys):
+    assert run(["node", "describe", "cli_nodes:Count", "--allow", "cli_nodes", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["role"], facts["doc"], facts["inputs"]) == ("source", "Count up.", {})
+    assert facts["outputs"]["out"] == {"kind": "number", "payload": "json", "doc": "one per count"}
+    assert facts["config"]["n"] == {"type": "integer", "min": 1, "default": 10}
+
+
+def test_an_unknown_plugin_is_status_2_with_the_nearest_name(capsys):
+    assert run(["node", "describe", "video.fil"]) == 2
+    assert "did you mean 'video.file'" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    # `streamctl node list | head -1`
+    code = f"{shlex.quote(sys.executable)} -m streamcore node list | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_every_registered_plugin_loads_and_says_what_it_is_for(capsys):
+    assert run(["node", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["nodes"]
+    assert rows
+    assert [row for row in rows if not row.get("summary")] == []
