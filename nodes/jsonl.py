@@ -18,10 +18,11 @@ IDS_REMEMBERED = 8192  # more than any window: a packet that is delivered again 
 class JsonLines(Sink):
     """Append each packet as one JSON line: {"packet_id", "ts", "kind", "source_id", "payload", "meta"}, or the `fields` named.
 
-    After a kill the file holds complete lines only; a line torn by a power cut is cut off at the next start. A packet that is delivered
-    again is written once: its id is looked for in the end of the file (this needs `packet_id` among the fields).
-    `flush: line` writes each at once; `interval` gathers up to `interval_s` or `held` packets; `end` writes after
-    `held` packets and at the end. Packets gathered are kept, not completed, until they are written: a kill loses none of them.
+    After a kill the file holds complete lines only: a line of up to 4 KiB is never torn (blanks at the end of some lines see to that); a
+    longer one, or what a power cut tears, is cut off at the next start. A packet that is delivered again is written once: its id is
+    looked for in the end of the file (this needs `packet_id` among the fields).
+    `flush: line` writes each at once; `interval` gathers up to `interval_s` or `held` packets; `end` writes after `held` packets and at
+    the end. Packets gathered are kept, not completed, until they are written: a kill loses none of them.
     """
 
     inputs = {"in": Port("any", "json")}
@@ -105,7 +106,7 @@ class JsonLines(Sink):
         """Write what was gathered, then let go of it. The caller holds the lock."""
         if not self.gathered:
             return
-        self.file.append(b"".join(line for _, line in self.gathered))
+        self.file.append(line for _, line in self.gathered)
         if self.config["fsync"]:
             self.file.sync()
         for packet, _ in self.gathered:

@@ -93,9 +93,9 @@ class Hash(Sink):
             }
         )
         if self.file is not None:
-            self.file.append(line)
+            self.file.append([line])
         else:
-            sys.stdout.write(line.decode())
+            sys.stdout.write(line.decode() + "\n")
 
     def flush(self) -> None:
         sys.stdout.flush()

@@ -6,6 +6,9 @@
 
 Block edges of one port run in lockstep: a packet goes to all of them or waits, so the slowest decides. An edge that drops runs on its
 own, and holds other packets than its neighbours do, so its packets add up.
+
+Where the largest is taken, what is retained behind the others is added: nodes that keep packets until more arrive (joins, windows) may
+keep different ones, and with too few slots for all of them each would wait for ever for the packet that none of them lets through.
 """
 
 from __future__ import annotations
@@ -24,15 +27,24 @@ PortKey = tuple[str, str]  # (node id, output port)
 
 @dataclass(frozen=True)
 class Window:
-    """The plan of one edge: `terms` sum up to the window."""
+    """The plan of one edge: `terms` sum up to the window. `retained`: of these, what may stay until further packets come."""
 
     depth: int
     kept: int
     terms: tuple[Term, ...]
+    retained: int
 
     @property
     def packets(self) -> int:
         return sum(term.value for term in self.terms)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Most packets of one port that are under way, and how many of them may stay until further packets come."""
+
+    packets: int
+    retained: int
 
 
 def plan_windows(consumers_first: Sequence[WiredNode], edges: Sequence[WiredEdge]) -> tuple[list[Window], dict[PortKey, tuple[Term, ...]]]:
@@ -43,7 +55,7 @@ def plan_windows(consumers_first: Sequence[WiredNode], edges: Sequence[WiredEdge
     """
     windows: dict[int, Window] = {}
     slots: dict[PortKey, tuple[Term, ...]] = {}
-    holds: dict[PortKey, int] = {}
+    holds: dict[PortKey, Hold] = {}
     outgoing: dict[PortKey, list[int]] = {}
     for index, edge in enumerate(edges):
         outgoing.setdefault((edge.producer.spec.id, edge.from_port), []).append(index)
@@ -54,27 +66,27 @@ def plan_windows(consumers_first: Sequence[WiredNode], edges: Sequence[WiredEdge
             for index in mine:
                 windows[index] = _window(edges[index], holds)
             terms = _hold_terms([(edges[index], windows[index]) for index in mine])
-            holds[key] = sum(term.value for term in terms)
+            holds[key] = Hold(sum(term.value for term in terms), sum(windows[index].retained for index in mine))
             slots[key] = (*terms, *_loan_terms(node))
     return [windows[index] for index in range(len(edges))], slots
 
 
-def _window(edge: WiredEdge, holds: dict[PortKey, int]) -> Window:
+def _window(edge: WiredEdge, holds: dict[PortKey, Hold]) -> Window:
     depth = _depth(edge)
     consumer, cls = edge.consumer.spec.id, edge.consumer.cls
     assert cls
     terms = [Term("depth", depth), Term("work", number_of(cls, "batch_max", edge.consumer.config))]
     retention = number_of(cls, "retention", edge.consumer.config)
-    if retention:
-        terms.append(Term(f"retention of {consumer}", retention))
+    terms.append(Term(f"retention of {consumer}", retention))
     # With completion `delivered` an input waits for everything derived from it, so every output holds it, forwarded or not.
     leaves = [port for port in cls.outputs if edge.spec.completion == "delivered" or edge.to_port in forwarded_inputs(cls, port)]
-    widest = max(leaves, key=lambda port: holds[consumer, port], default=None)
-    if widest is not None and holds[consumer, widest]:
-        verb = "derived" if edge.spec.completion == "delivered" else "forwarded"
-        terms.append(Term(f"{verb} by {consumer}.{widest}", holds[consumer, widest]))
+    leaves.sort(key=lambda port: holds[consumer, port].packets, reverse=True)
+    verb = "derived" if edge.spec.completion == "delivered" else "forwarded"
+    terms += [Term(f"{verb} by {consumer}.{port}", holds[consumer, port].packets) for port in leaves[:1]]
+    terms += [Term(f"retained behind {consumer}.{port}", holds[consumer, port].retained) for port in leaves[1:]]
     kept = {"drop_oldest": depth, "latest": 1}.get(edge.spec.policy, 0)
-    return Window(depth, kept, tuple(terms))
+    retained = retention + sum(holds[consumer, port].retained for port in leaves)
+    return Window(depth, kept, tuple(term for term in terms if term.value), retained)
 
 
 def _depth(edge: WiredEdge) -> int:
@@ -88,11 +100,10 @@ def _depth(edge: WiredEdge) -> int:
 
 def _hold_terms(planned: list[tuple[WiredEdge, Window]]) -> list[Term]:
     blocking = [(edge, window) for edge, window in planned if edge.spec.policy == "block"]
-    terms = []
-    if blocking:
-        edge, window = max(blocking, key=lambda pair: pair[1].packets)
-        others = " (largest of the block edges)" if len(blocking) > 1 else ""
-        terms.append(Term(f"window of {_to(edge)}{others}", window.packets))
+    blocking.sort(key=lambda pair: pair[1].packets, reverse=True)
+    largest = " (largest of the block edges)" if len(blocking) > 1 else ""
+    terms = [Term(f"window of {_to(edge)}{largest}", window.packets) for edge, window in blocking[:1]]
+    terms += [Term(f"retained behind {_to(edge)}", window.retained) for edge, window in blocking[1:] if window.retained]
     for edge, window in planned:
         if edge.spec.policy != "block":
             terms.append(Term(f"window of {_to(edge)}", window.packets))

@@ -26,6 +26,9 @@ _BUSY, _WORK, _CONSUMED, _PRODUCED = (WORD[name] for name in ("busy_since_ns", "
 _EMITTED, _FAILED = WORD["emitted"], WORD["failed"]
 
 
+_END: Any = object()  # of what run() yields; None would be a mistake of its author
+
+
 class PageMetrics:
     """The `metrics` handle of node code: named numbers on the status page."""
 
@@ -107,6 +110,7 @@ class Host:
         while not self.exchange.delivered:
             self.exchange.wait(None)
             self._deliver_completed()
+        self._deliver_completed()  # of a port without edges, and of what was completed before the loop
         if failure is not None:
             raise failure
 
@@ -129,8 +133,8 @@ class Host:
         while not self.stopping:
             began_ns = words[_BUSY] = monotonic_ns()
             waited_ns = self._waited_ns
-            item = next(packets, None)
-            if item is None:
+            item = next(packets, _END)
+            if item is _END:
                 break
             self._emit_own(item)
             del item  # it holds a slot while the source fills the next
@@ -143,7 +147,7 @@ class Host:
 
     def _emit_own(self, item: StreamPacket | list[StreamPacket]) -> None:
         """A source's packets: one that cannot travel has failed, the source goes on."""
-        for packet in (item,) if isinstance(item, StreamPacket) else item:
+        for packet in item if isinstance(item, (list, tuple)) else (item,):
             try:
                 self._emit(packet)
             except PayloadError as error:
@@ -181,14 +185,13 @@ class Host:
         records = [packet.parent for packet in packets]
         self._words[_BUSY] = began_ns = monotonic_ns()
         waited_ns = self._waited_ns
-        for outlet in self._outlets.values():
-            outlet.index = 0
         try:
-            self._each(self.node.process_batch(packets) if self.plan.batch_max > 1 else self.node.process(packets[0]))
+            # A list of its own: the author may keep it, and this one is emptied below.
+            self._each(self.node.process_batch([*packets]) if self.plan.batch_max > 1 else self.node.process(packets[0]))
         except Stopped:
             raise
         except Exception as error:  # the author's code: whatever it raises fails these packets, and nothing else
-            self._count_failed("process", error, packets[0])
+            self._count_failed("process", error, packets[0], len(packets))
             for record in records:
                 record.outcome = messages.FAILED
         self._consumed += len(packets)
@@ -238,13 +241,14 @@ class Host:
             raise PayloadError(f"node {self.plan.id}: found output port {port!r}, expected one of: {have}")
         return outlet
 
-    def _count_failed(self, where: str, error: Exception, packet: StreamPacket) -> None:
-        self._failed += 1
+    def _count_failed(self, where: str, error: Exception, packet: StreamPacket, count: int = 1) -> None:
+        before, self._failed = self._failed, self._failed + count
         self._words[_FAILED] = self._failed
-        if self._failed & (self._failed - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: a broken node must not fill the disk
+        if self._failed.bit_length() > before.bit_length():  # the 1st, 2nd, 4th, 8th ...: a broken node must not fill the disk
             traceback = None if isinstance(error, StreamcoreError) else error
             cause = f"{type(error).__name__}: {error}"
-            self.log.error("packet %s failed in %s (%d so far): %s", packet.packet_id, where, self._failed, cause, exc_info=traceback)
+            name = getattr(packet, "packet_id", "without id")  # what a source yields may be anything
+            self.log.error("packet %s failed in %s (%d so far): %s", name, where, self._failed, cause, exc_info=traceback)
 
     # --- completions of our own outputs
 

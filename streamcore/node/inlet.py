@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from msgspec import DecodeError
 
 from streamcore.errors import MessageError
 from streamcore.graph.model import EdgePlan
@@ -133,7 +134,7 @@ class Inlet:
         if ref.dtype == "msgpack":
             try:
                 return lease, decode_json(view)
-            except ValueError as error:
+            except (DecodeError, ValueError, RecursionError) as error:
                 raise MessageError(f"edge {self.plan.name}: payload is not msgpack: {error}") from None
         return lease, view if ref.dtype else memoryview(view)
 

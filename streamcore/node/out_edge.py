@@ -92,8 +92,9 @@ class OutEdge:
 
     def _send_batch(self, want: int) -> None:
         batch, self._batch = self._batch, []
-        self._batch_bytes = self.batch_since_ns = 0
+        self._batch_bytes = 0
         self.post(messages.data_many(self.plan.id, self._incarnation, want, batch))
+        self.batch_since_ns = 0  # not before: what the main thread posts would overtake a batch that the guard is sending
 
     def keep(self, entry: int, sequence: int, meta: bytes, flags: int) -> Row | None:
         """Hold a committed packet until there is credit; returns the row of the one that it displaces."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from time import monotonic_ns
 from typing import Any, Protocol
 
@@ -31,9 +32,9 @@ from streamcore.packet import (
     source_id16,
 )
 from streamcore.shm.layout import REDELIVERED
-from streamcore.shm.ring import NO_PARENT, NO_REF, RingWriter
+from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
 from streamcore.wire import messages
-from streamcore.wire.credit import DROP, KEEP, SEND
+from streamcore.wire.credit import DROP, SEND
 
 _JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
 
@@ -68,7 +69,9 @@ class Outlet:
         self.on_completed: Callable[[StreamPacket, int], None] | None = None
         self.copied = 0
         self.pinned = 0  # inputs that cannot complete before our consumers have completed an output
-        self.index = 0  # outputs derived from the current input so far; part of their ids
+        self.poke: Callable[[], None] = lambda: None  # ends the main loop's wait; for finalizers in other threads
+        self._home_thread = get_ident()
+        self._copy_slot = -1  # claimed by a copy that is not yet committed
 
     # --- loans
 
@@ -83,7 +86,13 @@ class Outlet:
         slot = self._claim_slot(nbytes, timeout_ns)
         address = self.writer.slots_address + slot * self.writer.geometry.slot_bytes
         interface = {"data": (address, False), "shape": tuple(shape), "typestr": wanted.str, "version": 3}
-        return np.asarray(Loan(self.writer, slot, self._dropped_loans.append, interface))
+        return np.asarray(Loan(self.writer, slot, self._drop_loan, interface))
+
+    def _drop_loan(self, slot: int) -> None:
+        """In whatever thread. The main loop may be waiting for just this slot."""
+        self._dropped_loans.append(slot)
+        if get_ident() != self._home_thread:
+            self.poke()
 
     def _claim_slot(self, nbytes: int, timeout_ns: int = FOREVER) -> int:
         writer = self.writer
@@ -137,7 +146,8 @@ class Outlet:
         else:
             for edge in self.edges:
                 edge.drop()
-            self._tell_completed(_without_payload(packet, packet.id16), messages.DROPPED if self.edges else messages.OK)
+            id16 = self._id16(packet)  # also of a dropped one: later outputs of the same input are counted after it
+            self._tell_completed(_without_payload(packet, id16), messages.DROPPED if self.edges else messages.OK)
         return bool(pending)
 
     def _commit(self, packet: StreamPacket, payload: Any, pending: int, now_ns: int, pressed: bool) -> None:
@@ -147,15 +157,44 @@ class Outlet:
             self._wait_for(self._entry_is_free, None)
         parents: list[Record] = []
         meta = self._meta(packet, now_ns)
+        flags = REDELIVERED if packet.redelivered else 0
+        try:
+            ref, raw = self._pack(meta, payload, parents)
+            parent = NO_PARENT if packet.parent is None and not parents else self._tie(packet.parent, parents)
+            entry, sequence = writer.commit(raw, pending, ref, parent, flags)
+        finally:
+            if self._copy_slot >= 0:  # the entry holds it from here on, or nothing was committed
+                writer.release_slot(self._copy_slot)
+                self._copy_slot = -1
+        self._parents[entry] = parents
+        self._outcomes[entry] = messages.OK
+        if self.on_completed is not None:
+            self._packets[entry] = _without_payload(packet, meta.id16)
+        for edge in self.edges:
+            if edge.verdict is DROP:
+                edge.drop()
+            elif edge.gone:  # while this packet waited for a row or a slot
+                edge.drop()
+                self._finish(entry, sequence, edge.bit, messages.FAILED)
+            elif edge.verdict is SEND:
+                edge.send(entry, sequence, raw, flags, now_ns, pressed)
+            else:
+                displaced = edge.keep(entry, sequence, raw, flags)
+                if displaced is not None:
+                    self._finish(*displaced, edge.bit, messages.DROPPED)
+
+    def _pack(self, meta: Meta, payload: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
+        """Put the payload where it belongs and encode the metadata; `parents` gets the input whose payload is forwarded."""
         if type(payload) in _JSON_TYPES or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
             meta.value = payload
             ref = NO_REF
         else:
             ref = meta.ref = self._place(payload, parents)
         raw = encode_meta(meta)
-        if len(raw) > writer.geometry.meta_bytes:
-            ref, raw = self._spill(meta)
-        lineage = packet.parent
+        return (ref, raw) if len(raw) <= self.writer.geometry.meta_bytes else self._spill(meta)
+
+    def _tie(self, lineage: Record | None, parents: list[Record]) -> Parent:
+        """Make the inputs that this output depends on wait for it; gives what its entry says of them."""
         if lineage is not None and lineage.inlet.delivered and lineage not in parents:
             parents.append(lineage)
         parent = NO_PARENT
@@ -163,35 +202,22 @@ class Outlet:
             record.waits += 1
             self.pinned += 1
             parent = (record.inlet.plan.id, record.entry, record.sequence)
-        flags = REDELIVERED if packet.redelivered else 0
-        entry, sequence = writer.commit(raw, pending, ref, parent, flags)
-        if ref.ring == writer.shape.id and type(owner_of(payload)) is not Loan:
-            writer.release_slot(ref.slot)  # claimed for the copy; the entry holds it from here on
-        self._parents[entry] = parents
-        self._outcomes[entry] = messages.OK
-        if self.on_completed is not None:
-            self._packets[entry] = _without_payload(packet, meta.id16)
-        for edge in self.edges:
-            if edge.verdict is SEND:
-                edge.send(entry, sequence, raw, flags, now_ns, pressed)
-            elif edge.verdict is KEEP:
-                displaced = edge.keep(entry, sequence, raw, flags)
-                if displaced is not None:
-                    self._finish(*displaced, edge.bit, messages.DROPPED)
-            else:
-                edge.drop()
+        return parent
 
     def _entry_is_free(self) -> bool:
         return self.writer.free_entries > 0
 
+    def _id16(self, packet: StreamPacket) -> bytes:
+        """An id that a repeat gets again. Outputs are counted per input, not per call: a repeat may come in another batch."""
+        record = packet.parent
+        if record is not None:
+            record.derived += 1
+            return derived_id16(packet.id16, b"%s\0%d" % (self.full_name.encode(), record.derived - 1))
+        if packet.position is not None:
+            return source_id16(self._node, self._name, packet.position)
+        return packet.id16
+
     def _meta(self, packet: StreamPacket, now_ns: int) -> Meta:
-        if packet.parent is not None:
-            id16 = derived_id16(packet.id16, b"%s\0%d" % (self.full_name.encode(), self.index))
-            self.index += 1
-        elif packet.position is not None:
-            id16 = source_id16(self._node, self._name, packet.position)
-        else:
-            id16 = packet.id16
         trace = packet.trace
         if trace is None:
             if packet.parent is None and not self.writer.next_sequence % limits.TRACE_EVERY:
@@ -199,7 +225,7 @@ class Outlet:
         elif len(trace) < limits.TRACE_HOPS_MAX:
             trace = [*trace, (self._node, now_ns)]
         return Meta(
-            id16,
+            self._id16(packet),
             packet.kind if self.port.kind == "any" else self.port.kind,
             packet.source_id,
             packet.wall_ns,
@@ -216,6 +242,8 @@ class Outlet:
         owner = owner_of(payload)
         array = payload if isinstance(payload, np.ndarray) else self._as_bytes(payload)
         dtype = DTYPE_NAMES[array.dtype] if isinstance(payload, np.ndarray) else ""
+        if not array.nbytes:  # it has no place, wherever it was cut from
+            return self._copy(array, dtype)
         if type(owner) is Loan and owner.writer is self.writer:
             if isinstance(payload, np.ndarray):
                 payload.flags.writeable = False  # from now on it belongs to its readers
@@ -238,7 +266,7 @@ class Outlet:
             raise PayloadError(f"port {self.full_name}: {describe_payload(payload)} is not contiguous bytes: {error}") from None
 
     def _copy(self, array: np.ndarray[Any, Any], dtype: str) -> SlotRef:
-        slot = self._claim_slot(array.nbytes)
+        slot = self._copy_slot = self._claim_slot(array.nbytes)
         self.copied += 1
         if array.nbytes:
             room = np.frombuffer(self.writer.slot_view(slot, array.nbytes), array.dtype).reshape(array.shape)
@@ -255,8 +283,6 @@ class Outlet:
         encoded = encode_meta(meta)
         found, allowed = len(encoded), self.writer.geometry.meta_bytes
         if found > allowed:
-            if ref.ring == self.writer.shape.id:
-                self.writer.release_slot(ref.slot)
             raise PayloadError(
                 f"port {self.full_name}: metadata of {found} bytes, meta_bytes is {allowed}; put less into `meta`, "
                 f"or raise it with `ring: {{meta_bytes: {found}}}` at node '{self._node}'"

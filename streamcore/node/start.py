@@ -95,7 +95,10 @@ class NodeProcess:
             self._work()
         except Stopped:
             self.log.info("stopped before the end of its stream")
-            self._step("close", self._host.node.close)
+            try:
+                self._step("close", self._host.node.close)
+            except Exception:  # the author's code; told to go is told to go
+                self.log.exception("close() failed")
             self._close(orderly=False)
             return EXIT_TERMINATED
         except Exception as error:  # whatever it was, the coordinator must learn of it
@@ -156,6 +159,7 @@ class NodeProcess:
             edges = [edge for edge in out_edges if edge.plan.from_port == name]
             forwards = frozenset(forwarded_inputs(cls, name))
             outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for)
+            outlets[name].poke = self._lifeline.poke
         host.wire(inlets, outlets)
 
     def _attach(self, ring: RingPlan, *, writable: bool) -> Any:
@@ -205,9 +209,9 @@ class NodeProcess:
         return 1
 
     def _close(self, *, orderly: bool) -> None:
+        if self._lifeline.started:
+            self._lifeline.close()  # first: its guard sends through the peers
         for peer in self._exchange.peers.values():
             peer.close(orderly=orderly)
-        if self._lifeline.started:
-            self._lifeline.close()
         self._inbox.close()
         self._context.term()

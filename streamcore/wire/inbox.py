@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
@@ -61,7 +62,7 @@ class Peer:
         self._socket.setsockopt(zmq.SNDHWM, 0)  # equal to the window it gives spurious EAGAIN; credits are the only limit
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_IVL_MS)
         self._socket.connect(f"ipc://{path}")
-        self._send = self._socket.send
+        self._send: Callable[[bytes, int], object] = self._socket.send
         self._lock = Lock()
 
     def send(self, message: bytes) -> None:
@@ -71,7 +72,9 @@ class Peer:
 
     def close(self, *, orderly: bool) -> None:
         """Orderly: what was sent still leaves if the peer lives (at most LINGER_MS); otherwise it is dropped."""
-        self._socket.close(linger=LINGER_MS if orderly else 0)
+        with self._lock:  # another thread may be about to send: to nobody from here on
+            self._send = lambda message, flags: None
+            self._socket.close(linger=LINGER_MS if orderly else 0)
 
 
 class Waker:

@@ -151,18 +151,18 @@ def test_a_reader_that_looks_at_the_lock_does_not_refuse_a_new_run():
 
 def test_who_waited_for_the_lock_of_a_run_that_ended_does_not_hold_the_removed_file(monkeypatch):
     # Two new runs could otherwise each hold a lock: one on the file in the directory, one on the file that was removed from it.
-    last, flock = RunDir.take("gate"), fcntl.flock
+    runs, flock = [RunDir.take("gate")], fcntl.flock
 
     def flock_late(fd, how):
         monkeypatch.setattr(rundir.fcntl, "flock", flock)
-        last.close()  # between our open and our lock
+        runs.pop().close()  # between our open and our lock
+        runs.append(RunDir.take("gate"))
         flock(fd, how)
 
     monkeypatch.setattr(rundir.fcntl, "flock", flock_late)
-    first = RunDir.take("gate", ManualClock())
     with pytest.raises(RunError, match="is live"):
         RunDir.take("gate", ManualClock())
-    first.close()
+    runs.pop().close()
 
 
 def test_what_a_dead_run_left_is_swept_and_only_that():

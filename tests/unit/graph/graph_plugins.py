@@ -50,6 +50,11 @@ class Detect(_Processing):
     outputs = {"frames": FRAME, "detections": JSON}
 
 
+class Split(_Processing):
+    inputs = {"in": FRAME}
+    outputs = {"one": FRAME, "two": FRAME}
+
+
 class Pair(_Processing):
     inputs = {"left": FRAME, "right": FRAME, "hint": Port("detections", "json", required=False)}
     outputs = {"out": Port("frame", array("uint8", ndim=3), forwards=("left",))}

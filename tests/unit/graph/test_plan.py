@@ -121,6 +121,23 @@ def test_batches_and_retention_count_with_the_values_of_the_config(plan):
     assert ring_of(made, "b.out").slot_count == LOANS + 15  # a batch may be answered by as many loans
 
 
+def test_what_several_nodes_retain_adds_up(plan):
+    # One keeps the oldest 100 until more come, the other the newest 50: with slots for the larger window only, both wait for ever.
+    keeps = {name: {"config": {"size": 1, "keep": keep}} for name, keep in (("a", 100), ("b", 50), ("c", 7))}
+    made = plan("cam:Camera f:Forward a:Batch b:Batch c:Batch", "cam->a", "cam->f", "f->b", EdgeSpec("cam", "c", "latest"), **keeps)
+    assert edge_of(made, "cam.out->f.in").window == D + 1 + (D + 1 + 50)
+    ring = ring_of(made, "cam.out")
+    assert ("retained behind f.in", 50) in [(term.name, term.value) for term in ring.slot_terms]
+    assert ring.slot_count == (D + 1 + 100) + 50 + (1 + 1 + 7 + 1) + LOANS
+
+
+def test_what_is_retained_behind_several_ports_of_a_node_adds_up(plan):
+    keeps = {name: {"config": {"size": 1, "keep": keep}} for name, keep in (("a", 100), ("b", 50))}
+    made = plan("cam:Camera s:Split a:Batch b:Batch", "cam->s", "s.one->a", "s.two->b", **keeps)
+    assert edge_of(made, "cam.out->s.in").window == D + 1 + (D + 1 + 100) + 50
+    assert ring_of(made, "s.one").slot_count == D + 1 + 100 + LOANS
+
+
 def test_ring_settings_of_a_node_are_for_all_its_ports(plan):
     made = plan("s:Stereo", s={"ring": RingSpec(slots=20, slot_bytes=5000, meta_bytes=1001)})
     for ring in made.rings:

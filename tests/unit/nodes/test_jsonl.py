@@ -8,16 +8,17 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamcore import ConfigError, PayloadError, StreamPacket
 from streamcore.testing import run_node
 from streamcore_nodes.jsonl import JsonLines
-from streamcore_nodes.line_file import TAIL_BYTES, LineFile, line_of
+from streamcore_nodes.line_file import PAGE_BYTES, TAIL_BYTES, LineFile, line_of
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -162,8 +163,9 @@ def test_what_is_not_json_fails_and_leaves_no_trace(path: Path, json_packet: Cal
     assert path.read_bytes() == b""
 
 
-def test_text_that_utf8_cannot_hold_still_makes_a_line() -> None:
-    assert line_of("half \udc80 a pair").endswith(b'"\n')
+def test_text_that_utf8_cannot_hold_is_no_line() -> None:
+    with pytest.raises(PayloadError, match="surrogates not allowed"):
+        line_of("half \udc80 a pair")
 
 
 WRITER = """
@@ -194,6 +196,22 @@ def test_after_a_kill_at_any_moment_the_file_holds_complete_lines_without_a_gap(
         assert [row["payload"]["n"] for row in found] == list(range(len(found)))
 
 
+def test_no_line_that_fits_a_page_crosses_the_end_of_one(tmp_path: Path) -> None:
+    # The kernel looks for a SIGKILL between two pages of a write; there a line would be torn.
+    lengths = np.random.default_rng(4).integers(20, 900, 3000).tolist() + [5000, 30, 9000, 30, 30] + [200] * 500
+    file = LineFile(tmp_path / "a")
+    for n, length in enumerate(lengths):
+        file.append([line_of({"n": n, "pad": "x" * length})])
+    raw, start, longest = (tmp_path / "a").read_bytes(), 0, 0
+    assert [row["n"] for row in rows(tmp_path / "a")] == list(range(len(lengths)))
+    for line in raw.splitlines(keepends=True):
+        text = len(line.rstrip()) + 1
+        crosses = start // PAGE_BYTES != (start + len(line) - 1) // PAGE_BYTES
+        assert not crosses or text > PAGE_BYTES or text > longest * 5 / 4, (start, len(line))
+        start, longest = start + len(line), max(longest, min(text, PAGE_BYTES))
+    assert raw.count(b" ") < 0.3 * len(raw)
+
+
 def test_two_writers_of_one_file_are_refused(path: Path) -> None:
     first = LineFile(path)
     with pytest.raises(ConfigError, match="another process is writing it"):
@@ -209,12 +227,12 @@ from streamcore_nodes.line_file import LineFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 file = LineFile(Path(sys.argv[1]))
-file.append(b'{"n":1}\\n')
+file.append([b'{"n":1}'])
 try:
-    file.append(b'{"pad":"' + b"x" * 5000 + b'"}\\n')
+    file.append([b'{"n":3}', b'{"pad":"' + b"x" * 5000 + b'"}'])
 except OSError as error:
     print("refused", error.errno)
-file.append(b'{"n":2}\\n')
+file.append([b'{"n":2}'])
 """
 
 
@@ -234,7 +252,7 @@ def test_a_packet_that_cannot_be_written_fails_and_those_gathered_before_it_are_
             super().setup()
             append, calls = self.file.append, []
 
-            def flaky(lines: bytes) -> None:
+            def flaky(lines: Iterable[bytes]) -> None:
                 calls.append(1)
                 if len(calls) == 1:
                     raise OSError(28, os.strerror(28))

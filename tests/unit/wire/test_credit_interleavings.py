@@ -47,10 +47,10 @@ def test_a_slow_consumer_makes_an_edge_drop_and_a_fast_one_does_not(policy, dept
 
 
 def test_sampled_packets_are_those_that_are_due():
-    per_interval = round(1e9 / SAMPLE_RATE) / OFFER_EVERY_NS
+    arrivals_each = round(1e9 / SAMPLE_RATE) / OFFER_EVERY_NS
     for end in explored(SAMPLE, 3, 4).ends:
         passed = sorted(end.finished)
-        assert all(later - earlier > per_interval - 1 for earlier, later in itertools.pairwise(passed))
+        assert all(later - earlier > arrivals_each - 1 for earlier, later in itertools.pairwise(passed))
         assert passed[0] == 0
 
 

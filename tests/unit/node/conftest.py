@@ -1,0 +1,157 @@
+"""One edge without sockets: a real outlet on a real ring, a real inlet that reads it, and a list of messages between them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from streamcore.graph.model import EdgePlan, RingPlan
+from streamcore.node.api import Port
+from streamcore.node.inlet import Inlet
+from streamcore.node.lease import Record
+from streamcore.node.out_edge import OutEdge
+from streamcore.node.outlet import Outlet
+from streamcore.packet import StreamPacket
+from streamcore.shm import segment
+from streamcore.shm.ring import RingReader, RingWriter, ring_bytes
+from streamcore.shm.status import StatusReader, StatusWriter, format_status, status_bytes
+from streamcore.wire import messages
+
+SLOT_BYTES = 64 * 1024
+
+
+def edge_plan(number: int, policy: str = "block", depth: int = 4, ring: int = 0, to_node: str = "", completion: str = "hop") -> EdgePlan:
+    depth = 1 if policy == "latest" else depth
+    kept = {"drop_oldest": depth, "latest": 1}.get(policy, 0)
+    rate = 10.0 if policy == "sample" else 0.0
+    to_node = to_node or f"sink{number}"
+    return EdgePlan(number, number, "camera", "out", to_node, "in", ring, policy, depth, depth + 1, (), kept, rate, completion)
+
+
+class Page:
+    """A status page with its reader."""
+
+    def __init__(self, *edges: int):
+        self.fd = segment.create("status", status_bytes(len(edges)))
+        format_status(self.fd, edges)
+        self.writer, self._reader = StatusWriter(self.fd), StatusReader(self.fd)
+
+    def edge(self, number: int) -> Any:
+        return self._reader.read().edges[number]
+
+
+@dataclass
+class Consumer:
+    """The far end of one edge: its inlet, the messages on their way there, and leases that were let go."""
+
+    inlet: Inlet
+    page: Page
+    released: deque[Record]
+    to_it: deque[bytes] = field(default_factory=deque)
+    to_producer: deque[bytes] = field(default_factory=deque)
+    records: deque[messages.Record] = field(default_factory=deque)
+
+    def arrive(self) -> int:
+        """Deliver everything that was sent; how many packets wait."""
+        while self.to_it:
+            raw = self.to_it.popleft()
+            header = messages.read_header(raw)
+            if header.type == messages.DATA:
+                self.records.extend(self.inlet.admit(raw, header))
+        return len(self.records)
+
+    def take(self) -> StreamPacket | None:
+        self.arrive()
+        return self.inlet.take(self.records.popleft())
+
+    def settle(self) -> None:
+        while self.released:
+            self.released.popleft().settle()
+
+
+class Wire:
+    """One output port, `outlet`, with a consumer per edge. Nothing moves by itself."""
+
+    def __init__(self, port: Port, plans: list[EdgePlan], slots: int = 8, forwards: frozenset[str] = frozenset(), ring: int = 0):
+        self.shape = RingPlan(ring, "camera.out", max(2, slots), 1024, slots, SLOT_BYTES, ())
+        memory = mmap.mmap(-1, ring_bytes(self.shape))
+        self.page = Page(*(plan.id for plan in plans))
+        self.writer = RingWriter(memory, self.shape)
+        self.reader = RingReader(memory, self.shape)
+        self.edges = [OutEdge(plan, 1, self.page.writer) for plan in plans]
+        self.outlet = Outlet("camera", "out", port, self.writer, self.edges, forwards, self.wait_for)
+        self.consumers = [self._consumer(plan) for plan in plans]
+        self.on_wait: Callable[[], None] = lambda: None
+        for edge, consumer in zip(self.edges, self.consumers, strict=True):
+            edge.post = consumer.to_it.append
+
+    def _consumer(self, plan: EdgePlan) -> Consumer:
+        page, released = Page(plan.id), deque[Record]()
+        inlet = Inlet(plan, {self.shape.id: self.reader}, self.shape.entry_count, 1, page.writer, released.append)
+        consumer = Consumer(inlet, page, released)
+        consumer.inlet.send = consumer.to_producer.append
+        return consumer
+
+    def wait_for(self, ready: Callable[[], bool], deadline_ns: int | None) -> bool:
+        """Let `on_wait` do something about it once; a wait that it does not end would last for ever."""
+        if ready():
+            return True
+        self.on_wait()
+        assert ready() or deadline_ns is not None, "the outlet waits for ever"
+        return ready()
+
+    def emit(self, payload: Any, pressed: bool = False, **fields: Any) -> bool:
+        """Send one packet at once, batches included."""
+        sent = self.outlet.emit(StreamPacket.new(**{"kind": "frame", "source_id": "test", "payload": payload} | fields), pressed)
+        self.flush()
+        return sent
+
+    def flush(self) -> None:
+        for edge in self.edges:
+            edge.flush_batch()
+
+    def receipts(self) -> None:
+        """Deliver what the consumers have reported."""
+        for edge, consumer in zip(self.edges, self.consumers, strict=True):
+            while consumer.to_producer:
+                raw = consumer.to_producer.popleft()
+                self.outlet.on_receipt(edge, *messages.read_receipt(raw, messages.read_header(raw).records))
+
+    def report(self) -> None:
+        """Consumers report everything, and the producer hears of it."""
+        for consumer in self.consumers:
+            consumer.settle()
+            consumer.inlet.flush(0)
+        self.receipts()
+
+    def is_empty(self) -> bool:
+        """Nothing under way, no row and no slot in use."""
+        free = (self.writer.free_entries, self.writer.free_slots)
+        return free == (self.shape.entry_count, self.shape.slot_count) and self.outlet.in_flight == 0
+
+
+@pytest.fixture
+def make_wire() -> Iterator[Callable[..., Wire]]:
+    made: list[Wire] = []
+
+    def make(*policies: str, port: Port | None = None, depth: int = 4, **options: Any) -> Wire:
+        plans = [edge_plan(number, policy, depth) for number, policy in enumerate(policies or ("block",))]
+        made.append(Wire(port or Port("frame", "any"), plans, **options))
+        return made[-1]
+
+    yield make
+    for wire in made:
+        for page in (wire.page, *(consumer.page for consumer in wire.consumers)):
+            os.close(page.fd)
+
+
+@pytest.fixture
+def wire(make_wire: Callable[..., Wire]) -> Wire:
+    """One `block` edge of depth 4 on a port that carries anything."""
+    return make_wire()

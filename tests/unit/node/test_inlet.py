@@ -1,0 +1,255 @@
+"""The consumer's side of one edge: what is let in, what is refused, and what is reported when."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import numpy as np
+import pytest
+
+from streamcore import StreamPacket
+from streamcore.errors import MessageError
+from streamcore.node.lease import Record
+from streamcore.packet import Meta, SlotRef, decode_meta, encode_json, encode_meta
+from streamcore.wire import messages
+from streamcore.wire.messages import data_many, data_one, read_header, read_receipt
+
+FRAME = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+
+
+def deliver(consumer, raw: bytes) -> list[messages.Record]:
+    return consumer.inlet.admit(raw, read_header(raw))
+
+
+def take_raw(consumer, meta: bytes, sequence: int = 0, flags: int = 0) -> StreamPacket | None:
+    return consumer.inlet.take(deliver(consumer, data_one(0, 1, 0, sequence, 0, 1, flags, meta))[0])
+
+
+def with_ref(**changes) -> bytes:
+    fields = {"ring": 0, "slot": 0, "offset": 0, "nbytes": 60, "dtype": "uint8", "shape": (4, 5, 3), "strides": ()} | changes
+    return encode_meta(Meta(b"i" * 16, "frame", "camera", 1, 2, ref=SlotRef(**fields)))
+
+
+def receipts_of(consumer) -> list[tuple[int, list[messages.Completion]]]:
+    found = [read_receipt(raw, read_header(raw).records) for raw in consumer.to_producer]
+    consumer.to_producer.clear()
+    return found
+
+
+@pytest.fixture
+def consumer(wire):
+    """The far end of a block edge of depth 4; slot 0 of the ring holds FRAME."""
+    wire.writer.slot_view(0, 60)[:] = FRAME.tobytes()
+    return wire.consumers[0]
+
+
+def test_a_packet_says_everything_that_its_producer_said(consumer):
+    meta = Meta(b"i" * 16, "boxes", "camera", 11, 22, None, {"n": 1}, {"m": 2}, 33, [("camera", 44)])
+    packet = take_raw(consumer, encode_meta(meta), sequence=55, flags=1)
+    assert (packet.id16, packet.kind, packet.source_id, packet.wall_ns, packet.capture_ns) == (b"i" * 16, "boxes", "camera", 11, 22)
+    assert (packet.payload, packet.meta, packet.position, packet.trace) == ({"n": 1}, {"m": 2}, 33, [("camera", 44)])
+    assert (packet.sequence, packet.redelivered, packet.in_port, packet.port) == (55, True, "in", "")
+    assert consumer.page.edge(0).redelivered == 1
+
+
+BAD_REFERENCES = {
+    "a ring that is not for this node": {"ring": 1},
+    "a slot that does not exist": {"slot": 8},
+    "outside its slot": {"offset": 65536 - 59},
+    "a dtype that does not exist": {"dtype": "O"},
+    "a wrong byte count": {"nbytes": 61},
+    "a byte count that no counter holds": {"nbytes": 2**64 - 1},
+    "a negative byte count": {"nbytes": -1},
+    "a shape that numpy refuses": {"shape": (2**40, 2**40), "strides": (0, 0), "nbytes": 60},
+    "no msgpack": {"dtype": "msgpack", "shape": (60,)},
+    "msgpack with gaps": {"dtype": "msgpack", "shape": (30,), "strides": (2,), "nbytes": 30},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_REFERENCES.values(), ids=BAD_REFERENCES.keys())
+def test_a_reference_that_leads_astray_fails_its_packet_and_nothing_else(consumer, changes):
+    assert take_raw(consumer, with_ref(**changes)) is None
+    assert consumer.inlet.refusal
+    consumer.settle()
+    consumer.inlet.flush(0)
+    assert receipts_of(consumer) == [(1, [(0, 1, messages.FAILED)])]
+    assert consumer.inlet.under_way == 0
+    assert np.array_equal(take_raw(consumer, with_ref(), sequence=1).payload, FRAME)
+
+
+def test_a_payload_nested_too_deep_fails_its_packet_and_nothing_else(wire, consumer):
+    deep = b"\x91" * 50_000 + b"\xc0"
+    wire.writer.slot_view(1, len(deep))[:] = deep
+    assert take_raw(consumer, with_ref(slot=1, dtype="msgpack", shape=(len(deep),), nbytes=len(deep))) is None
+    assert "msgpack" in consumer.inlet.refusal
+    consumer.settle()
+    assert consumer.inlet.under_way == 0
+
+
+def test_mutated_metadata_fails_its_packet_or_gives_one_whose_payload_can_be_read(wire, consumer):
+    chance, refused = random.Random(11), 0
+    small = encode_json({"a": [1, 2.5, None, "x"]})
+    wire.writer.slot_view(1, len(small))[:] = small
+    seeds = [
+        with_ref(offset=3, shape=(3, 4), strides=(15, -1), nbytes=12),
+        with_ref(slot=1, dtype="msgpack", shape=(len(small),), nbytes=len(small)),
+        with_ref(dtype="", shape=(60,), strides=()),
+        with_ref(dtype="float64", shape=(2,), nbytes=16),
+    ]
+    for sequence in range(20_000):
+        raw = bytearray(seeds[sequence % len(seeds)])
+        for _ in range(1 + sequence % 3):
+            raw[23 + int(chance.random() * (len(raw) - 23))] = int(chance.random() * 256)  # behind the id and the kind
+        packet = take_raw(consumer, bytes(raw), sequence)
+        if packet is None:
+            refused += 1
+        else:
+            if isinstance(packet.payload, np.ndarray) and packet.payload.nbytes <= 1 << 20:
+                packet.payload.tobytes()  # reads every byte: a view that left the ring could crash here
+            packet.parent.settle()
+        del packet
+    consumer.settle()
+    consumer.inlet.flush(0)
+    assert consumer.inlet.under_way == 0
+    assert 4_000 < refused < 20_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (data_one(0, 2, 0, 0, 0, 1, 0, b""), "incarnation 2, expected 1"),
+        (data_one(0, 1, 0, 0, 0, 8, 0, b""), "entry 8, the ring has 8"),
+        (data_many(0, 1, 0, [(0, 0, 1, 0, b""), (1, 0, 2**32 - 1, 0, b"")]), "entry 4294967295"),
+        (data_one(0, 1, 0, 0, 0, 1, 0, b"abc")[:-1], "metadata announced"),
+    ],
+)
+def test_a_message_that_names_what_does_not_exist_is_refused_whole(consumer, raw, why):
+    with pytest.raises(MessageError, match=why):
+        deliver(consumer, raw)
+    assert consumer.inlet.waiting == 0
+
+
+def test_a_refused_packet_of_hostile_metadata_says_why(consumer):
+    assert take_raw(consumer, b"\xc1nonsense") is None
+    assert "metadata refused" in consumer.inlet.refusal
+    consumer.settle()
+    assert consumer.inlet.under_way == 0
+
+
+# --- when is what reported
+
+
+def arrive(wire, count: int) -> None:
+    for number in range(count):
+        wire.emit({"n": number})
+    wire.consumers[0].arrive()
+
+
+def finish(packet: StreamPacket) -> None:
+    packet.parent.settle()
+
+
+def test_nothing_is_due_before_half_the_depth_was_taken(wire, consumer):
+    arrive(wire, 4)
+    kept = [consumer.take()]
+    assert not consumer.inlet.receipt_due
+    assert consumer.inlet.unreported
+    kept.append(consumer.take())
+    assert consumer.inlet.receipt_due
+
+
+def test_half_a_depth_of_completions_is_due_as_well(wire, consumer):
+    arrive(wire, 4)
+    kept = [consumer.take() for _ in range(4)]
+    consumer.inlet.flush(0)
+    assert not consumer.inlet.receipt_due
+    for due in (False, True):
+        finish(kept.pop())
+        consumer.settle()
+        assert consumer.inlet.receipt_due is due
+
+
+def test_a_receipt_reports_everything_once(wire, consumer):
+    arrive(wire, 3)
+    kept = [consumer.take() for _ in range(3)]
+    entries = [packet.parent.entry for packet in kept]
+    finish(kept.pop(1))
+    consumer.settle()
+    consumer.inlet.flush(0)
+    assert receipts_of(consumer) == [(3, [(1, entries[1], messages.OK)])]
+    assert not consumer.inlet.unreported
+    for packet in kept:
+        packet.parent.outcome = messages.FAILED
+        finish(packet)
+    kept.clear()
+    del packet
+    consumer.settle()
+    consumer.inlet.flush(0)
+    (taken_upto, completions), = receipts_of(consumer)
+    assert taken_upto == 3
+    assert sorted(completions) == [(0, entries[0], messages.FAILED), (2, entries[2], messages.FAILED)]
+
+
+def test_more_completions_than_a_message_holds_go_into_several(consumer):
+    meta = encode_meta(Meta(b"i" * 16, "n", "x", 1, 2, value=1))
+    for sequence in range(messages.RECEIPTS_MAX + 10):
+        finish(take_raw(consumer, meta, sequence))
+    consumer.settle()
+    consumer.inlet.flush(0)
+    found = receipts_of(consumer)
+    assert [len(completions) for _, completions in found] == [messages.RECEIPTS_MAX, 10]
+    assert [sequence for _, completions in found for sequence, _, _ in completions] == list(range(messages.RECEIPTS_MAX + 10))
+
+
+def test_a_producer_that_asks_is_remembered_until_it_is_answered(wire, consumer):
+    wire.emit({"n": 1}, pressed=True)
+    consumer.arrive()
+    assert consumer.inlet.want
+    consumer.inlet.flush(123)
+    assert (consumer.inlet.want, consumer.inlet.flushed_ns) == (False, 123)
+
+
+def test_what_node_code_never_let_go_of_is_given_back_at_the_end(wire, consumer):
+    arrive(wire, 2)
+    kept = [consumer.take(), consumer.take()]
+    finish(kept[0])
+    consumer.inlet.give_up()
+    consumer.inlet.flush(0)
+    wire.receipts()
+    assert wire.is_empty()
+    kept.clear()
+    consumer.settle()  # the finalizers come too late and change nothing
+    assert consumer.inlet.under_way == 0
+
+
+def test_a_packet_is_completed_once_however_often_it_is_settled():
+    completed: list[Record] = []
+    record = Record(None, 1, 2, completed.append)
+    record.waits += 1  # an output that depends on it
+    for expected in ([], [], [record]):
+        record.settle()
+        assert completed == expected
+
+
+def test_counters_say_what_waits_and_what_is_held(wire, consumer):
+    arrive(wire, 3)
+    kept = [consumer.take()]
+    counts = consumer.page.edge(0)
+    assert (counts.taken, counts.waiting, counts.in_flight) == (1, 2, 1)
+    wire.emit(FRAME)
+    kept += [consumer.take() for _ in range(3)]
+    assert consumer.page.edge(0).bytes == FRAME.nbytes
+
+
+def test_metadata_in_the_ring_is_the_metadata_that_was_sent(wire):
+    # The table is what a successor of the producer goes by.
+    wire.emit({"n": 1}, meta={"m": 2})
+    entry, _ = wire.writer.pending_on(1)[0]
+    g = wire.writer.geometry
+    start = g.meta_offset + entry * g.meta_bytes
+    stored = bytes(wire.writer.memory[start : start + g.meta_bytes])
+    sent = messages.read_data(wire.consumers[0].to_it[0], 1)[0][4]
+    assert stored[: len(sent)] == sent
+    assert decode_meta(sent).value == {"n": 1}
+    assert msgspec.msgpack.decode(sent)[0] == decode_meta(sent).id16

@@ -1,0 +1,394 @@
+"""One output port: what is committed, what is refused, and that neither leaves a row or a slot behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamcore import Port, StreamPacket, array
+from streamcore.errors import PayloadError, PayloadTooLarge
+from streamcore.node.lease import Record
+from streamcore.packet import source_id16
+from streamcore.wire import messages
+
+FRAME = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+PAYLOADS = {
+    "none": None,
+    "text": "héllo",
+    "number": 3.5,
+    "mapping": {"boxes": [[1, 2, 3, 4]], "n": None},
+    "list": [1, [2, "x"]],
+    "big mapping": {"text": "x" * 5000},
+    "bytes": b"\0\1\2" * 100,
+    "no bytes": b"",
+    "frame": FRAME,
+    "floats": np.linspace(0, 1, 30).reshape(5, 6),
+    "empty array": np.zeros((0, 7, 3), np.uint8),
+    "a single number": np.array(7, np.int64),
+    "turned array": FRAME[::-1, ::2].T,
+    "spread out": np.broadcast_to(np.arange(3, dtype=np.uint8), (5, 3)),
+}
+
+
+def same(found, expected) -> bool:
+    if isinstance(expected, np.ndarray):
+        return found.dtype == expected.dtype and np.array_equal(found, expected) and found.shape == expected.shape
+    return bytes(found) == bytes(expected) if isinstance(expected, (bytes, bytearray, memoryview)) else found == expected
+
+
+def finish(wire) -> None:
+    """Every consumer takes and lets go of everything."""
+    for consumer in wire.consumers:
+        while consumer.arrive():
+            packet = consumer.take()
+            if packet is not None:
+                packet.parent.settle()
+            del packet
+    wire.report()
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
+def test_every_payload_arrives_as_it_was_and_leaves_nothing_behind(wire, payload):
+    wire.emit(payload, meta={"n": 1})
+    packet = wire.consumers[0].take()
+    assert same(packet.payload, payload)
+    assert packet.meta == {"n": 1}
+    packet.parent.settle()
+    del packet
+    wire.report()
+    assert wire.is_empty()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_of_every_kind_arrive(wire, kind):
+    wire.emit(kind(b"hello"))
+    assert bytes(wire.consumers[0].take().payload) == b"hello"
+
+
+def test_an_array_is_copied_exactly_once(wire):
+    wire.emit(FRAME)
+    assert wire.outlet.copied == 1
+    FRAME_before = FRAME.copy()
+    packet = wire.consumers[0].take()
+    assert not np.shares_memory(packet.payload, FRAME)
+    assert np.array_equal(packet.payload, FRAME_before)
+
+
+def test_small_json_needs_no_slot_and_big_json_one(wire):
+    wire.emit({"n": 1})
+    assert (wire.writer.free_slots, wire.outlet.copied) == (wire.shape.slot_count, 0)
+    wire.emit({"text": "x" * 5000})
+    assert (wire.writer.free_slots, wire.outlet.copied) == (wire.shape.slot_count - 1, 1)
+
+
+REFUSED = {
+    "an object array": (np.array([object()]), {}, "array of dtype object"),
+    "a set": ({1}, {}, "found set"),
+    "an object": (object(), {}, "found object"),
+    "meta that is not JSON": (FRAME, {"meta": {"x": object()}}, "not JSON"),
+    "meta that is too large": (FRAME, {"meta": {"x": "y" * 2000}}, r"metadata of 2\d+ bytes, meta_bytes is 1024; .*meta_bytes: 2\d+"),
+    "meta too large beside JSON": ({"n": 1}, {"meta": {"x": "y" * 2000}}, "meta_bytes is 1024"),
+    "a value that is not JSON": ({"x": object()}, {}, "not JSON"),
+    "too long a kind": (FRAME, {"kind": "k" * 65}, "at most 64 and 128"),
+    "bytes with gaps": (memoryview(b"abcdef")[::2], {}, "camera.out"),
+    "too large a frame": (np.zeros((200, 200, 3), np.uint8), {}, "payload of 120000 bytes, slot_bytes is 65536"),
+    "too large JSON": ({"x": "y" * 70_000}, {}, "slot_bytes is 65536"),
+}
+
+
+@pytest.mark.parametrize(("payload", "fields", "why"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_payload_that_cannot_travel_is_refused_and_leaves_nothing_behind(make_wire, payload, fields, why):
+    wire = make_wire("block", "latest", port=Port("any", "any"))
+    for _ in range(2 * wire.shape.slot_count):  # one slot leaked each time would end the run after a few frames
+        with pytest.raises(PayloadError, match=why):
+            wire.emit(payload, **fields)
+    assert wire.is_empty()
+    assert [edge.credit.sent for edge in wire.edges] == [0, 0]
+    wire.emit(FRAME)
+    finish(wire)
+    assert wire.is_empty()
+
+
+def test_a_refused_loan_stays_with_its_author(wire):
+    # Its slot must neither leak nor be given to somebody else while the array is still in the author's hands.
+    loan = wire.outlet.loan((4, 6, 3), np.uint8, 0)
+    for _ in range(3):
+        with pytest.raises(PayloadError, match="not JSON"):
+            wire.emit(loan, meta={"x": object()})
+        with pytest.raises(PayloadError, match="meta_bytes"):
+            wire.emit(loan, meta={"x": "y" * 2000})
+    others = [wire.outlet.loan((4, 6, 3), np.uint8, 0) for _ in range(wire.shape.slot_count - 1)]
+    assert not any(np.shares_memory(loan, other) for other in others)
+    del loan, others
+    kept = wire.outlet.loan((1,), np.uint8, 0)  # looks for slots given back before it takes one
+    assert wire.writer.free_slots == wire.shape.slot_count - 1
+    del kept
+
+
+def test_a_loan_of_another_port_is_copied_and_its_copy_given_back(make_wire):
+    wire, other = make_wire(), make_wire(ring=1)
+    for _ in range(3 * wire.shape.slot_count):
+        loan = other.outlet.loan((4, 6, 3), np.uint8, 0)
+        loan[:] = FRAME
+        wire.emit(loan)
+        packet = wire.consumers[0].take()
+        assert np.array_equal(packet.payload, FRAME)
+        packet.parent.settle()
+        del packet, loan
+        wire.report()
+    assert wire.is_empty()
+    assert wire.outlet.copied == 3 * wire.shape.slot_count
+
+
+@pytest.mark.parametrize(
+    ("profile", "payload", "why"),
+    [
+        (array("uint8", ndim=3), FRAME.astype(np.uint16), r"array of dtype uint16, shape \(4, 6, 3\), expected array\(uint8, ndim=3\)"),
+        (array("uint8", ndim=3), FRAME[0], r"shape \(6, 3\)"),
+        (array(), {"n": 1}, "found dict, expected array"),
+        ("json", FRAME, "expected json"),
+        ("bytes", "text", "found str, expected bytes"),
+    ],
+)
+def test_a_payload_that_the_port_does_not_declare_is_refused_with_found_and_expected(make_wire, profile, payload, why):
+    wire = make_wire(port=Port("frame", profile))
+    with pytest.raises(PayloadError, match=rf"port camera\.out: found .*{why}" if "found" not in why else why):
+        wire.emit(payload)
+    assert wire.is_empty()
+
+
+# --- edges with policies
+
+
+def test_a_block_edge_waits_for_credit(make_wire):
+    wire = make_wire(depth=2)
+    waited = []
+    wire.on_wait = lambda: (waited.append(wire.edges[0].credit.in_flight), finish(wire))
+    for number in range(20):
+        wire.emit({"n": number})
+    assert waited
+    finish(wire)
+    assert wire.is_empty()
+    assert wire.page.edge(0).completed == 20
+
+
+@pytest.mark.parametrize(("policy", "arrive"), [("drop_new", [0, 1, 2, 3]), ("drop_oldest", [0, 1, 2, 3, 6, 7, 8, 9]), ("latest", [0, 9])])
+def test_a_full_edge_does_what_its_policy_says_and_counts_every_drop(make_wire, policy, arrive):
+    wire = make_wire(policy, slots=12)
+    for number in range(10):
+        wire.emit({"n": number})
+    found, consumer = [], wire.consumers[0]
+    while consumer.arrive():
+        packet = consumer.take()
+        found.append(packet.payload["n"])
+        packet.parent.settle()
+        del packet
+        wire.report()
+    assert found == arrive
+    counts = wire.page.edge(0)
+    assert (counts.sent, counts.completed, counts.dropped, counts.in_flight) == (10, len(arrive), 10 - len(arrive), 0)
+    assert wire.is_empty()
+
+
+def test_a_packet_that_one_edge_drops_still_reaches_the_others(make_wire):
+    wire = make_wire("block", "drop_new", depth=2, slots=8)
+    wire.consumers[1].arrive()
+    wire.on_wait = lambda: take_and_finish(wire, 0)
+    for number in range(8):
+        wire.emit(np.full(10, number, np.uint8))
+    assert (wire.edges[0].credit.sent, wire.edges[1].credit.dropped) == (8, 6)
+    finish(wire)
+    assert wire.is_empty()
+
+
+def take_and_finish(wire, number: int) -> None:
+    consumer = wire.consumers[number]
+    while consumer.arrive():
+        consumer.take().parent.settle()
+    consumer.settle()
+    consumer.inlet.flush(0)
+    wire.receipts()
+
+
+def test_the_books_of_every_edge_balance_on_the_status_page(make_wire):
+    wire = make_wire("drop_new", "drop_oldest", "latest", "sample", depth=2, slots=20)
+    for number in range(30):
+        wire.emit({"n": number})
+        if number % 7 == 0:
+            take_and_finish(wire, number % 4)
+        for edge in range(4):
+            counts = wire.page.edge(edge)
+            assert counts.sent == number + 1
+            assert counts.sent == counts.completed + counts.dropped + counts.failed + counts.in_flight
+
+
+def test_a_port_without_edges_keeps_nothing(make_wire):
+    wire = make_wire()
+    wire.outlet.edges.clear()
+    for _ in range(50):
+        assert wire.emit(FRAME) is False
+    assert wire.is_empty()
+
+
+def test_when_a_consumer_is_gone_what_it_had_has_failed_and_the_others_go_on(make_wire):
+    wire = make_wire("block", "block", depth=3)
+    for _ in range(2):
+        wire.emit(FRAME)
+    wire.outlet.on_gone(wire.edges[0])
+    take_and_finish(wire, 1)
+    assert wire.is_empty()
+    wire.emit(FRAME)
+    take_and_finish(wire, 1)
+    gone, other = wire.page.edge(0), wire.page.edge(1)
+    assert (gone.sent, gone.failed, gone.in_flight) == (3, 3, 0)
+    assert (other.sent, other.completed, other.failed) == (3, 3, 0)
+    assert wire.is_empty()
+
+
+def test_a_consumer_that_goes_while_its_packet_waits_for_a_slot_holds_up_nothing(make_wire):
+    # The packet was decided on, then the edge went; were it sent all the same, the run could never end.
+    wire = make_wire("drop_new", "drop_new", slots=1)
+    wire.emit(FRAME)
+
+    def go() -> None:
+        wire.outlet.on_gone(wire.edges[0])
+        take_and_finish(wire, 1)
+
+    wire.on_wait = go
+    wire.emit(FRAME)
+    take_and_finish(wire, 1)
+    assert (wire.page.edge(0).failed, wire.page.edge(1).completed) == (2, 2)
+    assert wire.is_empty()
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_no_row_is_used_while_all_are_taken(make_wire, slots):
+    wire = make_wire(depth=8, slots=slots)
+    wire.on_wait = lambda: finish(wire)
+    for number in range(30):
+        wire.emit({"n": number})
+    finish(wire)
+    assert wire.is_empty()
+
+
+# --- ids, kinds, completions
+
+
+class Delivered:
+    """An input edge as a record sees it."""
+
+    delivered = False
+
+    class plan:
+        id, to_port = 9, "in"
+
+
+def an_input(payload: object = None) -> StreamPacket:
+    packet = StreamPacket.new(kind="frame", source_id="test", payload=payload)
+    packet.parent = Record(Delivered, 3, 1, lambda record: None)
+    return packet
+
+
+def ids_of(wire, packets: list[StreamPacket]) -> list[str]:
+    found = []
+    for packet in packets:
+        wire.outlet.emit(packet, False)
+        found.append(wire.consumers[0].take().packet_id)
+        finish(wire)
+    return found
+
+
+def again(packet: StreamPacket) -> StreamPacket:
+    """The same input, delivered again to a successor."""
+    repeat = an_input()
+    repeat.id16 = packet.id16
+    return repeat
+
+
+def test_outputs_get_the_same_ids_when_their_inputs_are_repeated_in_other_batches(wire, make_wire):
+    # After a crash the inputs come again, but not necessarily cut into the same batches: the ids must not depend on that.
+    first, second = an_input(), an_input()
+    once = ids_of(wire, [first.derive(payload=1), second.derive(payload=2), first.derive(payload=3)])
+    first, second = again(first), again(second)
+    twice = ids_of(make_wire(), [first.derive(payload=1), first.derive(payload=3), second.derive(payload=2)])
+    assert twice == [once[0], once[2], once[1]]
+    assert len(set(once)) == 3
+
+
+def test_an_output_that_was_dropped_takes_its_id_with_it(make_wire):
+    # Else the next output would get the id of the dropped one, and a repeat would be taken for another packet.
+    lossy, given = make_wire("drop_new", depth=1), an_input()
+    lossy.outlet.emit(given.derive(payload=1), False)
+    assert lossy.outlet.emit(given.derive(payload=2), False) is False
+    finish(lossy)
+    lossy.outlet.emit(given.derive(payload=3), False)
+    third = lossy.consumers[0].take().packet_id
+    given = again(given)
+    assert ids_of(make_wire(), [given.derive(payload=n) for n in (1, 2, 3)])[2] == third
+
+
+def test_a_packet_with_a_position_has_the_id_of_that_position(wire):
+    wire.emit(1, position=77)
+    packet = wire.consumers[0].take()
+    assert (packet.id16, packet.position) == (source_id16("camera", "out", 77), 77)
+
+
+def test_the_kind_is_the_ports_unless_the_port_takes_any(make_wire):
+    for port_kind, expected in (("boxes", "boxes"), ("any", "mine")):
+        wire = make_wire(port=Port(port_kind, "any"))
+        wire.emit(1, kind="mine")
+        assert wire.consumers[0].take().kind == expected
+
+
+@pytest.mark.parametrize(("outcome", "name"), [(messages.OK, "ok"), (messages.FAILED, "failed")])
+def test_an_author_is_told_what_became_of_each_packet(wire, outcome, name):
+    told = []
+    wire.outlet.on_completed = lambda packet, code: told.append((packet.packet_id, packet.meta, packet.payload, messages.OUTCOMES[code]))
+    wire.emit(FRAME, meta={"n": 1})
+    packet = wire.consumers[0].take()
+    packet.parent.outcome = outcome
+    packet.parent.settle()
+    packet_id = packet.packet_id
+    del packet
+    wire.report()
+    assert told == [(packet_id, {"n": 1}, None, name)]
+
+
+def test_an_author_who_is_told_does_not_thereby_keep_the_memory(wire):
+    # What waits to be told must not hold the slot that the author waits for.
+    wire.outlet.on_completed = lambda packet, code: kept.append(packet)
+    kept: list[StreamPacket] = []
+    for _ in range(3 * wire.shape.slot_count):
+        wire.emit(wire.outlet.loan((4, 6, 3), np.uint8, 0))
+        finish(wire)
+    assert len(kept) == 3 * wire.shape.slot_count
+
+
+def test_an_author_is_told_of_dropped_packets_too(make_wire):
+    told = []
+    wire = make_wire("latest", slots=6)
+    wire.outlet.on_completed = lambda packet, code: told.append((packet.meta["n"], messages.OUTCOMES[code]))
+    for number in range(4):
+        wire.emit(FRAME, meta={"n": number})
+    assert told == [(1, "dropped"), (2, "dropped")]
+
+
+def test_the_outcome_of_a_packet_is_the_worst_of_its_edges(make_wire):
+    told = []
+    wire = make_wire("block", "block")
+    wire.outlet.on_completed = lambda packet, code: told.append(messages.OUTCOMES[code])
+    wire.emit(FRAME)
+    for number, outcome in ((0, messages.FAILED), (1, messages.OK)):
+        packet = wire.consumers[number].take()
+        packet.parent.outcome = outcome
+        packet.parent.settle()
+        del packet
+    wire.report()
+    assert told == ["failed"]
+
+
+def test_a_payload_larger_than_a_slot_is_an_error_of_its_own_kind(wire):
+    with pytest.raises(PayloadTooLarge) as caught:
+        wire.emit(np.zeros(70_000, np.uint8))
+    assert (caught.value.port, caught.value.found_bytes, caught.value.slot_bytes) == ("camera.out", 70_000, 65_536)
