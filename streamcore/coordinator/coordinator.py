@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from streamcore.graph.model import Boot, NodePlan, Plan
 from streamcore.node import channel
 from streamcore.supervisor import budget, prctl, states
 from streamcore.supervisor.guard import Guard
-from streamcore.supervisor.loop import Loop, Signals
+from streamcore.supervisor.loop import STOP_SIGNALS, Loop, Signals
 from streamcore.supervisor.process import COMMAND
 from streamcore.supervisor.segments import Segments
 from streamcore.supervisor.usage import Usage
@@ -38,6 +39,8 @@ from streamcore.telemetry import report, snapshot
 from streamcore.telemetry.account import AccountRow, account, lost
 
 TICK_S = 0.5  # for a person who looks at a table
+# A process takes 0.25 s of a core to start. Hundreds that start together on two cores would miss startup_s; so many keep them busy.
+STARTING_MAX = max(8, 4 * (os.cpu_count() or 1))
 MEMORY_LOOK_S = 1.0  # as often as an idle process may wake
 
 
@@ -55,13 +58,19 @@ class RunResult:
 
 @dataclass
 class Options:
-    """What is asked of a run beside its plan. `for_s`: end it after so long, counted from when all nodes are ready."""
+    """What is asked of a run beside its plan.
+
+    for_s: end it after so long, counted from when all nodes are ready. shm_limit: `limits.shm` of the spec, in bytes.
+    ignore_late_signals: once a signal has ended the run, ignore further ones for good. A second Ctrl-C that comes a moment too late
+    would otherwise hit whoever writes the report. For a process that ends after the run.
+    """
 
     spec_file: str = ""
     for_s: float | None = None
     shm_limit: int | None = None
     debug: bool = False
     command: Sequence[str] = field(default=COMMAND)
+    ignore_late_signals: bool = False
 
 
 class Coordinator:
@@ -83,6 +92,7 @@ class Coordinator:
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
         self._run_dir, self._observer = run_dir, observer or Observer()
         self._failures: list[Failure] = []
+        self._to_spawn = deque(plan.start_order)
         self._up_ns = 0
         self._loop: Loop
         self._crew: Crew
@@ -133,7 +143,7 @@ class Coordinator:
             self._run_dir.write_info(self.info())
             self._make(made)
             self._start_timers(shm_limit)
-            self._spawn_all()
+            self._spawn_more()
             while self._crew.living() and not self._course.stuck:
                 self._loop.turn()
             return self._result()
@@ -154,7 +164,7 @@ class Coordinator:
         self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
         self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)
         made.callback(self._end)
-        loop.watch(signals.fd, lambda: self._on_signals(signals.read()))
+        loop.watch(signals.fd, lambda: self._on_signals(signals))
         loop.watch(server.fd, lambda: self._serve(server))
         self._serve(server)
 
@@ -191,10 +201,10 @@ class Coordinator:
             watch = MemoryWatch(shm_limit)
             self._loop.after(MEMORY_LOOK_S, lambda: self._look_at_memory(watch))
 
-    def _spawn_all(self) -> None:
-        for node_id in self.plan.start_order:
-            if self.phase == STARTING:
-                self._crew.spawn(self.members[node_id])
+    def _spawn_more(self) -> None:
+        """All at once if the box has the cores for it; of a large graph, one more whenever one is ready."""
+        while self.phase == STARTING and self._to_spawn and len(self._crew.starting()) < STARTING_MAX:
+            self._crew.spawn(self.members[self._to_spawn.popleft()])
 
     def _result(self) -> RunResult:
         final, reason = self.snapshot(), self._course.reason
@@ -209,6 +219,7 @@ class Coordinator:
 
     def on_ready(self, member: Member) -> None:
         """SYNC: channel.Start. Nobody sends before everybody has bound its inbox."""
+        self._spawn_more()
         if self.phase != STARTING or any(other.state != states.READY for other in self.members.values()):
             return
         self._course.begin()
@@ -231,13 +242,16 @@ class Coordinator:
         self._observer.failed(failure)
         self.stop(f"node '{failure.node}' failed")
 
-    def _on_signals(self, numbers: list[int]) -> None:
+    def _on_signals(self, signals: Signals) -> None:
+        numbers = signals.read()
         if signal.SIGCHLD in numbers:
             self._crew.reap()
             self._look_at_guard()
         for number in numbers:
             if number != signal.SIGCHLD:
                 self._course.on_signal(number)
+                if self.options.ignore_late_signals:
+                    signals.ignore_from_now_on(STOP_SIGNALS)
 
     def _look_at_guard(self) -> None:
         if self._guard is not None and not self._guard.alive():

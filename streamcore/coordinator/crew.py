@@ -57,6 +57,9 @@ class Crew:
     def living(self) -> list[Member]:
         return [member for member in self.members.values() if member.process is not None]
 
+    def starting(self) -> list[Member]:
+        return [member for member in self.members.values() if member.state == states.STARTING]
+
     def spawn(self, member: Member) -> None:
         """Start the next incarnation. A box that refuses is a failure of the node, told through `Decider.on_end`."""
         member.incarnation += 1

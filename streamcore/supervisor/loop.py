@@ -14,7 +14,8 @@ from typing import Any
 from streamcore.clock import Clock
 
 Callback = Callable[[], None]
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (*STOP_SIGNALS, signal.SIGCHLD)
 
 
 class Timer:
@@ -93,6 +94,10 @@ class Signals:
             return list(self._receiver.recv(4096))
         except BlockingIOError:
             return []
+
+    def ignore_from_now_on(self, numbers: Iterable[signal.Signals]) -> None:
+        """What `close` puts in place of what was there before, without a gap in which one of them could do harm."""
+        self._before |= dict.fromkeys(numbers, signal.SIG_IGN)
 
     def close(self) -> None:
         """Put back what was there before."""

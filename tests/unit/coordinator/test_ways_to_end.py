@@ -7,7 +7,8 @@ import pytest
 from fake_runs import BEGIN, END, FOR_EVER, ORDERLY, UNTIL_PEER_GONE, UNTIL_STOP, Watcher, chain
 
 from streamcore import limits
-from streamcore.coordinator import crew
+from streamcore.coordinator import coordinator, crew
+from streamcore.supervisor.loop import STOP_SIGNALS
 
 
 def press(*signals):
@@ -51,6 +52,15 @@ def test_consumers_are_spawned_first_and_nobody_begins_before_all_are_ready(run_
     assert max(told.index((node, "READY")) for node in "abc") < told.index("up")
     assert min(told.index((node, "DRAINING")) for node in "abc") > told.index("up")
     assert '"peers": {"a": 1, "b": 1, "c": 1}' in run.log("a")
+
+
+def test_a_large_graph_starts_a_few_nodes_at_a_time(run_of, monkeypatch):
+    # Each node's startup_s would otherwise pass while hundreds of others use up the cores.
+    monkeypatch.setattr(coordinator, "STARTING_MAX", 1)
+    run = run_of(chain(ORDERLY, ORDERLY, ORDERLY))
+    assert run.go().status == 0
+    before_up = run.watcher.told[: run.watcher.told.index("up")]
+    assert before_up == [(node, state) for node in "cba" for state in ("STARTING", "READY")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -214,3 +224,19 @@ def test_an_error_of_the_observer_leaves_nothing_behind(run_of):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     assert handlers == {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     assert run_of(chain(ORDERLY, ORDERLY)).go().status == 0  # and its name is free again
+
+
+def test_a_second_press_after_the_end_can_be_ignored_so_that_the_report_is_still_written(run_of):
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        run = run_of(chain(UNTIL_STOP, [*BEGIN, ["sleep", 0.05], *END]), Watcher([lambda: press(signal.SIGINT)]), ignore_late_signals=True)
+        assert run.go().status == 0
+        assert [signal.getsignal(number) for number in STOP_SIGNALS] == [signal.SIG_IGN] * 3
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_without_a_signal_nothing_is_ignored_afterwards(run_of):
+    assert run_of(chain(ORDERLY, ORDERLY), ignore_late_signals=True).go().status == 0
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
