@@ -1,4 +1,4 @@
-"""Memory over many packets: `python bench/memory.py [--packets 2000000]`. Prints RSS of every process over the run, which should be a flat line.
+"""Memory over many packets: `python bench/memory.py [--packets 2000000]`. Prints RSS per process, which should be a flat line.
 
 Also prints the physical memory of the rings of a frame pipeline: slots in use times frame bytes, whatever `slot_bytes` is.
 """

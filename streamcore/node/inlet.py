@@ -25,6 +25,7 @@ from streamcore.wire.messages import FAILED
 
 _TAKEN, _REDELIVERED, _WAITING, _BYTES = (EDGE_WORD[name] for name in ("taken", "redelivered", "waiting", "bytes"))
 _IN_FLIGHT = EDGE_WORD["in_flight"]
+U64_MAX = 2**64 - 1
 
 
 class Inlet:
@@ -128,7 +129,7 @@ class Inlet:
         interface = reader.interface(ref)
         mine.ref = ref
         self._bytes += ref.nbytes
-        self._words[self._row + _BYTES] = self._bytes
+        self._words[self._row + _BYTES] = self._bytes & U64_MAX  # an array of stride 0 may claim to be enormous
         lease = Lease(mine, self._release, interface)
         view: Any = np.asarray(lease)
         if ref.dtype == "msgpack":

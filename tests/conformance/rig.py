@@ -42,6 +42,9 @@ class N:
     cls: str
     config: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.config.setdefault("keep", 0)
+
 
 @dataclass(frozen=True)
 class E:
@@ -85,10 +88,12 @@ class Member:
 class Rig:
     """A run of `nodes` (producers before consumers) and `edges`. Use it in a `with`; whatever is left then is killed."""
 
-    def __init__(self, folder: Path, nodes: list[N], edges: list[E], *, slot_bytes: int = 1 << 20, meta_bytes: int = 2048):
+    def __init__(self, folder: Path, nodes: list[N], edges: list[E], **options: int):
+        """Options: slot_bytes, meta_bytes, coordinator_pid."""
+        self.coordinator_pid = options.get("coordinator_pid", os.getpid())
         self.folder, self.nodes = folder, {node.id: node for node in nodes}
         (folder / "logs").mkdir()
-        self.edges, self.rings = _planned(nodes, edges, slot_bytes, meta_bytes)
+        self.edges, self.rings = _planned(nodes, edges, options.get("slot_bytes", 1 << 20), options.get("meta_bytes", 2048))
         self.ring_fds: dict[int, int] = {}
         self.members: dict[str, Member] = {}
         for ring in self.rings:
@@ -125,9 +130,8 @@ class Rig:
         ring_fds = {str(number): fd for number, fd in fds.items()} | {str(n): self.ring_fds[n] for n in plan.outputs.values()}
         needed = {*plan.reads, *plan.outputs.values()}
         rings = tuple(ring for ring in self.rings if ring.id in needed)
-        boot = Boot(
-            "rig", RUN_ID, str(self.folder), plan, tuple(edges), rings, 1, ring_fds, status_fd, theirs.fileno(), os.getpid()
-        )  # fmt: skip
+        fixed = ("rig", RUN_ID, str(self.folder), plan, tuple(edges), rings, 1)
+        boot = Boot(*fixed, ring_fds, status_fd, theirs.fileno(), self.coordinator_pid)
         boot_fd = os.memfd_create("boot")
         os.write(boot_fd, msgspec.json.encode(boot))
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([*(p for p in sys.path if p), str(HERE)])}

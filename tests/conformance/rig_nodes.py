@@ -18,6 +18,14 @@ from streamcore import ConfigError, Node, Port, Sink, Source, StreamPacket, arra
 
 ANY = Port("any", "any")
 SHAPE = (12, 16, 3)
+CHILD = """
+import os, sys, time
+for number in os.listdir("/proc/self/fd"):
+    if os.path.exists(f"/proc/self/fd/{number}") or os.path.islink(f"/proc/self/fd/{number}"):
+        print(os.readlink(f"/proc/self/fd/{number}"), end=" ")
+print(flush=True)
+time.sleep(999)
+"""
 CUTS = {"whole": np.s_[:], "crop": np.s_[2:9, 3:11], "flip": np.s_[::-1, ::-2], "step": np.s_[1::3, ::4, ::-1], "channel": np.s_[..., 1]}
 
 
@@ -91,7 +99,7 @@ class Script(Source):
 
 
 class Frames(Source):
-    """`count` frames (for ever without), written in place; the gate stands before number `gate_at`; `fail_at` raises."""
+    """`count` frames (for ever without), written in place; the gate stands before number `gate_at`; `fail_at` raises, `rest_at` waits."""
 
     outputs = {"out": Port("frame", array("uint8"))}
 
@@ -101,6 +109,8 @@ class Frames(Source):
         while number < self.config.get("count", 1 << 60):
             if number == self.config.get("fail_at"):
                 raise RuntimeError("the camera fell off the wall")
+            while number == self.config.get("rest_at") and self.wait_until(monotonic_ns() + 10**12):
+                pass
             if number == self.config.get("gate_at") and not wait_for_gate(self):
                 return
             if pause_ns and not self.wait_until(monotonic_ns() + pause_ns):
@@ -124,8 +134,9 @@ class Numbers(Source):
     outputs = {"out": Port("number", "json")}
 
     def run(self) -> Iterator[list[StreamPacket]]:
-        for start in range(0, self.config["count"], self.config.get("group", 1)):
-            yield [StreamPacket.new(kind="number", source_id="numbers", payload={"n": start + n}) for n in range(self.config.get("group", 1))]
+        group = self.config.get("group", 1)
+        for start in range(0, self.config["count"], group):
+            yield [StreamPacket.new(kind="number", source_id="numbers", payload={"n": start + n}) for n in range(group)]
 
     def close(self) -> None:
         self.log.info("closed in an orderly way")
@@ -298,12 +309,14 @@ class Parent(Source):
     outputs = {"out": Port("number", "json")}
 
     def run(self) -> Iterator[StreamPacket]:
-        program = "import os,time; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')[:-1]], flush=True); time.sleep(999)"
-        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, close_fds=False, text=True) as child:
+        with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, close_fds=False, text=True) as child:
             assert child.stdout
             write_down(self, child=child.pid, fds=child.stdout.readline())
-            while self.wait_until(monotonic_ns() + 10**12):
-                pass
+            try:
+                while self.wait_until(monotonic_ns() + 10**12):
+                    pass
+            finally:
+                child.kill()
         yield from ()
 
 
@@ -336,3 +349,12 @@ class BadEnd(Sink):
     def close(self) -> None:
         if self.config["where"] == "close":
             raise OSError("disk gone")
+
+
+class Quitter(Sink):
+    """Leaves as a script would."""
+
+    inputs = {"in": ANY}
+
+    def process(self, packet: StreamPacket) -> None:
+        sys.exit(self.config["status"])

@@ -48,7 +48,8 @@ class ProcessPair:
 
     def __init__(self, shape: Shape):
         self.shape = shape
-        fd = segment.create("conformance", ring_bytes(shape))
+        self.label = f"conformance-{os.getpid()}-{id(self):x}"
+        fd = segment.create(self.label, ring_bytes(shape))
         readonly = segment.reopen_readonly(fd)
         format_ring(fd, shape, RUN_ID)
         self._writer, self._reader = self._spawn("writer", fd), self._spawn("reader", readonly)
@@ -76,6 +77,20 @@ class ProcessPair:
 
     def read_side(self, operation: str, *arguments: Any) -> Any:
         return self._ask(self._reader, operation, *arguments)
+
+    def holders(self) -> set[int]:
+        """The processes of this machine that map the ring or have it open. With the last of them its memory is gone."""
+        found = set()
+        for process in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{process}/maps") as maps:
+                    names = maps.read()
+                names += "".join(os.readlink(f"/proc/{process}/fd/{fd}") for fd in os.listdir(f"/proc/{process}/fd"))
+            except OSError:  # it has ended meanwhile, or is not ours
+                continue
+            if self.label in names:
+                found.add(int(process))
+        return found
 
     def kill_writer(self) -> None:
         self._writer.send_signal(signal.SIGKILL)

@@ -14,7 +14,7 @@ from streamcore.node.out_edge import OutEdge
 from streamcore.shm.ring import RingWriter
 from streamcore.wire.credit import EdgeCredit
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))
 from edge_model import Violation, World, explore
 
 SEEDS_PER_BLOCK = 100

@@ -45,6 +45,9 @@ class Page:
     def edge(self, number: int) -> Any:
         return self._reader.read().edges[number]
 
+    def node(self, name: str) -> int:
+        return int(getattr(self._reader.read(), name))
+
 
 @dataclass
 class Consumer:

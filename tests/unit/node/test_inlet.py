@@ -62,6 +62,7 @@ BAD_REFERENCES = {
     "a byte count that no counter holds": {"nbytes": 2**64 - 1},
     "a negative byte count": {"nbytes": -1},
     "a shape that numpy refuses": {"shape": (2**40, 2**40), "strides": (0, 0), "nbytes": 60},
+    "more elements than numpy counts": {"shape": (2**62, 2), "strides": (0, 0), "nbytes": 2**63},
     "no msgpack": {"dtype": "msgpack", "shape": (60,)},
     "msgpack with gaps": {"dtype": "msgpack", "shape": (30,), "strides": (2,), "nbytes": 30},
 }
@@ -76,6 +77,13 @@ def test_a_reference_that_leads_astray_fails_its_packet_and_nothing_else(consume
     assert receipts_of(consumer) == [(1, [(0, 1, messages.FAILED)])]
     assert consumer.inlet.under_way == 0
     assert np.array_equal(take_raw(consumer, with_ref(), sequence=1).payload, FRAME)
+
+
+def test_enormous_arrays_of_a_single_byte_do_not_overflow_the_counters(consumer):
+    for sequence in range(5):
+        packet = take_raw(consumer, with_ref(shape=(2**62,), strides=(0,), nbytes=2**62), sequence)
+        assert packet.payload.nbytes == 2**62
+    assert consumer.page.edge(0).bytes < 2**64
 
 
 def test_a_payload_nested_too_deep_fails_its_packet_and_nothing_else(wire, consumer):

@@ -10,7 +10,7 @@ import pytest
 
 from streamcore.wire.credit import BLOCK, DROP_NEW, DROP_OLDEST, LATEST, SAMPLE, EdgeCredit
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))
 from credit_explorer import OFFER_EVERY_NS, SAMPLE_RATE, Explorer, Violation
 
 SIZES = [(depth, window) for depth, window in itertools.product((1, 2, 3), (1, 2, 3, 4)) if window >= depth]

@@ -79,6 +79,15 @@ def test_what_was_sent_before_an_orderly_close_arrives(context, inbox):
     assert [int(receive(inbox)) for _ in range(100)] == list(range(100))
 
 
+def test_sending_to_a_closed_peer_sends_to_nobody(context, inbox):
+    # Another thread may be about to send just when the main thread closes.
+    peer = Peer(context, inbox.path)
+    send = peer.send
+    peer.close(orderly=False)
+    send(b"x")
+    assert not inbox.poll(20)
+
+
 def test_a_message_longer_than_the_limit_does_not_arrive(context, inbox):
     longest, longer = Peer(context, inbox.path), Peer(context, inbox.path)
     longer.send(bytes(limits.MESSAGE_BYTES_MAX + 1))

@@ -1,0 +1,297 @@
+"""A node process from ready to its end, in every way to end; and what its authors are told on the way."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections import Counter
+
+import pytest
+import zmq
+from rig import E, N, Rig
+from rig_nodes import digest, frame
+
+from streamcore.node import channel
+from streamcore.wire.messages import HEADER, data_one, end, receipt
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+def test_a_run_tells_its_coordinator_ready_draining_done_in_this_order(tmp_path):
+    with Rig(tmp_path, [N("a", "Numbers", {"count": 10}), N("c", "Counting")], [E("a", "c")]) as rig:
+        for ended in rig.start().wait().values():
+            assert [type(report) for report in ended.reports] == [channel.Ready, channel.Draining, channel.Done]
+            assert ended.exit == 0
+        assert [rig.status(name).state for name in ("a", "c")] == ["done", "done"]
+        assert rig.status("a").pid == rig.members["a"].process.pid
+        assert "INFO closed in an orderly way" in rig.log("a")
+        assert not os.path.exists(rig.inbox("a"))
+
+
+def test_a_batch_holds_what_waits_and_belongs_to_the_node(tmp_path):
+    nodes = [N("a", "Frames", {"count": 40}), N("b", "Batches"), N("c", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "b", depth=8), E("b", "c")]) as rig:
+        rig.run()
+        batches = rig.lines("b")
+        assert sum(batch["size"] for batch in batches) == 40
+        assert all(1 <= batch["size"] <= 4 for batch in batches)
+        for batch, later in itertools.pairwise(batches):
+            assert len(later["last"]) == batch["size"]  # a list that the host emptied behind its author's back would be shorter
+            assert later["last"] == [digest(frame(number)) for number in later["last_n"]]
+        assert [line["digest"] for line in rig.lines("c")] == [digest(frame(number)) for number in range(40)]
+
+
+def test_an_exception_fails_every_packet_of_its_batch(tmp_path):
+    nodes = [N("a", "Frames", {"count": 20}), N("b", "Batches", {"fail_at": 7}), N("c", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "b", depth=8), E("b", "c")]) as rig:
+        rig.run()
+        books, arrived = rig.books("a", "b"), len(rig.lines("c"))
+        assert (books.failed, books.completed) == (20 - arrived, arrived)
+        assert rig.status("b").failed == 20 - arrived
+        assert 1 <= books.failed <= 4
+
+
+def test_flush_emits_what_was_held_back_and_everything_arrives(tmp_path):
+    nodes = [N("a", "Frames", {"count": 9}), N("b", "Hoard", {"keep": 9}), N("c", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "b", depth=2), E("b", "c", depth=2)]) as rig:
+        rig.run()
+        assert [line["digest"] for line in rig.lines("c")] == [digest(frame(number)) for number in range(8, -1, -1)]
+        assert rig.books("a", "b").completed == rig.books("b", "c").completed == 9
+
+
+def test_a_source_is_told_the_outcome_of_every_packet(tmp_path):
+    nodes = [N("a", "Frames", {"count": 30, "tell": True}), N("b", "Clumsy", {"bad": [2, 5]}), N("c", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "b", depth=2), E("b", "c")]) as rig:
+        rig.run()
+        told = rig.lines("a")
+        assert Counter(line["outcome"] for line in told) == {"ok": 28, "failed": 2}
+        assert sorted(line["n"] for line in told) == list(range(30))
+        assert {line["n"] for line in told if line["outcome"] == "failed"} == {2, 5}
+        assert all(line["payload"] for line in told)  # the packet comes without it
+
+
+def test_a_source_without_an_edge_is_told_of_every_packet_too(tmp_path):
+    with Rig(tmp_path, [N("a", "Frames", {"count": 5, "tell": True})], []) as rig:
+        rig.run()
+        assert [(line["n"], line["outcome"]) for line in rig.lines("a")] == [(number, "ok") for number in range(5)]
+
+
+def test_a_source_that_raises_has_failed_but_what_it_emitted_arrives(tmp_path):
+    nodes = [N("a", "Frames", {"count": 9, "fail_at": 6}), N("b", "Pass"), N("c", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "b"), E("b", "c")]) as rig:
+        ended = rig.start().wait()
+        assert [line["n"] for line in rig.lines("c")] == list(range(6))
+        failure = ended["a"].failure
+        assert (failure.where, failure.cause, failure.fault) == ("run", "RuntimeError: the camera fell off the wall", "plugin")
+        assert "rig_nodes.py" in failure.traceback
+        assert [ended[name].exit for name in "abc"] == [1, 0, 0]
+        assert rig.books("a", "b").completed == 6
+
+
+@pytest.mark.parametrize(
+    ("how", "where", "cause", "fault"),
+    [("config", "config", "no such file: model.onnx", "spec"), ("other", "setup", "KeyError: 'weights'", "plugin")],
+)
+def test_a_setup_that_fails_says_where_and_whose_fault_and_never_ready(tmp_path, how, where, cause, fault):
+    with Rig(tmp_path, [N("c", "BadSetup", {"how": how})], []) as rig:
+        ended = rig.wait()["c"]
+        assert (ended.exit, [type(report) for report in ended.reports]) == (1, [channel.Failed])
+        assert (ended.failure.where, ended.failure.cause, ended.failure.fault) == (where, cause, fault)
+
+
+@pytest.mark.parametrize("where", ["flush", "close"])
+def test_a_node_that_fails_at_its_end_says_so(tmp_path, where):
+    with Rig(tmp_path, [N("a", "Frames", {"count": 3}), N("c", "BadEnd", {"where": where})], [E("a", "c")]) as rig:
+        ended = rig.start().wait()
+        assert (ended["c"].exit, ended["a"].exit) == (1, 0)
+        assert ended["c"].failure.cause.startswith("OSError: disk")
+        assert [line["n"] for line in rig.lines("c")] == [0, 1, 2]
+        assert rig.books("a", "c").completed == 3  # what was processed before is not lost with the node
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_node_that_exits_by_itself_has_failed(tmp_path, status):
+    # Whatever it exits with: the stream has not come to its end.
+    with Rig(tmp_path, [N("a", "Frames", {"count": 3}), N("c", "Quitter", {"status": status})], [E("a", "c")]) as rig:
+        ended = rig.start().wait("c")["c"]
+        assert (ended.exit, ended.failure.cause, ended.failure.fault) == (1, f"SystemExit: {status}", "plugin")
+
+
+def test_a_slow_consumer_that_may_miss_packets_does_not_hold_up_one_that_must_not(tmp_path):
+    # Were the source held to the pace of the slow one, nothing would ever be dropped.
+    nodes = [N("a", "Frames", {"count": 100}), N("c", "Witness"), N("d", "Witness", {"slow_ms": 20})]
+    with Rig(tmp_path, nodes, [E("a", "c"), E("a", "d", policy="latest")]) as rig:
+        rig.run()
+        assert [line["n"] for line in rig.lines("c")] == list(range(100))
+        seen = [line["n"] for line in rig.lines("d")]
+        assert seen == sorted(seen)
+        assert seen[-1] == 99
+        assert len(seen) < 90
+        books = rig.books("a", "d")
+        assert (books.sent, books.dropped) == (100, 100 - len(seen))
+
+
+def test_stop_ends_a_source_and_the_graph_drains(tmp_path):
+    with Rig(tmp_path, [N("a", "Frames", {"pause_ms": 1}), N("b", "Pass"), N("c", "Witness")], [E("a", "b"), E("b", "c")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed > 5, "some frames at the sink")
+        for name in rig.members:
+            rig.send(name, channel.Stop())
+        assert {ended.exit for ended in rig.wait().values()} == {0}
+        books = rig.books("a", "b")
+        assert books.sent == books.completed == len(rig.lines("c"))
+
+
+def test_sigterm_ends_a_process_at_the_next_packet(tmp_path):
+    nodes = [N("a", "Frames"), N("c", "Witness", {"slow_ms": 1}), N("idle", "Parent"), N("d", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "c"), E("idle", "d")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed > 5, "some frames at the sink")
+        rig.until(lambda: rig.lines("idle"), "the idle source to wait")
+        for name in rig.members:
+            rig.kill(name, signal.SIGTERM)
+        ended = rig.wait()
+        assert [ended[name].failure for name in ended] == [None] * 4
+        assert [ended[name].exit for name in ("a", "c", "d")] == [TERMINATED] * 3
+        assert ended["idle"].exit in (TERMINATED, 0)  # 0: it was told before it had begun to wait, so its stream just ended
+        assert not any(os.path.exists(rig.inbox(name)) for name in rig.members)
+
+
+def test_sigint_is_left_to_the_coordinator(tmp_path):
+    with Rig(tmp_path, [N("a", "Frames", {"count": 20, "gate_at": 10}), N("c", "Witness")], [E("a", "c")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed == 10, "ten frames")
+        for name in rig.members:
+            rig.kill(name, signal.SIGINT)
+        rig.open_gate()
+        assert {ended.exit for ended in rig.wait().values()} == {0}
+        assert len(rig.lines("c")) == 20
+
+
+def test_when_the_coordinator_is_gone_a_node_and_its_children_die_at_once(tmp_path):
+    with Rig(tmp_path, [N("a", "Parent"), N("c", "Counting")], [E("a", "c")]) as rig:
+        rig.start()
+        child = rig.until(lambda: rig.lines("a"), "the child of the node")[0]["child"]
+        for member in rig.members.values():
+            member.control.close()
+        for member in rig.members.values():
+            assert member.process.wait(20) == -signal.SIGKILL
+        rig.until(lambda: not _alive(child), "the end of the grandchild")
+        assert not os.path.exists(rig.inbox("a"))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_when_a_consumer_is_gone_for_good_its_packets_have_failed_and_the_others_go_on(tmp_path):
+    nodes = [N("a", "Frames", {"count": 30, "gate_at": 15}), N("c", "Witness"), N("d", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "c", depth=2), E("a", "d", depth=2)]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed == 15 == rig.status("d").consumed, "fifteen frames at both sinks")
+        rig.kill("d")
+        rig.open_gate()
+        rig.send("a", channel.PeerGone("d"))
+        ended = rig.wait("a", "c")
+        assert {end.exit for end in ended.values()} == {0}
+        assert len(rig.lines("c")) == 30
+        books = rig.books("a", "d")
+        assert books.sent == 30
+        assert books.failed >= 15
+
+
+def test_when_a_producer_is_gone_for_good_its_consumer_finishes_what_it_has(tmp_path):
+    with Rig(tmp_path, [N("a", "Frames", {"gate_at": 7}), N("b", "Pass"), N("c", "Witness")], [E("a", "b"), E("b", "c")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed == 7, "seven frames at the sink")
+        rig.kill("a")
+        rig.send("b", channel.PeerGone("a"))
+        assert {end.exit for end in rig.wait("b", "c").values()} == {0}
+        assert [line["digest"] for line in rig.lines("c")] == [digest(frame(number)) for number in range(7)]
+
+
+def test_a_process_that_was_not_started_by_its_coordinator_ends_at_once(tmp_path):
+    # It died between the spawn and the wish to die with it.
+    with Rig(tmp_path, [N("c", "Counting")], [], coordinator_pid=1) as rig:
+        ended = rig.wait()["c"]
+        assert (ended.exit, ended.reports) == (1, [])
+
+
+def test_messages_of_strangers_are_refused_and_counted_and_the_run_goes_on(tmp_path):
+    with Rig(tmp_path, [N("a", "Frames", {"count": 20, "gate_at": 10}), N("c", "Witness")], [E("a", "c")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed == 10, "ten frames")
+        noise = [b"", b"x", HEADER.pack(9, 0, 0, 0, 1, 0), data_one(7, 1, 0, 1, 1, 0, 0, b""), data_one(0, 9, 0, 99, 1, 0, 0, b"")]
+        noise += [receipt(0, 9, 2**63, [(12, 0, 2)]), receipt(3, 1, 0, []), end(9, 1, 0), data_one(0, 1, 0, 99, 1, 4000, 0, b"")]
+        context = zmq.Context()
+        for name in rig.members:
+            stranger = context.socket(zmq.PUSH)
+            stranger.connect(f"ipc://{rig.inbox(name)}")
+            for raw in noise:
+                stranger.send(raw)
+            rig.until(lambda name=name: rig.status(name).refused == len(noise), f"{len(noise)} refusals by {name}")
+            stranger.close(linger=0)
+        context.term()
+        rig.open_gate()
+        assert {ended.exit for ended in rig.wait().values()} == {0}
+        assert [line["n"] for line in rig.lines("c")] == list(range(20))
+        assert "message refused (1 so far)" in rig.log("c")
+        assert rig.log("c").count("message refused") == 4  # the 1st, 2nd, 4th and 8th: noise must not fill the disk
+
+
+def test_metadata_of_a_peer_that_leads_astray_fails_that_packet_only(tmp_path):
+    with Rig(tmp_path, [N("a", "Frames", {"count": 4, "gate_at": 2}), N("c", "Witness")], [E("a", "c")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed == 2, "two frames")
+        context = zmq.Context()
+        stranger = context.socket(zmq.PUSH)
+        stranger.connect(f"ipc://{rig.inbox('c')}")
+        for number in range(10):
+            stranger.send(data_one(0, 1, 0, 500 + number, 1, 0, 0, b"\x9a" + bytes([number]) * 40))
+        rig.until(lambda: rig.status("c").refused == 10, "ten refusals")
+        stranger.close(linger=0)
+        context.term()
+        rig.open_gate()
+        rig.until(lambda: len(rig.lines("c")) == 4, "the frames after the refused packets")
+
+
+def test_processes_that_wait_use_no_cpu(tmp_path):
+    # After a burst, with a frame held by the sink: neither batches nor receipts may keep anything ticking.
+    nodes = [N("a", "Frames", {"rest_at": 300}), N("b", "Pass"), N("c", "Witness", {"keep": 1}), N("d", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "b", depth=64), E("b", "c", depth=64), E("a", "d", policy="latest")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed == 300, "the burst at the sink")
+        names = list(rig.members)
+        rig.until(lambda: _at_rest(rig, names), "every process to come to rest")
+        before = {name: (_ticks(rig, name), _switches(rig, name)) for name in names}
+        time.sleep(2)  # what is measured is that nothing happens meanwhile
+        for name in names:
+            assert _ticks(rig, name) - before[name][0] <= 2
+            assert _switches(rig, name) - before[name][1] <= 4
+
+
+def _ticks(rig: Rig, name: str) -> int:
+    with open(f"/proc/{rig.members[name].process.pid}/stat") as file:
+        columns = file.read().rpartition(")")[2].split()
+    return int(columns[11]) + int(columns[12])
+
+
+def _switches(rig: Rig, name: str) -> int:
+    """Voluntary context switches of all threads: how often anything of the process woke up."""
+    pid, total = rig.members[name].process.pid, 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/status") as file:
+            total += next(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt"))
+    return total
+
+
+def _at_rest(rig: Rig, names: list[str]) -> bool:
+    before = [_switches(rig, name) for name in names]
+    time.sleep(0.15)  # longer than the idle delays after which a process has something left to do
+    return before == [_switches(rig, name) for name in names]

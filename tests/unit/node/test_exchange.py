@@ -1,0 +1,213 @@
+"""What one process does with its messages: whom it answers when, what it refuses, and what it does when it is told to end."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+import pytest
+
+from streamcore.errors import Stopped
+from streamcore.node import channel
+from streamcore.node.exchange import TURN_NS, TURN_PACKETS, Exchange
+from streamcore.node.outlet import Outlet
+from streamcore.wire import messages
+from streamcore.wire.inbox import Again
+
+LONG_AGO, LATER = 0, 1 << 62
+
+
+class Inbox:
+    """What has arrived; a wait that finds nothing is over at once, and how long it would have been is kept."""
+
+    def __init__(self) -> None:
+        self.queue: deque[bytes] = deque()
+        self.waits_ms: list[int | None] = []
+
+    def recv(self, flags: int = 0) -> bytes:
+        if not self.queue:
+            raise Again
+        return self.queue.popleft()
+
+    def poll(self, timeout_ms: int | None) -> bool:
+        self.waits_ms.append(timeout_ms)
+        return bool(self.queue)
+
+
+class Middle:
+    """A process between two edges: `wire` leads to it, `onward` leads on from it."""
+
+    def __init__(self, wire, onward):
+        self.wire, self.onward, self.inbox = wire, onward, Inbox()
+        self.consumer = wire.consumers[0]
+        status = self.consumer.page.writer
+        self.exchange = Exchange("middle", self.inbox, status, logging.getLogger("test_exchange"))
+        self.outlet: Outlet = onward.outlet
+        self.exchange.wire([self.consumer.inlet], {"out": self.outlet})
+        self.exchange.out_edges = {100: (self.outlet, onward.edges[0])}
+
+    def hand_over(self) -> None:
+        """What the producer has sent arrives."""
+        self.wire.flush()
+        while self.consumer.to_it:
+            self.inbox.queue.append(self.consumer.to_it.popleft())
+
+    def take(self):
+        inlet, record = self.exchange.waiting.popleft()
+        return inlet.take(record)
+
+    @property
+    def sent_back(self) -> int:
+        return len(self.consumer.to_producer)
+
+
+@pytest.fixture
+def middle(make_wire):
+    return Middle(make_wire(depth=8), make_wire(depth=8, forwards=frozenset({"in"})))
+
+
+def emit(middle: Middle, count: int, pressed: bool = False) -> None:
+    for number in range(count):
+        middle.wire.emit({"n": number}, pressed and number == count - 1)
+    middle.hand_over()
+
+
+def test_a_wait_without_anything_to_report_has_no_end(middle):
+    middle.exchange.wait(None)
+    assert middle.inbox.waits_ms == [None]
+
+
+def test_what_is_unreported_is_reported_after_a_short_idle_delay(middle):
+    emit(middle, 1)
+    middle.exchange.wait(None)
+    packet = middle.take()
+    middle.exchange.wait(None)
+    assert middle.inbox.waits_ms[-1] is not None
+    assert middle.sent_back == 1
+    middle.exchange.wait(None)
+    assert (middle.inbox.waits_ms[-1], middle.sent_back) == (None, 1)
+    del packet
+
+
+def test_a_producer_out_of_credit_gets_its_receipt_before_the_wait(middle):
+    emit(middle, 2, pressed=True)
+    middle.exchange.wait(None)
+    packet = middle.take()
+    middle.inbox.queue.append(messages.WAKE_MESSAGE)  # so that the wait is not an idle one
+    middle.exchange.wait(None)
+    assert middle.sent_back == 1
+    del packet
+
+
+def test_a_deadline_bounds_the_wait(middle):
+    middle.exchange.wait(1)
+    assert middle.inbox.waits_ms == [0]
+
+
+def test_between_packets_the_inbox_is_looked_into_every_so_often(middle):
+    middle.exchange.wait(None)
+    emit(middle, 1)
+    for _ in range(TURN_PACKETS - 1):
+        assert middle.exchange.look_around(LONG_AGO) is False
+    assert middle.exchange.look_around(LONG_AGO) is True
+    assert len(middle.exchange.waiting) == 1
+    assert middle.exchange.look_around(LATER + TURN_NS) is True  # or after a long packet
+
+
+def test_a_question_is_passed_on_to_those_who_hold_the_answer(middle):
+    # The producer waits for packets that this process has forwarded: only its own consumers can complete them.
+    emit(middle, 1)
+    middle.exchange.wait(None)
+    packet = middle.take()
+    onward = middle.onward.consumers[0]
+    middle.outlet.emit(packet.derive(payload=1), False)
+    emit(middle, 1, pressed=True)
+    middle.exchange.wait(None)
+    onward.arrive()
+    assert not onward.inlet.want  # nothing forwarded: asking would only cost messages
+    middle.outlet.pinned = 1
+    middle.wire.edges[0].asked = False
+    emit(middle, 1, pressed=True)
+    middle.exchange.wait(None)
+    onward.arrive()
+    assert onward.inlet.want
+    del packet
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"noise",
+        messages.data_one(77, 1, 0, 0, 0, 0, 0, b""),
+        messages.receipt(77, 1, 0, []),
+        messages.receipt(100, 2, 0, []),
+        messages.end(77, 1, 0),
+    ],
+    ids=["noise", "DATA of another edge", "RECEIPT of another edge", "RECEIPT of another incarnation", "END of another edge"],
+)
+def test_a_message_that_is_not_for_this_process_is_refused_and_counted(middle, raw, caplog):
+    for _ in range(9):
+        middle.inbox.queue.append(raw)
+    middle.exchange.wait(None)
+    middle.exchange.wait(None)
+    assert middle.consumer.page.node("refused") == 9
+    assert len([record for record in caplog.records if "message refused" in record.message]) == 4  # the 1st, 2nd, 4th and 8th
+    assert not middle.exchange.ended
+
+
+def test_an_input_ends_when_its_end_has_come_and_all_was_taken(middle):
+    emit(middle, 1)
+    middle.wire.edges[0].end(1)
+    middle.hand_over()
+    middle.exchange.wait(None)
+    assert not middle.exchange.ended
+    packet = middle.take()
+    assert middle.exchange.ended
+    del packet
+
+
+def test_start_is_acted_on_in_the_main_loop(middle):
+    started = []
+    middle.exchange.connect = started.append
+    middle.exchange.commands.append(channel.Start({"camera": 1}))
+    assert not middle.exchange.started
+    middle.exchange.wait(None)
+    assert middle.exchange.started
+    assert started == [channel.Start({"camera": 1})]
+
+
+def test_a_process_told_to_terminate_stops_at_the_next_look(middle):
+    middle.exchange.terminating = True
+    with pytest.raises(Stopped):
+        middle.exchange.wait(None)
+    with pytest.raises(Stopped):
+        middle.exchange.wait_for(lambda: False, None)
+
+
+def test_when_a_producer_is_gone_its_edge_has_ended_and_nothing_is_sent_to_it(middle):
+    emit(middle, 1)
+    middle.exchange.wait(None)
+    middle.exchange.commands.append(channel.PeerGone("camera"))
+    middle.exchange.wait(None)
+    packet = middle.take()
+    assert middle.exchange.ended
+    del packet
+    middle.exchange.wait(None)
+    assert middle.sent_back == 0
+
+
+def test_everything_is_delivered_when_the_last_packet_is_completed_and_the_end_was_told(middle):
+    onward = middle.onward
+    onward.emit({"n": 1})
+    assert not middle.exchange.delivered
+    onward.edges[0].end(1)
+    assert not middle.exchange.delivered
+    onward.consumers[0].take().parent.settle()
+    onward.report()
+    assert middle.exchange.delivered
+
+
+def test_a_wait_for_something_that_is_there_already_is_no_wait(middle):
+    assert middle.exchange.wait_for(lambda: True, None)
+    assert middle.inbox.waits_ms == []
+    assert middle.exchange.wait_for(lambda: False, 1) is False
