@@ -14,10 +14,12 @@ def test_a_forwarded_frame_and_every_cut_of_it_are_the_same_memory_in_all_proces
     cuts = {"whole": "b", "crop": "m", "flip": "f", "step": "s"}
     nodes = [N("a", "Frames", {"count": 2, "gate_at": 1}), *(N(name, "Pass", {"cut": cut}) for cut, name in cuts.items())]
     nodes += [N("again", "Pass", {"cut": "channel"}), N("c", "Witness", {"keep": 5, "show_held": True})]
+    nodes += [N("d", "Witness", {"keep": 1, "show_held": True})]
     edges = [E("a", name) for name in cuts.values()] + [E(name, "c") for name in cuts.values()] + [E("b", "again"), E("again", "c")]
+    edges += [E("a", "d")]
     with Rig(tmp_path, nodes, edges) as rig:
         rig.start()
-        rig.until(lambda: len(rig.lines("c")) == 5, "five views of the first frame at the sink")
+        rig.until(lambda: len(rig.lines("c")) == 5 and rig.lines("d"), "five views of the first frame at one sink, itself at the other")
         before = [line["digest"] for line in rig.lines("c")]
         memory, ring = rig.debugging_map("a")
         start = payload_places(memory, ring)[0]
@@ -30,6 +32,7 @@ def test_a_forwarded_frame_and_every_cut_of_it_are_the_same_memory_in_all_proces
         assert sorted(before) == sorted(digest(frame(0)[CUTS[cut]]) for cut in (*cuts, "channel"))
         held = next(line["held"] for line in lines[5:] if "held" in line)
         assert sorted(held) == sorted(painted[CUTS[cut]].tobytes().hex() for cut in (*cuts, "channel"))
+        assert rig.lines("d")[1]["held"] == [painted.tobytes().hex()]
         assert [rig.status(name).copied for name in (*cuts.values(), "again")] == [0] * 5
 
 

@@ -1,9 +1,9 @@
 """Edges under every schedule that a seed can make: the real rings, credits, outlets, inlets and exchanges of several nodes in one thread.
 
 Nothing but the network, the clock and the node code is made up. Connections are FIFO queues, and a seeded scheduler picks what happens
-next: a process goes on to its next yield, one message reaches an inbox, the guard sends a batch. A step of a process ends wherever a real
-one could be interrupted by what others do. What outlives a process (rings, the books of the witness) belongs to World, what dies with it
-to Process, so a process can be taken away between any two steps.
+next: a process goes on to its next yield, one message reaches an inbox, the guard sends a batch, a process dies for good, its neighbours
+are told. A step of a process ends wherever a real one could be interrupted by what others do. What outlives a process (rings, the books of
+the witness) belongs to World, what dies with it to Process.
 
     python edge_model.py --seeds 20000          explore; prints the first violation with its seed, or the counts
     python edge_model.py --seed 17 --trace      replay one schedule, step by step
@@ -39,9 +39,9 @@ STEPS_MAX = 20_000
 class World:
     """A run: topology, rings, network, and what the witnesses saw. One seed, one schedule."""
 
-    def __init__(self, seed: int, trace: bool = False):
+    def __init__(self, seed: int, trace: bool = False, all_mortal: bool = False):
         self.rng = random.Random(seed)
-        self.trace = trace
+        self.trace, self.all_mortal = trace, all_mortal
         self.topology = Topology.drawn(self.rng)
         self.packets = 30 if any(depth > 8 for _, depth in self.topology.policies.values()) else 12  # enough to fill a batch
         self.port, self.edges, shapes = planned(self.topology)
@@ -52,6 +52,16 @@ class World:
         self.seen: dict[tuple[str, str], list[Name]] = {(edge.from_node, edge.to_node): [] for edge in self.edges}
         self.counts: Counter[str] = Counter()
         self.processes = {name: Process(self, name) for name in self.topology.nodes}
+        self.dead: dict[str, Process] = {}
+        self.untold: list[tuple[str, str]] = []  # (process, dead peer): the coordinator's word is on its way
+        self.doomed = self.rng.choice(self.mortal) if self.mortal and self.rng.random() < 0.3 else ""
+
+    @property
+    def mortal(self) -> list[str]:
+        """Nodes that may go for good. Not those that forward: their producers take rows back that others still look at through them."""
+        forwarding = {name for name, node in self.topology.nodes.items() if {"whole", "crop", "flip"} & set(node.outputs)}
+        forwarding &= {name for name, process in self.processes.items() if process.outlet and process.exchange.inlets}
+        return [name for name in self.processes if self.all_mortal or name not in forwarding]
 
     def now_ns(self) -> int:
         self.clock_ns += self.rng.randrange(200_000_000)
@@ -81,8 +91,12 @@ class World:
         self.check_end()
 
     def choices(self) -> list[tuple[str, Any]]:
-        steps = [("step", name) for name, process in self.processes.items() if process.can_step]
-        return steps + [("net", key) for key in self.net.loaded()] + [("guard", edge) for edge in self.batches()]
+        steps: list[tuple[str, Any]] = [("step", name) for name, process in self.processes.items() if process.can_step]
+        steps += [("told", pair) for pair in self.untold]
+        if self.doomed in self.processes and self.rng.random() < 0.02:
+            steps.append(("death", self.doomed))
+        steps += [("net", key) for key in self.net.loaded() if key[1] in self.processes]
+        return steps + [("guard", edge) for edge in self.batches()]
 
     def batches(self) -> list[tuple[str, int]]:
         return [(n, number) for n, p in self.processes.items() for number, (_, e) in p.exchange.out_edges.items() if e.batch_since_ns]
@@ -91,10 +105,23 @@ class World:
         self.counts[kind] += 1
         if kind == "net":
             self.processes[what[1]].inbox.queue.append(self.net.queues[what].popleft())
+        elif kind == "death":
+            self.kill(what)
+        elif kind == "told":
+            self.untold.remove(what)
+            self.processes[what[0]].tell_gone(what[1])
         elif kind == "guard":
             self.processes[what[0]].exchange.out_edges[what[1]][1].flush_batch()
         else:
             self.processes[what].step()
+
+    def kill(self, name: str) -> None:
+        """What dies with a process: all that it knew and held, and what was on its way to it."""
+        process = self.dead[name] = self.processes.pop(name)
+        process.die()
+        self.net.cut(name, self.rng)
+        touching = {node for edge in self.edges if name in (edge.from_node, edge.to_node) for node in (edge.from_node, edge.to_node)}
+        self.untold += [(other, name) for other in sorted(touching - {name})]
 
     # --- promises
 
@@ -118,21 +145,25 @@ class World:
         for name, process in self.processes.items():
             books = StatusReader(process.page).read().edges
             for number, (_, edge) in process.exchange.out_edges.items():
+                if edge.gone:
+                    self.check_gone(edge.plan, books[number], self.sent[name])
+                    continue
                 self.check_edge(edge.plan, books[number], self.sent[name], self.seen[name, edge.plan.to_node])
             if process.outlet:
                 self.check_ring(process.outlet)
             for inlet in process.exchange.inlets.values():
-                if inlet.under_way or inlet.waiting:
+                late = inlet.plan.from_node in self.dead  # what a dead producer had sent may come after the word of its death
+                if inlet.under_way or (inlet.waiting and not late):
                     raise Violation(f"edge {inlet.plan.name}: {inlet.under_way} packets still held, {inlet.waiting} waiting")
 
     def check_edge(self, plan: Edge, books: Any, sent: list[Name], seen: list[Name]) -> None:
         self.counts["packets"] += len(sent)
         self.counts["dropped"] += books.dropped
         found = (books.sent, books.completed, books.dropped, books.failed, books.in_flight)
-        dropped = len(sent) - len(seen)
-        if plan.completion == "delivered":  # what was dropped further on counts as dropped here too
-            dropped = max(dropped, books.dropped)
-        if found != (len(sent), len(sent) - dropped, dropped, 0, 0):
+        dropped, failed = len(sent) - len(seen), 0
+        if plan.completion == "delivered":  # what was dropped or lost further on counts as that here too
+            dropped, failed = max(dropped, books.dropped), books.failed
+        if found != (len(sent), len(sent) - dropped - failed, dropped, failed, 0):
             raise Violation(f"edge {plan.name}: {len(sent)} sent, {len(seen)} seen, the books say {found}")
         rest = iter(sent)
         if not all(name in rest for name in seen):
@@ -141,6 +172,10 @@ class World:
         promised = {"block": sent, "drop_oldest": newest, "latest": newest, "drop_new": sent[:1], "sample": sent[:1]}
         if not set(promised[plan.policy]) <= set(seen):
             raise Violation(f"edge {plan.name} ({plan.policy}): {sent} was sent, only {seen} arrived")
+
+    def check_gone(self, plan: Edge, books: Any, sent: list[Name]) -> None:
+        if books.sent != len(sent) or books.sent != books.completed + books.dropped + books.failed or books.in_flight:
+            raise Violation(f"edge {plan.name}, whose consumer is gone: {len(sent)} sent, the books say {books}")
 
     def check_ring(self, outlet: Outlet) -> None:
         writer = outlet.writer
@@ -153,15 +188,14 @@ class World:
             raise Violation(f"{outlet.full_name}: rows still in use: {[row for e in outlet.edges for row in writer.pending_on(e.bit)]}")
 
     def close(self) -> None:
-        for process in self.processes.values():
-            process.code.close()
-            process.held.clear()
+        for process in (*self.processes.values(), *self.dead.values()):
+            process.die()
             os.close(process.page)
 
 
-def explore(seed: int, trace: bool = False) -> Counter[str]:
+def explore(seed: int, trace: bool = False, all_mortal: bool = False) -> Counter[str]:
     """Run one schedule. Raises Violation, with the seed and the topology in its text."""
-    world = World(seed, trace=trace)
+    world = World(seed, trace, all_mortal)
     try:
         world.run()
     except Violation as violation:
@@ -176,10 +210,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2000)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--all-mortal", action="store_true", help="let nodes that forward go for good as well")
     given = parser.parse_args()
     counts: Counter[str] = Counter()
     for seed in [given.seed] if given.seed is not None else range(given.seeds):
-        counts += explore(seed, given.trace)
+        counts += explore(seed, given.trace, given.all_mortal)
     print("no violation;", dict(counts))
 
 

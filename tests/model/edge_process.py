@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamcore.errors import RingFull
+from streamcore.node.channel import PeerGone
 from streamcore.node.exchange import Exchange
 from streamcore.node.inlet import Inlet
 from streamcore.node.out_edge import OutEdge
@@ -20,6 +22,7 @@ from streamcore.shm import segment
 from streamcore.shm.ring import RingReader, RingWriter
 from streamcore.shm.status import StatusWriter, format_status, status_bytes
 from streamcore.wire.inbox import Again
+from streamcore.wire.messages import WAKE_MESSAGE
 
 if TYPE_CHECKING:
     from edge_model import World
@@ -57,6 +60,15 @@ class Net:
 
     def connect(self, source: str, target: str) -> Callable[[bytes], None]:
         return self.queues.setdefault((source, target), deque()).append
+
+    def cut(self, name: str, rng: random.Random) -> None:
+        """A process has died: what was on its way to it is lost, and what it had not yet got rid of."""
+        for (source, target), queue in self.queues.items():
+            if target == name:
+                queue.clear()
+            elif source == name and queue:
+                for _ in range(rng.randrange(len(queue) + 1)):
+                    queue.pop()
 
     def loaded(self) -> list[tuple[str, str]]:
         return [key for key, queue in self.queues.items() if queue]
@@ -108,6 +120,15 @@ class Process:
         if self.where == WAIT:
             self.exchange.wait(None)
         self.where = next(self.code, None)
+
+    def tell_gone(self, peer: str) -> None:
+        """As the lifeline hands over a command: it is in the list before the main loop is woken."""
+        self.exchange.commands.append(PeerGone(peer))
+        self.inbox.queue.append(WAKE_MESSAGE)
+
+    def die(self) -> None:
+        self.code.close()
+        self.held.clear()
 
     @staticmethod
     def must_not_wait(ready: Callable[[], bool], deadline_ns: int | None) -> bool:

@@ -28,6 +28,7 @@ def test_no_schedule_breaks_a_promise(block):
         counts += explore(seed)
     assert counts["packets"] > 10 * SEEDS_PER_BLOCK
     assert counts["dropped"] > 0
+    assert counts["death"] > 0
 
 
 def test_a_seed_gives_the_same_schedule_again():
