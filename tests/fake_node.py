@@ -1,6 +1,7 @@
 """A node process that does what its config tells it, well or badly: real process, real control channel, nothing of streamcore imported.
 
-Run as `fake_node.py RUN/NODE FD` by the coordinator. config: {"do": [step, ...]}, each step a list of a name and its argument.
+Run as `fake_node.py RUN/NODE FD` by the coordinator. config: {"do": [step, ...]}, each step a list of a name and its argument; what later
+incarnations do instead stands in "again": [steps of the 2nd, steps of the 3rd, ...], the last of which holds for all that follow.
 """
 
 import json
@@ -42,6 +43,10 @@ class Fake:
     def fail(self, cause):
         self.say("failed", where="setup", cause=cause, fault="plugin", traceback="Traceback: here")
 
+    def fail_in(self, where_and_cause):
+        where, cause = where_and_cause
+        self.say("failed", where=where, cause=cause, fault="spec")
+
     def bind(self, name):
         """A socket file as an inbox is one."""
         socket.socket(socket.AF_UNIX).bind(f"{self.boot['run_dir']}/{name}")
@@ -78,12 +83,33 @@ class Fake:
     def sleep(self, seconds):
         time.sleep(seconds)
 
+    def words(self, words):
+        """Write on the status page: word to number; "now" is the time."""
+        for word, value in {"4": self.boot["incarnation"], **words}.items():
+            number = time.monotonic_ns() if value == "now" else value
+            os.pwrite(self.boot["status_fd"], number.to_bytes(8, "little"), 8 * int(word))
+
+    def beat(self, word):
+        """Be alive for ever, as the helper thread of a node is."""
+        while True:
+            self.words({word: "now"})
+            time.sleep(0.05)
+
+    def end_on_term(self, status):
+        """As a node does between two packets."""
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(status))
+
+    def log_boot(self, name):
+        print(name, json.dumps(self.boot[name]), flush=True)
+
 
 def main():
     fd = int(sys.argv[2])
     boot = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
     fake = Fake(boot)
-    for name, argument in boot["node"]["config"]["do"]:
+    config = boot["node"]["config"]
+    scripts = [config["do"], *config.get("again", [])]
+    for name, argument in scripts[min(boot["incarnation"], len(scripts)) - 1]:
         if name == "await":
             fake.await_command(argument)
         else:

@@ -10,7 +10,7 @@ import pytest
 from streamcore.control.rundir import RunDir
 from streamcore.coordinator import Coordinator, Observer
 from streamcore.coordinator.coordinator import Options
-from streamcore.graph.model import EdgePlan, NodePlan, Plan, RingPlan
+from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPlan
 from streamcore.supervisor import guardian
 
 FAKE_NODE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_node.py")))
@@ -31,7 +31,10 @@ def runtime_dir(tmp_path, monkeypatch):
     return tmp_path
 
 
-def chain(*scripts, drain_s=10.0, startup_s=30.0, slot_bytes=4096):
+NO_RESTART = RestartPlan(policy="never")
+
+
+def chain(*scripts, drain_s=10.0, startup_s=30.0, slot_bytes=4096, restart=NO_RESTART, **of_each_node):
     """A plan of nodes a, b, c ... in a row; the first is a source, the last a sink."""
     names = "abcdefgh"[: len(scripts)]
     last = len(names) - 1
@@ -43,12 +46,14 @@ def chain(*scripts, drain_s=10.0, startup_s=30.0, slot_bytes=4096):
             plugin=f"fake.{name}",
             target="fake:Fake",
             role="source" if i == 0 else "sink" if i == last else "node",
-            config={"do": scripts[i]},
+            config=scripts[i] if isinstance(scripts[i], dict) else {"do": scripts[i]},
             outputs={"out": i} if i < last else {},
             reads=(i - 1,) if i else (),
             in_edges=(i - 1,) if i else (),
             out_edges=(i,) if i < last else (),
             startup_s=startup_s,
+            restart=restart,
+            **of_each_node,
         )
         for i, name in enumerate(names)
     )
@@ -75,6 +80,9 @@ class Watcher(Observer):
 
     def stopping(self, reason):
         self.told.append(("stopping", reason))
+
+    def restarting(self, failure, delay_s):
+        self.told.append(("restarting", failure.node, failure.cause))
 
     def killing(self, reason):
         self.told.append(("killing", reason))

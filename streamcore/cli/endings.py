@@ -28,6 +28,8 @@ def failure_block(failure: Failure, log_end: Sequence[LogLine], *, debug: bool) 
         lines.append(f"    exit    {failure.exit}")
     if failure.fault in WHOSE:
         lines.append(f"    fault   {failure.fault}: {WHOSE[failure.fault]}")
+    if failure.incident:
+        lines.append(f"    details {failure.incident}")
     if failure.log_path:
         news = [str(line) for line in log_end if not (line.level == "ERROR" and failure.cause in line.text)]
         lines.append(f"    log     {failure.log_path}" + (", which ends:" if news else ""))

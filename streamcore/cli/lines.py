@@ -71,6 +71,10 @@ class Lines(Observer):
             self._follower.skip(failure.node)  # it stands in the block
             self.say("\n".join(failure_block(failure, end, debug=self._debug)), err=True)
 
+    def restarting(self, failure: Failure, delay_s: float) -> None:
+        incident = f"; incident {failure.incident}" if failure.incident else ""
+        self._locked(f"{failure.node}: {failure.cause}; restarted in {delay_s:.1f} s{incident}", err=True)
+
     def stopping(self, reason: str) -> None:
         how = f"draining, up to {self._plan.drain_s:g} s" if self._is_up else "ending before it was up"
         self._locked(f"{reason}: {how}" + ("; Ctrl-C again kills" if reason == "SIGINT" else ""))

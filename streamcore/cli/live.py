@@ -29,6 +29,7 @@ STYLES = {
     "DRAINING": "yellow",
     "STARTING": "yellow",
     "BACKOFF": "yellow",
+    "PAUSED": "yellow",
     "FAILED": "red",
     "EXITED": "red",
 }
@@ -65,7 +66,7 @@ def rows(now: Snapshot, before: Snapshot, between_s: float) -> list[Row]:
         found.append(
             Row(
                 row.id,
-                row.state,
+                "PAUSED" if row.paused and row.state == "READY" else row.state,
                 str(row.pid or "-"),
                 rate(per_second("consumed")) if has_inputs else "-",
                 rate(per_second("produced")) if has_outputs else "-",

@@ -80,6 +80,7 @@ def json_option(what: str) -> Callable[[Function], Function]:
     return click.option("--json", "as_json", is_flag=True, help=what)
 
 
+run_option = click.option("--run", metavar="RUN", help="Which run; may be left out if there is only one.")
 debug_option = click.option("--debug", is_flag=True, help="Show tracebacks of what fails.")
 quiet_debug_option = click.option("--debug", is_flag=True, expose_value=False, hidden=True)
 

@@ -10,7 +10,8 @@ import click
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, size, span, table
 
-HEADS = ("NODE", "PLUGIN", "STATE", "PID", "RESTARTS", "CPU", "MEMORY", "IN", "OUT", "FAILED")
+HEADS = ("NODE", "PLUGIN", "STATE", "PID", "RESTARTS", "INCIDENTS", "CPU", "MEMORY", "GROWTH", "IN", "OUT", "FAILED")
+MINUTE_S = 60
 
 
 @click.command(short_help="Show live runs and the processes of their nodes.")
@@ -21,7 +22,8 @@ def ps(run: str | None, as_json: bool) -> int:
     """Show RUN, or every live run of this user: one line per node with its process.
 
     CPU is the share of one core since the last look; memory counts the shared frames that a process has touched, in every process that
-    has. Nothing is asked of the nodes themselves, so a node that hangs is shown as well.
+    has. GROWTH is what its memory gained per minute, of late, once it has run for a while. INCIDENTS counts crashes and kills: `streamctl
+    incidents` shows them. Nothing is asked of the nodes themselves, so a node that hangs is shown as well.
 
     \b
     Exit status:
@@ -51,15 +53,17 @@ def _page(pid: int, reply: dict[str, Any]) -> list[str]:
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
-    cpu, memory = row.get("cpu_percent"), row.get("rss_bytes")
+    cpu, memory, growth = row.get("cpu_percent"), row.get("rss_bytes"), row.get("rss_growth_bytes_per_s")
     return (
         row["id"],
         row["plugin"],
-        row["state"],
+        row["state"] + (", paused" if row.get("paused") else ""),
         str(row["pid"] or "-"),
         str(row["restarts"]),
+        str(row.get("incidents", 0)),
         "-" if cpu is None else f"{cpu:.0f}%",
         "-" if memory is None else size(memory),
+        "-" if growth is None else f"{size(growth * MINUTE_S)}/min",
         f"{row['consumed']:,}",
         f"{row['produced']:,}",
         f"{row['failed']:,}",

@@ -15,7 +15,23 @@ from streamcore.cli.options import wants_debug
 
 # One module per verb, in the order of `streamctl --help`. Each has a click command of the verb's name and imports what is heavy only when
 # it runs, so that help and completion come at once.
-VERBS = ("up", "validate", "plan", "ps", "stats", "logs", "down", "node")
+VERBS = (
+    "up",
+    "validate",
+    "plan",
+    "ps",
+    "stats",
+    "account",
+    "logs",
+    "incidents",
+    "stack",
+    "pause",
+    "resume",
+    "restart",
+    "dlq",
+    "down",
+    "node",
+)
 
 
 class Verbs(click.Group):

@@ -102,7 +102,7 @@ def _supervise(plan: Plan, announcer: Announcer, *, spec: str, shm_limit: int | 
     try:
         run_dir = RunDir.take(plan.run)
         shown = _display(plan, run_dir.path / "logs", announcer, debug=debug)
-        coordinator = Coordinator(plan, run_dir, shown, Options(os.path.abspath(spec), for_s, shm_limit, debug))
+        coordinator = Coordinator(plan, run_dir, shown, Options(os.path.abspath(spec), for_s, shm_limit, debug, ignore_late_signals=True))
         shown.snapshot = coordinator.snapshot
         try:
             return coordinator.run()
@@ -172,7 +172,8 @@ def _in_background(run: str, words: list[str]) -> int:
     os.close(directory_fd)
     # As it was called: `python -m` would put the working directory in front of what is installed.
     script = sys.argv[0] if os.path.basename(sys.argv[0]) == "streamctl" else ""
-    command = [sys.executable, script] if script else [sys.executable, "-m", "streamcore"]
+    safe_path = ["-P"] if sys.version_info >= (3, 11) else []
+    command = [sys.executable, script] if script else [sys.executable, *safe_path, "-m", "streamcore"]
     status, text = spawn_detached([*command, *words], str(path / "logs" / rundir.COORDINATOR_LOG))
     click.echo(text, err=status != 0)
     return status

@@ -50,7 +50,42 @@ class Down(msgspec.Struct, tag="down", tag_field="verb", forbid_unknown_fields=T
     now: bool = False
 
 
-Request = Union[Ping, Ps, Stats, Info, Down]
+class Account(msgspec.Struct, tag="account", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"run", "state", "uptime_s", "balanced", "edges", "sources", "sinks"}: what became of every packet; telemetry/account.py."""
+
+    v: Version
+
+
+class Restart(msgspec.Struct, tag="restart", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"node", "state", "incarnation", "pid"} of the process that is asked to end; `ps` shows the next one. Nothing is lost."""
+
+    v: Version
+    node: str
+
+
+class Pause(msgspec.Struct, tag="pause", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"paused": [node]}: all that are now. Begin no further packet at one node, or at all of them."""
+
+    v: Version
+    node: str | None = None
+
+
+class Resume(msgspec.Struct, tag="resume", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"paused": [node]}: those that still are."""
+
+    v: Version
+    node: str | None = None
+
+
+class Redrive(msgspec.Struct, tag="redrive", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"node", "record"}: process a dead letter once more; the record says when that is done."""
+
+    v: Version
+    node: str
+    record: str
+
+
+Request = Union[Ping, Ps, Stats, Info, Down, Account, Restart, Pause, Resume, Redrive]
 
 _requests = msgspec.json.Decoder(Request)
 _bodies = msgspec.json.Decoder(dict[str, Any])

@@ -4,7 +4,9 @@
         coordinator.pid     JSON (RunInfo), locked with flock while the run lives
         control             the control socket
         NODE.INCARNATION    inboxes
-        logs/NODE.log       stays after the run, as does incidents/
+        logs/NODE.log       stays after the run, as do the next two
+        incidents/          why nodes died (supervisor/incident.py); these and the logs go when a run of this name is started
+        dead-letters/       packets that killed their node (node/dead_letter.py); they stay until they are dropped
 
 Every level below the first belongs to this user, has mode 0700 and is no symbolic link; anything else is refused.
 """
@@ -27,7 +29,7 @@ from streamcore.errors import RunError
 
 PID_FILE = "coordinator.pid"
 CONTROL_SOCKET = "control"
-COORDINATOR_LOG = "coordinator.log"  # written by whoever started a detached run, before it has the lock
+COORDINATOR_LOG = "_coordinator.log"  # written by whoever started a detached run, before it has the lock; no node id begins so
 PID_FILE_BYTES_MAX = 16 * limits.KIB
 LOCK_TRIES, LOCK_PAUSE_S = 25, 0.02  # a guardian cleans for 50 ms, a reader of the lock holds it for microseconds
 
@@ -92,7 +94,9 @@ class RunDir:
             raise
         try:
             run_dir._sweep_sockets()
-            run_dir._sweep_logs()
+            run_dir._sweep("logs", ".log")
+            if os.path.lexists(path / "incidents"):  # made by the first one
+                run_dir._sweep("incidents", ".json", ".png", ".tmp")
         except BaseException:
             run_dir.close()
             raise
@@ -110,6 +114,13 @@ class RunDir:
         """A descriptor that appends to the node's log."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(f"logs/{node}.log", flags, 0o600, dir_fd=self._directory_fd)
+
+    def forget(self, node: str, incarnation: int) -> None:
+        """Remove the inbox that a dead process has left. SYNC: wire.inbox.inbox_path."""
+        try:
+            os.unlink(f"{node}.{incarnation}", dir_fd=self._directory_fd)
+        except OSError:  # it removed it itself; or somebody has removed the directory, which is not ours to mend here
+            pass
 
     def close(self) -> None:
         """Remove sockets and pid file, keep the logs, give up the lock."""
@@ -130,14 +141,15 @@ class RunDir:
             except FileNotFoundError:  # ZeroMQ removes the sockets it has bound from a thread of its own
                 pass
 
-    def _sweep_logs(self) -> None:
-        logs_fd = private.open_level(self._directory_fd, "logs", self.path / "logs")
+    def _sweep(self, folder: str, *endings: str) -> None:
+        """Make a folder, or remove what an earlier run has left in it."""
+        folder_fd = private.open_level(self._directory_fd, folder, self.path / folder)
         try:
-            for name in os.listdir(logs_fd):
-                if name.endswith(".log") and name != COORDINATOR_LOG and stat.S_ISREG(os.lstat(name, dir_fd=logs_fd).st_mode):
-                    os.unlink(name, dir_fd=logs_fd)
+            for name in os.listdir(folder_fd):
+                if name.endswith(endings) and name != COORDINATOR_LOG and stat.S_ISREG(os.lstat(name, dir_fd=folder_fd).st_mode):
+                    os.unlink(name, dir_fd=folder_fd)
         finally:
-            os.close(logs_fd)
+            os.close(folder_fd)
 
 
 def known() -> list[Path]:

@@ -23,8 +23,18 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any]:
         return _head(run) | _rows(run, False)
     if isinstance(request, protocol.Info):
         return _info(run)
+    if isinstance(request, protocol.Account):
+        return _head(run) | run.account()
     if isinstance(request, protocol.Down):
         return run.answer_down(request)
+    if isinstance(request, protocol.Restart):
+        return run.orders.restart(request.node, run.phase)
+    if isinstance(request, protocol.Pause):
+        return run.orders.pause(request.node, run.phase)
+    if isinstance(request, protocol.Resume):
+        return run.orders.resume(request.node, run.phase)
+    if isinstance(request, protocol.Redrive):
+        return run.orders.redrive(request.node, request.record)
     return {"pid": os.getpid()}
 
 
@@ -38,6 +48,7 @@ def _rows(run: Coordinator, with_usage: bool) -> dict[str, Any]:
         for row in taken.nodes:
             if row.pid is not None:
                 row.cpu_percent, row.rss_bytes = run.usage.read(row.pid)
+                row.rss_growth_bytes_per_s = run.members[row.id].memory.growth_bytes_per_s
     rows: dict[str, Any] = msgspec.to_builtins(taken)
     return rows
 

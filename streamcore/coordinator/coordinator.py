@@ -26,22 +26,27 @@ from streamcore.coordinator.crew import Crew, Equipment
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.memory_watch import MemoryWatch
 from streamcore.coordinator.observer import Failure, Observer
+from streamcore.coordinator.orders import Orders
+from streamcore.coordinator.recovery import Recovery
+from streamcore.coordinator.rounds import Rounds, watch_rings
 from streamcore.errors import RunError
-from streamcore.graph.model import Boot, NodePlan, Plan
-from streamcore.node import channel
+from streamcore.graph.model import Boot, Plan
 from streamcore.supervisor import budget, prctl, states
 from streamcore.supervisor.guard import Guard
+from streamcore.supervisor.incident import Case
+from streamcore.supervisor.incident import write as write_incident
 from streamcore.supervisor.loop import STOP_SIGNALS, Loop, Signals
 from streamcore.supervisor.process import COMMAND
 from streamcore.supervisor.segments import Segments
 from streamcore.supervisor.usage import Usage
 from streamcore.telemetry import report, snapshot
-from streamcore.telemetry.account import AccountRow, account, lost
+from streamcore.telemetry.account import AccountRow, account, lost, statement
 
 TICK_S = 0.5  # for a person who looks at a table
 # A process takes 0.25 s of a core to start. Hundreds that start together on two cores would miss startup_s; so many keep them busy.
 STARTING_MAX = max(8, 4 * (os.cpu_count() or 1))
-MEMORY_LOOK_S = 1.0  # as often as an idle process may wake
+ACCOUNT_LOOKS = 5
+ISOLATE = "isolate"  # of on_give_up: the run goes on without the node
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class Coordinator:
         self._loop: Loop
         self._crew: Crew
         self._course: Course
+        self._recovery: Recovery
+        self.orders: Orders
         self._segments: Segments
         self._guard: Guard | None = None
 
@@ -109,14 +116,23 @@ class Coordinator:
     def snapshot(self) -> snapshot.Snapshot:
         """The state and counters of all nodes and edges now, without CPU and memory. Cheap: it reads status pages. Only during run()."""
         pages = {node: reader.read() for node, reader in self._segments.readers.items()}
-        dead = {member.id for member in self.members.values() if member.state in (states.EXITED, states.FAILED)}
-        taken = snapshot.take(self.plan, pages, dead)
+        dead = [member for member in self.members.values() if member.incarnation and member.process is None and member.state != states.DONE]
+        left = {edge: what for member in dead for edge, what in self._segments.left_by(member.plan).items()}
+        taken = snapshot.take(self.plan, pages, left)
         for row in taken.nodes:
             member = self.members[row.id]
             row.state, row.incarnation, row.restarts, row.exit = member.state, member.incarnation, member.restarts, member.exit
             row.pid = member.process.pid if member.process else None
-            row.cause = member.failure.cause if member.failure else ""
+            row.cause, row.paused, row.incidents = member.last_cause, member.paused, len(member.incidents)
         return taken
+
+    def account(self) -> dict[str, Any]:
+        """The `account` of protocol.py. A node may be between two counts at the moment of the look: then it is looked at again."""
+        for _ in range(ACCOUNT_LOOKS):
+            found = statement(self.snapshot())
+            if found["balanced"]:
+                break
+        return found
 
     @property
     def phase(self) -> str:
@@ -144,7 +160,7 @@ class Coordinator:
             self._make(made)
             self._start_timers(shm_limit)
             self._spawn_more()
-            while self._crew.living() and not self._course.stuck:
+            while self._crew.unfinished() and not self._course.stuck:
                 self._loop.turn()
             return self._result()
 
@@ -163,6 +179,10 @@ class Coordinator:
         made.callback(server.close)
         self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
         self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)
+        self.orders = Orders(self._crew)
+        self._recovery = Recovery(
+            self.plan, self._crew, self._course, segments.readers, self._observer, self.clock, self._write_incident, self._fail
+        )
         made.callback(self._end)
         loop.watch(signals.fd, lambda: self._on_signals(signals))
         loop.watch(server.fd, lambda: self._serve(server))
@@ -188,7 +208,8 @@ class Coordinator:
             coordinator_pid=os.getpid(),
             debug=self.options.debug,
         )
-        return Equipment(self.plan, segments, template, self._run_dir.open_log, self.options.command)
+        run_dir = self._run_dir
+        return Equipment(self.plan, segments, template, run_dir.open_log, run_dir.forget, self.options.command)
 
     def info(self) -> RunInfo:
         plan, started = self.plan, iso_utc(self.started_wall_ns)
@@ -197,9 +218,12 @@ class Coordinator:
     def _start_timers(self, shm_limit: int) -> None:
         if self._observer.wants_ticks:
             self._loop.after(TICK_S, self._tick)
+        readers, restart = self._segments.readers, self._recovery.restart_for_memory
+        rounds = Rounds(self._crew, readers, self._loop, self.clock, self.usage, self._observer, restart)
         if self.plan.shm_bytes_max > shm_limit:  # else it cannot be reached, and nobody has to look
             watch = MemoryWatch(shm_limit)
-            self._loop.after(MEMORY_LOOK_S, lambda: self._look_at_memory(watch))
+            rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit))
+        rounds.start()
 
     def _spawn_more(self) -> None:
         """All at once if the box has the cores for it; of a large graph, one more whenever one is ready."""
@@ -210,7 +234,8 @@ class Coordinator:
         final, reason = self.snapshot(), self._course.reason
         now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
         active_ns = now_ns - self._up_ns if self._up_ns else 0
-        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes)
+        incidents = {member.id: member.incidents for member in self.members.values()}
+        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents)
         rows = account(final.edges)
         said = report.make_report(self.plan, final, ending)
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
@@ -220,11 +245,19 @@ class Coordinator:
     def on_ready(self, member: Member) -> None:
         """SYNC: channel.Start. Nobody sends before everybody has bound its inbox."""
         self._spawn_more()
-        if self.phase != STARTING or any(other.state != states.READY for other in self.members.values()):
+        if self.phase == STARTING:
+            self._begin_if_ready()
+        else:
+            self._recovery.rejoin(member)
+
+    def _begin_if_ready(self) -> None:
+        """Tell all to begin, once. A node that has failed and was isolated meanwhile is not waited for."""
+        ready = [member for member in self.members.values() if member.state == states.READY]
+        if not ready or any(member.state not in (states.READY, states.FAILED) for member in self.members.values()):
             return
         self._course.begin()
         self._up_ns = self.clock.monotonic_ns()
-        self._crew.send(self._crew.living(), channel.Start({other.id: other.incarnation for other in self.members.values()}))
+        self._crew.send(self._crew.living(), self._recovery.start_word())
         if self.options.for_s is not None:
             for_s = self.options.for_s
             self._loop.after(for_s, lambda: self.stop(f"--for {for_s:g}s"))
@@ -232,12 +265,31 @@ class Coordinator:
 
     def on_end(self, member: Member) -> None:
         """The process of a node is gone, or could not be made."""
-        if member.state == states.FAILED and member.failure is not None:
-            self._fail(member.failure)
-            if self.phase in (READY, DRAINING):
-                self._crew.send(self._crew.living(), channel.PeerGone(member.id))
+        self.usage.forget(member.pid)
+        self._recovery.on_end(member)
+        self._spawn_more()
+
+    def before_kill(self, member: Member) -> None:
+        self._recovery.before_kill(member)
+
+    def _write_incident(self, member: Member, reason: str, alive: bool) -> str:
+        """The path of the file, "" if it could not be written."""
+        page, fds = self._segments.readers[member.id].read(), self._segments.rings_of(member.plan)
+        number, cause = member.incarnation, member.last_cause
+        case = Case(self.plan, self.run_id, member.id, number, member.pid, reason, cause, "" if alive else member.exit, alive, page, fds)
+        return write_incident(self._run_dir.path, case, self.clock)
 
     def _fail(self, failure: Failure) -> None:
+        """A node has failed for good."""
+        if self.plan.node(failure.node).restart.on_give_up != ISOLATE:
+            self._fail_run(failure)
+            return
+        self._failures.append(failure)
+        self._observer.failed(failure)
+        if self.phase == STARTING:
+            self._begin_if_ready()
+
+    def _fail_run(self, failure: Failure) -> None:
         self._failures.append(failure)
         self._observer.failed(failure)
         self.stop(f"node '{failure.node}' failed")
@@ -271,13 +323,6 @@ class Coordinator:
         self._loop.after(TICK_S, self._tick)
         self._observer.tick()
 
-    def _look_at_memory(self, watch: MemoryWatch) -> None:
-        allocated = self._segments.allocated()
-        warning, error = watch.look(allocated)
-        if warning:
-            self._observer.warning(warning)
-        if error:
-            culprit: NodePlan = self.plan.node(watch.culprit(allocated))
-            self._fail(Failure(culprit.id, culprit.plugin, "memory", error, "spec"))
-        else:
-            self._loop.after(MEMORY_LOOK_S, lambda: self._look_at_memory(watch))
+    def _on_shm_limit(self, node: str, error: str) -> None:
+        if self.phase in (STARTING, READY, DRAINING):
+            self._fail_run(Failure(node, self.plan.node(node).plugin, "memory", error, "spec", kind="memory"))

@@ -20,6 +20,7 @@ from streamcore.supervisor.loop import Loop
 
 STARTING, READY, DRAINING, KILLING, ENDED = "STARTING", "READY", "DRAINING", "KILLING", "ENDED"
 END_OF_STREAM = "end of stream"
+TOGETHER_S = 0.1  # no person presses Ctrl-C twice so fast
 STUCK_S = 10.0  # a process that KILL does not end waits inside the kernel, e.g. in a device driver; the run must not wait with it
 
 
@@ -29,7 +30,7 @@ class Course:
     def __init__(self, drain_s: float, crew: Crew, loop: Loop, observer: Observer):
         self.phase, self.reason, self.stuck = STARTING, END_OF_STREAM, False
         self._drain_s, self._crew, self._loop, self._observer = drain_s, crew, loop, observer
-        self._asked_by_signal = False
+        self._signalled_ns: int | None = None
 
     def begin(self) -> None:
         """All nodes are ready."""
@@ -50,12 +51,21 @@ class Course:
             self._drain()
 
     def on_signal(self, number: int) -> None:
-        """The first asks, the second insists; one alone never kills, not even if the run is ending for another reason."""
-        self.stop(signal_name(number), now=self._asked_by_signal)
-        self._asked_by_signal = True
+        """The first asks, the second insists; one alone never kills, not even if the run is ending for another reason.
+
+        `timeout` of the GNU tools signals its child and then the whole group, the child included: what comes together counts once.
+        """
+        now_ns = self._loop.now_ns()
+        if self._signalled_ns is not None and now_ns - self._signalled_ns < TOGETHER_S * 1e9:
+            return
+        self.stop(signal_name(number), now=self._signalled_ns is not None)
+        self._signalled_ns = now_ns
 
     def _drain(self) -> None:
+        """Who is paused goes on, and who waits for its next incarnation gets it: both have packets of others to finish."""
         self.phase = DRAINING
+        self._crew.resume(self._crew.members.values())
+        self._crew.hurry(self._crew.members.values())
         self._crew.send([member for member in self._crew.living() if member.plan.role == "source"], channel.Stop())
         self._loop.after(self._drain_s, lambda: self._let_go(f"not drained within {self._drain_s:g} s"))
 
@@ -65,17 +75,17 @@ class Course:
         elif self.phase != STARTING:
             return
         self.phase = KILLING
-        self._crew.tell_to_go(self._crew.living(), signal.SIGTERM)
+        self._crew.tell_to_go(self._crew.unfinished(), signal.SIGTERM)
         self._loop.after(limits.TERM_S, lambda: self._kill(reason))
 
     def _kill(self, reason: str) -> None:
         """At once, whatever the phase."""
-        if self.phase == ENDED or not self._crew.living():
+        if self.phase == ENDED or not self._crew.unfinished():
             return
         if self.phase != KILLING:
             self._observer.killing(reason)
         self.phase = KILLING
-        self._crew.tell_to_go(self._crew.living(), signal.SIGKILL)
+        self._crew.tell_to_go(self._crew.unfinished(), signal.SIGKILL)
         self._loop.after(STUCK_S, self._give_up)
 
     def _give_up(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -17,24 +19,29 @@ from streamcore.coordinator.observer import Observer
 from streamcore.errors import InvalidTransition, MessageError
 from streamcore.graph.model import Boot, Plan
 from streamcore.node import channel
-from streamcore.supervisor import guardian, states
+from streamcore.supervisor import exits, guardian, states
 from streamcore.supervisor.guard import Guard
 from streamcore.supervisor.loop import Loop
 from streamcore.supervisor.process import COMMAND, Process
 from streamcore.supervisor.segments import Segments
 
 EXIT_S = 5.0  # from "done" or "failed" to the end of the process: unloading a big native library takes a second or two
+_MAY_PASS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # the box is full just now
 REAP_S, REAP_PAUSE_S = 2.0, 0.005  # after SIGKILL a process is gone in a millisecond, unless the kernel holds it in a device call
 
 
 @dataclass(frozen=True)
 class Equipment:
-    """What every process of a run is given. `boot` is filled in per node; `open_log` gives a descriptor by node id."""
+    """What every process of a run is given.
+
+    boot: filled in per node. open_log: gives a descriptor by node id. forget: what a dead process left in the run directory.
+    """
 
     plan: Plan
     segments: Segments
     boot: Boot
     open_log: Callable[[str], int]
+    forget: Callable[[str, int], None]
     command: Sequence[str] = COMMAND
 
 
@@ -42,7 +49,12 @@ class Decider(Protocol):
     """Who decides what an event means for the run."""
 
     def on_ready(self, member: Member) -> None: ...
-    def on_end(self, member: Member) -> None: ...
+
+    def on_end(self, member: Member) -> None:
+        """Its process is gone, or could not be made: it is DONE, or EXITED and has to be retried or given up unless it was told to go."""
+
+    def before_kill(self, member: Member) -> None:
+        """It is going to be killed because a clock ran out: the last moment to look at it."""
 
 
 class Crew:
@@ -60,23 +72,29 @@ class Crew:
     def starting(self) -> list[Member]:
         return [member for member in self.members.values() if member.state == states.STARTING]
 
+    def unfinished(self) -> list[Member]:
+        """Those that have a process, or will get one."""
+        return [member for member in self.members.values() if member.process is not None or member.state == states.BACKOFF]
+
     def spawn(self, member: Member) -> None:
         """Start the next incarnation. A box that refuses is a failure of the node, told through `Decider.on_end`."""
-        member.incarnation += 1
+        member.begin()
         log_fd = -1
         try:
             log_fd = self._equipment.open_log(member.id)
             member.process = Process(_boot(self._equipment, member), log_fd, self._equipment.command)
         except OSError as error:
-            member.blame("start", f"cannot start a process: {error.strerror}", "box")
+            kind = exits.NO_PROCESS if error.errno in _MAY_PASS else exits.NO_COMMAND
+            member.blame("start", f"cannot start a process: {error.strerror}", "box", kind=kind)
             member.complete_failure()
             self._advance(member, states.COULD_NOT_SPAWN, "")
-            self._give_up(member)
+            self._decider.on_end(member)
             return
         finally:
             if log_fd >= 0:
                 os.close(log_fd)
         process = member.process
+        member.pid = process.pid
         self._guard.add(process.pid)
         self._loop.watch(process.pidfd, lambda: self._on_exit(member, process))
         self._loop.watch(process.channel_fd, lambda: self._on_channel(member, process))
@@ -91,10 +109,52 @@ class Crew:
     def tell_to_go(self, members: Iterable[Member], number: signal.Signals) -> None:
         """TERM or KILL to members that have to go although they are not done."""
         for member in members:
+            member.told_to_go = True
             if member.process is not None:
-                member.told_to_go = True
                 self._advance(member, states.TOLD_TO_GO, "")
                 member.process.signal_group(number)
+            elif member.state == states.BACKOFF:
+                member.set_deadline(None)
+                self._advance(member, states.TOLD_TO_GO, "")
+
+    def pause(self, members: Iterable[Member]) -> None:
+        for member in members:
+            member.paused = True
+            self.send([member], channel.Pause())
+
+    def resume(self, members: Iterable[Member]) -> None:
+        for member in members:
+            if member.paused:
+                member.paused = False
+                member.clocks.excuse(self._loop.now_ns())
+                self.send([member], channel.Resume())
+
+    def ask_to_end(self, member: Member, why: str) -> None:
+        """Have it end between two packets; `Decider.on_end` then finds `ended_as_asked`. Its children are its own to end."""
+        if member.process is not None and not member.asked:
+            member.asked = why
+            member.process.terminate()
+
+    def retry(self, member: Member, delay_s: float, detail: str) -> None:
+        """An EXITED member gets a new incarnation after a while."""
+        self._advance(member, states.RETRY, detail)
+        member.set_deadline(self._loop.after(delay_s, lambda: self.spawn(member)))
+
+    def hurry(self, members: Iterable[Member]) -> None:
+        """Whoever of these waits for its next incarnation gets it now."""
+        for member in members:
+            if member.state == states.BACKOFF:
+                member.set_deadline(self._loop.after(0, functools.partial(self.spawn, member)))
+
+    def give_up(self, member: Member) -> None:
+        """An EXITED member has failed for good."""
+        self._advance(member, states.GIVE_UP, member.failure.cause if member.failure else "")
+
+    def kill_hung(self, member: Member, why: str, *, stopped: bool) -> None:
+        """One of its clocks has run out. `stopped`: because somebody keeps the process from running."""
+        if member.process is not None:
+            member.blame("hang", why, "box" if stopped else "plugin", kind=exits.HALTED if stopped else exits.HUNG)
+            self._kill_late(member, member.process)
 
     def reap(self) -> None:
         """A child has ended: perhaps an orphaned grandchild, which nobody else would reap."""
@@ -149,6 +209,7 @@ class Crew:
             self._advance(member, states.SAID_READY, "")
             if member.state == states.READY:
                 member.set_deadline(None)
+                member.clocks.excuse(self._loop.now_ns())  # its page still shows what its predecessor left
                 self._decider.on_ready(member)
         elif isinstance(report, channel.Draining):
             self._advance(member, states.SAID_DRAINING, "")
@@ -187,9 +248,13 @@ class Crew:
     def _on_startup_deadline(self, member: Member) -> None:
         if member.process is not None:
             member.blame("start", f"not ready after {member.plan.startup_s:g} s", "plugin")
-            member.told_to_go = True
-            self._advance(member, states.DEADLINE, "")
-            member.process.signal_group(signal.SIGKILL)
+            self._kill_late(member, member.process)
+
+    def _kill_late(self, member: Member, process: Process) -> None:
+        self._decider.before_kill(member)
+        member.told_to_go = True
+        self._advance(member, states.DEADLINE, member.last_cause)
+        process.signal_group(signal.SIGKILL)
 
     def _on_exit(self, member: Member, process: Process) -> None:
         if process.channel_fd >= 0:
@@ -209,18 +274,11 @@ class Crew:
         else:
             self._lingering.append(process)
         member.process = None
+        self._equipment.forget(member.id, member.incarnation)
         member.note_exit(process.status)
         if member.state == states.DONE and process.status != 0 and not member.told_to_go:
             self._observer.warning(f"node '{member.id}' was done, then {member.exit}; nothing is lost")
         self._advance(member, states.GONE, member.exit)
-        if member.failure is not None and member.state == states.EXITED:
-            self._give_up(member)
-        else:
-            self._decider.on_end(member)
-
-    def _give_up(self, member: Member) -> None:
-        # No restarts: every failure is for good.
-        self._advance(member, states.GIVE_UP, member.failure.cause if member.failure else "")
         self._decider.on_end(member)
 
     def _reaped(self, process: Process) -> bool:
@@ -256,6 +314,7 @@ def _boot(equipment: Equipment, member: Member) -> Boot:
         incarnation=member.incarnation,
         ring_fds={str(ring): fd for ring, fd in rings.items()},
         status_fd=equipment.segments.status_of(node),
+        poisoned=member.poison.removed,
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Failure:
     """Why a node failed for good.
 
-    where: import, config, setup, run, process, flush, close, host (as the node reported), or start, exit, control (as seen from outside).
-    cause: one line. fault: spec, plugin, box or streamcore. exit: "exited with 1", "killed by SIGSEGV", or "" if there was no process.
-    log_tail: the last lines of its log.
+    where: import, config, setup, run, process, flush, close, host (as the node reported), or start, exit, hang, control, memory (as seen
+    from outside). kind: the class of its end, of supervisor/exits.py. cause: one line. fault: spec, plugin, box or streamcore.
+    exit: "exited with 1", "killed by SIGSEGV", or "" if there was no process. log_tail: the last lines of its log. incident: the file that
+    was written about it, or "".
     """
 
     node: str
@@ -23,6 +24,8 @@ class Failure:
     traceback: str = ""
     log_path: str = ""
     log_tail: tuple[str, ...] = ()
+    kind: str = ""
+    incident: str = ""
 
 
 class Observer:
@@ -39,8 +42,11 @@ class Observer:
     def up(self) -> None:
         """All nodes are ready and were told to begin. Called at most once."""
 
+    def restarting(self, failure: Failure, delay_s: float) -> None:
+        """A node has failed and gets a new process after `delay_s`. Nothing is lost on edges that block."""
+
     def failed(self, failure: Failure) -> None:
-        """A node failed for good. If it was the first, the rest of the run drains and ends with status 1."""
+        """A node failed for good. The rest of the run drains and ends with status 1, or goes on without it if the spec says `isolate`."""
 
     def stopping(self, reason: str) -> None:
         """The run is asked to end, e.g. "SIGINT", "down", "--for 10s", "node 'motion' failed"."""

@@ -36,7 +36,26 @@ def _node(node: NodePlan, plan: Plan, width: int) -> list[str]:
     return [
         f"  {node.id:<{width}}  {node.role:<6}  {node.plugin} ({node.target}){batch}{held}",
         f"  {'':<{width}}  inbox RUN_DIR/{node.id}.1; reads rings: {ports}",
+        f"  {'':<{width}}  {_care(node)}",
     ]
+
+
+def _care(node: NodePlan) -> str:
+    """What becomes of a node that ends, hangs, grows or fails."""
+    restart = node.restart
+    parts = ["never restarted"]
+    if restart.policy != "never":
+        then = "the run stops" if restart.on_give_up == "stop_run" else "goes on without it"
+        when = "always" if restart.policy == "always" else "on failure"
+        parts = [f"restarted {when}, at most {restart.max_restarts} times in {restart.window_s:g} s, then {then}"]
+    parts.append(f"hung after {node.progress_s:g} s")
+    if node.role != "source":
+        retried = f"is tried {node.retries} times more, then fails" if node.retries else "fails"
+        parts.append("an exception stops it" if node.on_error == "stop" else f"a packet that raises {retried}")
+        parts.append(f"one that kills it {node.poison_limit} times fails" if node.poison_limit else "one that kills it is tried again")
+    if node.rss_bytes_max:
+        parts.append(f"{'restarted' if node.on_exceed == 'restart' else 'warned of'} above {size_text(node.rss_bytes_max)}")
+    return "; ".join(parts)
 
 
 def _edge(edge: EdgePlan) -> list[str]:

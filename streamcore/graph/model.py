@@ -50,11 +50,23 @@ class EdgePlan(msgspec.Struct, frozen=True):
     kept: int = 0
     rate: float = 0.0
     completion: str = "hop"
+    passed_on: bool = False  # the consumer may forward the payload: then others view it as well
 
     @property
     def name(self) -> str:
         """As reports and errors name it: camera.out->motion.in"""
         return f"{self.from_node}.{self.from_port}->{self.to_node}.{self.to_port}"
+
+
+class RestartPlan(msgspec.Struct, frozen=True):
+    """When a node that ended gets a new incarnation. More than `max_restarts` within `window_s`: FAILED, and `on_give_up` decides."""
+
+    policy: str = "on_failure"  # never, on_failure or always
+    max_restarts: int = 5
+    window_s: float = 60.0
+    backoff_s: float = 0.1  # before the first restart; doubled for each further one, with jitter
+    backoff_max_s: float = 5.0
+    on_give_up: str = "stop_run"  # or isolate
 
 
 class NodePlan(msgspec.Struct, frozen=True):
@@ -72,6 +84,14 @@ class NodePlan(msgspec.Struct, frozen=True):
     batch_max: int = 1
     retention: int = 0
     startup_s: float = 60.0
+    on_error: str = "fail_packet"  # or retry, or stop: what an exception in process() does
+    retries: int = 0  # of retry
+    restart: RestartPlan = RestartPlan()
+    heartbeat_s: float = 10.0  # of the lifeline's thread
+    progress_s: float = 30.0  # one process() call, or packets waiting and none taken
+    poison_limit: int = 2  # deaths in a row over one packet, after which it is failed; 0: never
+    rss_bytes_max: int = 0  # 0: no limit
+    on_exceed: str = "restart"  # or warn
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -91,6 +111,15 @@ class Plan(msgspec.Struct, frozen=True):
         return next(node for node in self.nodes if node.id == node_id)
 
 
+class Poisoned(msgspec.Struct, frozen=True):
+    """A packet that killed its process `deaths` times in a row; the next incarnation fails it without processing it."""
+
+    edge: int
+    sequence: int
+    deaths: int
+    incident: str = ""  # the file of the last death
+
+
 class Boot(msgspec.Struct, frozen=True):
     """What one node process is told at spawn, over an inherited memfd. `fds` are descriptor numbers in that process."""
 
@@ -106,3 +135,4 @@ class Boot(msgspec.Struct, frozen=True):
     control_fd: int
     coordinator_pid: int
     debug: bool = False
+    poisoned: tuple[Poisoned, ...] = ()

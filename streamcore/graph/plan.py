@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from streamcore import limits
 from streamcore.errors import SpecError
 from streamcore.graph.describe import describe
-from streamcore.graph.model import EdgePlan, NodePlan, Plan, RingPlan, Term
+from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPlan, Term
 from streamcore.graph.order import topological
 from streamcore.graph.validate import check
 from streamcore.graph.windows import PortKey, Window, plan_windows
-from streamcore.graph.wiring import Classes, Graph, WiredNode, wire
+from streamcore.graph.wiring import Classes, Graph, WiredEdge, WiredNode, wire
 from streamcore.node.api import forwarded_inputs, number_of, role_of
 from streamcore.packet import carries_arrays
 from streamcore.plugins import target_of
 from streamcore.shm.layout import Geometry, round_up
 from streamcore.spec.loading import digest_of
-from streamcore.spec.model import Spec
+from streamcore.spec.model import CareSpec, Spec
 from streamcore.spec.scalars import size_text
 
 SLOT_BYTES_SMALL = 1 * limits.MIB  # of rings for JSON and bytes, where a payload beyond `meta_bytes` is the exception
@@ -124,9 +125,16 @@ def _edges(graph: Graph, windows: list[Window], ring_ids: dict[PortKey, int]) ->
                 kept=window.kept,
                 rate=edge.spec.rate or 0.0,
                 completion=edge.spec.completion,
+                passed_on=_is_passed_on(edge),
             )
         )
     return tuple(edges)
+
+
+def _is_passed_on(edge: WiredEdge) -> bool:
+    cls = edge.consumer.cls
+    assert cls
+    return any(edge.to_port in forwarded_inputs(cls, port) for port in cls.outputs)
 
 
 def _nodes(
@@ -158,9 +166,19 @@ def _nodes(
                 batch_max=number_of(node.cls, "batch_max", node.config),
                 retention=number_of(node.cls, "retention", node.config),
                 startup_s=node.spec.startup_s,
+                **_care(node.spec.care),
             )
         )
     return tuple(plans)
+
+
+def _care(care: CareSpec) -> dict[str, Any]:
+    """What a spec gives of NodePlan's fields on supervision; the rest keeps NodePlan's defaults."""
+    given = {name: value for name, value in vars(care).items() if value is not None and name not in ("restart", "rss")}
+    if care.rss is not None:
+        given["rss_bytes_max"] = care.rss
+    restart = {name: value for name, value in vars(care.restart).items() if value is not None}
+    return given | ({"restart": RestartPlan(**restart)} if restart else {})
 
 
 def _reach(producers_first: list[WiredNode], incoming: dict[str, list[EdgePlan]], ring_ids: dict[PortKey, int]) -> dict[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamcore import limits
 from streamcore.errors import Problem
+from streamcore.graph.model import RestartPlan
 from streamcore.graph.order import cycles
 from streamcore.graph.wiring import Classes, Graph, WiredEdge, WiredNode, wire
 from streamcore.node.api import Port
@@ -28,7 +29,9 @@ def check(graph: Graph) -> list[Problem]:
         _check_policy(graph, edge, where)
         _check_ends(graph, edge, where)
     for index, node in enumerate(graph.nodes.values()):
-        _check_numbers(graph, node, node.spec.where or ("nodes", index))
+        where = node.spec.where or ("nodes", index)
+        _check_numbers(graph, node, where)
+        _check_backoff(graph, node, (*where, "restart"))
     _check_cycles(graph)
     if not graph.loose:
         _check_connected(graph)
@@ -87,6 +90,16 @@ def _check_numbers(graph: Graph, node: WiredNode, where: Where) -> None:
         value = node.config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             graph.problems.add((*where, "config", key), show(value), f"an integer of at least {least}: it is the node's {attribute}")
+
+
+def _check_backoff(graph: Graph, node: WiredNode, where: Where) -> None:
+    asked, defaults = node.spec.care.restart, RestartPlan()
+    first_s = defaults.backoff_s if asked.backoff_s is None else asked.backoff_s
+    most_s = defaults.backoff_max_s if asked.backoff_max_s is None else asked.backoff_max_s
+    if first_s > most_s:
+        key = "backoff_max_s" if asked.backoff_s is None else "backoff_s"
+        bound = f"at least backoff_s, {first_s:g}" if asked.backoff_s is None else f"at most backoff_max_s, {most_s:g}"
+        graph.problems.add((*where, key), f"{getattr(asked, key):g}", f"a number, {bound}")
 
 
 def _check_cycles(graph: Graph) -> None:

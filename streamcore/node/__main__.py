@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from streamcore.node.start import main
-
 if __name__ == "__main__":
+    # `-m` puts the working directory first: a file named numpy.py there would take the place of the real one. SYNC: process.COMMAND.
+    if not getattr(sys.flags, "safe_path", False) and sys.path[0] == os.getcwd():
+        del sys.path[0]
+    from streamcore.node.start import main
+
     if len(sys.argv) != 3 or not sys.argv[2].isdigit():
         sys.exit("usage: python -m streamcore.node RUN/NODE FD; the coordinator starts this, use `streamctl up SPEC`")
     status = main(int(sys.argv[2]))

@@ -14,13 +14,45 @@ DATAGRAM_BYTES_MAX = 64 * 1024  # below the default send buffer of a socketpair;
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
-    """All peers are bound: connect to them (node id to incarnation) and begin."""
+    """All peers are bound: connect to them (node id to incarnation) and begin.
+
+    A restarted node learns here which peers are done and which are gone (see PeerDone and PeerGone).
+    """
 
     peers: dict[str, int]
+    done: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):
     """Sources: end the stream now. Others end when their inputs do."""
+
+
+class PeerRestarted(msgspec.Struct, tag="peer_restarted", frozen=True):
+    """A node has a new incarnation, which is bound: connect to it, and send it again what it has not completed."""
+
+    node: str
+    incarnation: int
+
+
+class PeerDone(msgspec.Struct, tag="peer_done", frozen=True):
+    """A node has ended in good order: it has completed whatever it was sent, and nothing more comes from it."""
+
+    node: str
+
+
+class Pause(msgspec.Struct, tag="pause", frozen=True):
+    """Begin no further packet (a source: emit none) until Resume. What is under way is finished."""
+
+
+class Resume(msgspec.Struct, tag="resume", frozen=True):
+    pass
+
+
+class Redrive(msgspec.Struct, tag="redrive", frozen=True):
+    """Process the dead letter of this packet id once more, as an input that comes by no edge. It is marked when that is done."""
+
+    record: str
 
 
 class PeerGone(msgspec.Struct, tag="peer_gone", frozen=True):
@@ -56,7 +88,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     traceback: str = ""
 
 
-Command = Union[Start, Stop, PeerGone]
+Command = Union[Start, Stop, Pause, Resume, Redrive, PeerRestarted, PeerDone, PeerGone]
 Report = Union[Ready, Draining, Done, Failed]
 
 _encoder = msgspec.json.Encoder()

@@ -28,7 +28,7 @@ GUARD_NS = 200_000_000  # the guard stays on for so long after the last batch wa
 BATCH_NS = 1_000_000  # a batch older than this is sent by the guard
 
 _LOOPS, _BEAT, _WAIT, _CREDIT = (WORD[name] for name in ("loop_count", "heartbeat_ns", "wait_ns", "credit_wait_ns"))
-_LEASES, _REFUSED, _COPIED = (WORD[name] for name in ("leases", "refused", "copied"))
+_LEASES, _REFUSED, _COPIED, _WAITS = (WORD[name] for name in ("leases", "refused", "copied", "waits_for_credit"))
 
 
 class Exchange:
@@ -38,14 +38,18 @@ class Exchange:
         self.node_id, self.log = node_id, log
         self.started = False
         self.terminating = False
+        self.paused = False
+        self.closed = False  # nothing more is taken: flush() has been called
         self.waiting: Waiting = deque()  # received and not yet taken, over all inlets, in order of arrival
         self.commands: deque[channel.Command] = deque()  # filled by the lifeline's thread
+        self.redrives: deque[str] = deque()  # dead letters to be processed again
         self.released: deque[Record] = deque()  # filled by finalizers, in whatever thread
         self.inlets: dict[int, Inlet] = {}
         self.outlets: dict[str, Outlet] = {}
         self.out_edges: dict[int, tuple[Outlet, OutEdge]] = {}
         self.peers: dict[str, Peer] = {}
-        self.connect: Callable[[channel.Start], None] = lambda start: None
+        self.open_peer: Callable[[str, int], Peer]  # node and incarnation; set by `start`
+        self._incarnations: dict[str, int] = {}  # of the peers, as far as known
         self.call_guard: Callable[[Callable[[], bool]], None] = lambda guard: None
         self.idle_ns = self.credit_wait_ns = 0
         self._inbox, self._words = inbox, status.words
@@ -128,6 +132,7 @@ class Exchange:
     def wait_for(self, ready: Callable[[], bool], deadline_ns: int | None) -> bool:
         """Outlets wait here for credits, entries and slots; that time is counted as waiting for credit, not as idle."""
         began_ns, idle_ns = monotonic_ns(), self.idle_ns
+        self._words[_WAITS] = 1
         try:
             while not ready():
                 if deadline_ns is not None and monotonic_ns() >= deadline_ns:
@@ -135,6 +140,7 @@ class Exchange:
                 self.wait(deadline_ns)
             return True
         finally:
+            self._words[_WAITS] = 0
             self.idle_ns = idle_ns
             self.credit_wait_ns += monotonic_ns() - began_ns
             self._words[_CREDIT] = self.credit_wait_ns
@@ -158,6 +164,9 @@ class Exchange:
             pass
         while self.commands:
             self._on_command(self.commands.popleft())
+        while self.closed and self.waiting:
+            inlet, record = self.waiting.popleft()
+            inlet.skip(record)
         if self.terminating:
             raise Stopped
         self.settle()
@@ -208,6 +217,12 @@ class Exchange:
         inlet = self.inlets.get(header.edge)
         if inlet is None:
             raise MessageError(f"edge {header.edge} does not end at node {self.node_id}")
+        if header.incarnation != inlet.peer_incarnation:
+            if header.incarnation < inlet.peer_incarnation:
+                return  # its successor sends it again
+            if header.type == messages.DATA:
+                inlet.check_restarted(raw, header)
+            self._on_peer_restarted(inlet.plan.from_node, header.incarnation)  # it came before the coordinator's word
         if header.type == messages.END:
             messages.read_end(raw)
             inlet.ended = True
@@ -225,7 +240,7 @@ class Exchange:
             raise MessageError(f"edge {header.edge} does not begin at node {self.node_id}")
         outlet, edge = found
         if header.incarnation != edge.peer_incarnation:
-            raise MessageError(f"edge {edge.plan.name}: RECEIPT of incarnation {header.incarnation}, expected {edge.peer_incarnation}")
+            return  # of a dead one: the entry was sent again since, and its slot may be about to be read
         outlet.on_receipt(edge, *messages.read_receipt(raw, header.records))
 
     def refuse(self, why: str) -> None:
@@ -239,12 +254,55 @@ class Exchange:
 
     def _on_command(self, command: channel.Command) -> None:
         if isinstance(command, channel.Start):
-            self.connect(command)
-            self.started = True
+            self._on_start(command)
+        elif isinstance(command, channel.PeerRestarted):
+            self._on_peer_restarted(command.node, command.incarnation)
+        elif isinstance(command, channel.PeerDone):
+            self._on_peer_ended(command.node, Outlet.on_done)
         elif isinstance(command, channel.PeerGone):
-            self._on_peer_gone(command.node)
+            self._on_peer_ended(command.node, Outlet.on_gone)
+        elif isinstance(command, channel.Redrive):
+            self.redrives.append(command.record)
+        elif isinstance(command, (channel.Pause, channel.Resume)):
+            self.paused = isinstance(command, channel.Pause)
 
-    def _on_peer_gone(self, node: str) -> None:
+    def _on_start(self, start: channel.Start) -> None:
+        neighbours = {inlet.plan.from_node for inlet in self.inlets.values()}
+        neighbours |= {edge.plan.to_node for _, edge in self.out_edges.values()}
+        for node in sorted(neighbours - {*start.done, *start.gone}):
+            if start.peers[node] > self._incarnations.get(node, 0):  # DATA of a later one may have come before this word
+                self._connect(node, start.peers[node])
+        for node in start.done:
+            self._on_peer_ended(node, Outlet.on_done)
+        for node in start.gone:
+            self._on_peer_ended(node, Outlet.on_gone)
+        self.started = True
+
+    def _connect(self, node: str, incarnation: int) -> None:
+        """Talk to this incarnation of a peer from now on; send it what its predecessor, or ours, has left."""
+        self._incarnations[node] = incarnation
+        before, peer = self.peers.get(node), self.open_peer(node, incarnation)
+        self.peers[node] = peer
+        if before is not None:
+            before.close(orderly=False)
+        for inlet in self.inlets.values():
+            if inlet.plan.from_node == node:
+                inlet.send, inlet.peer_incarnation = peer.send, incarnation
+        for outlet, edge in self.out_edges.values():
+            if edge.plan.to_node == node:
+                edge.post, edge.peer_incarnation = peer.send, incarnation
+                outlet.resend(edge)
+
+    def _on_peer_restarted(self, node: str, incarnation: int) -> None:
+        """May come twice, from the coordinator and from the first DATA, and late."""
+        if incarnation <= self._incarnations.get(node, 0):
+            return
+        for inlet in self.inlets.values():
+            if inlet.plan.from_node == node:
+                inlet.producer_restarted(incarnation)
+        self._connect(node, incarnation)
+
+    def _on_peer_ended(self, node: str, settle: Callable[[Outlet, OutEdge], None]) -> None:
         peer = self.peers.pop(node, None)
         if peer is not None:
             peer.close(orderly=False)
@@ -253,9 +311,9 @@ class Exchange:
                 inlet.ended = True
                 inlet.send = _to_nobody
         for outlet, edge in self.out_edges.values():
-            if edge.plan.to_node == node:
+            if edge.plan.to_node == node and not edge.gone:
                 edge.post = _to_nobody
-                outlet.on_gone(edge)
+                settle(outlet, edge)
 
 
 def _to_nobody(message: bytes) -> None:

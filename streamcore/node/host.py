@@ -13,17 +13,22 @@ import numpy as np
 from streamcore.errors import PayloadError, Stopped, StreamcoreError
 from streamcore.graph.model import NodePlan
 from streamcore.node.api import Counter, Node, Source
+from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
 from streamcore.node.inlet import Inlet
 from streamcore.node.outlet import Outlet
+from streamcore.node.positions import Positions
 from streamcore.packet import StreamPacket
+from streamcore.shm.layout import NO_EDGE, REDELIVERED
 from streamcore.shm.status import STATES, WORD, StatusWriter
 from streamcore.wire import messages
 
 WANT_NS = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
 
 _BUSY, _WORK, _CONSUMED, _PRODUCED = (WORD[name] for name in ("busy_since_ns", "work_ns", "consumed", "produced"))
-_EMITTED, _FAILED = WORD["emitted"], WORD["failed"]
+_EMITTED, _FAILED, _SOURCE_ENDED = WORD["emitted"], WORD["failed"], WORD["source_ended"]
+_EDGE, _ENTRY, _SEQUENCE = WORD["current_edge"], WORD["current_entry"], WORD["current_sequence"]
+_WAITS = WORD["waits_for_credit"]
 
 
 _END: Any = object()  # of what run() yields; None would be a mistake of its author
@@ -49,23 +54,31 @@ class Host:
         self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
         self.metrics = PageMetrics(status)
         self.stopping = False
-        self.resume_position: int | None = None
+        self.positions = Positions(status) if isinstance(node, Source) else None
+        self.resume_position = self.positions.resume if self.positions is not None else None
+        self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None
+        self.letters: Letters | None = None
         self.on_draining: Callable[[], None] = lambda: None
         self._is_source = isinstance(node, Source)
         self._status, self._words = status, status.words
         self._outlets: dict[str, Outlet] = {}
         self._only_outlet: Outlet | None = None
         self._completed_out: deque[tuple[StreamPacket, int]] = deque()
-        self._work_ns = self._consumed = self._produced = self._failed = 0
+        # A successor goes on counting where its predecessor's page stands.
+        self._work_ns, self._consumed, self._produced, self._failed = map(status.get, ("work_ns", "consumed", "produced", "failed"))
 
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""
         self.exchange.wire(inlets, outlets)
         self._outlets = outlets
         self._only_outlet = next(iter(outlets.values())) if len(outlets) == 1 else None
-        if type(self.node).on_completed is not Node.on_completed:
-            for outlet in outlets.values():
+        for outlet in outlets.values():
+            outlet.emitted_ids = set() if self.plan.retries and not self._is_source else None
+            outlet.positions = self.positions
+            if type(self.node).on_completed is not Node.on_completed:
                 outlet.on_completed = self._remember_completed
+            outlet.adopt(self.exchange.inlets)
+        self._produced = max(self._produced, sum(outlet.writer.next_sequence for outlet in outlets.values()))
 
     # --- what node code calls (Runtime)
 
@@ -73,11 +86,15 @@ class Host:
         return self._outlet(port).loan(shape, dtype, timeout_ns)
 
     def wait_until(self, deadline_ns: int) -> bool:
-        while not self.stopping:
-            if monotonic_ns() >= deadline_ns:
-                return True
-            self.exchange.wait(deadline_ns)
-        return False
+        self._words[_WAITS] = 1  # for its time: a source that gives a packet an hour does not hang
+        try:
+            while not self.stopping:
+                if monotonic_ns() >= deadline_ns:
+                    return True
+                self.exchange.wait(deadline_ns)
+            return False
+        finally:
+            self._words[_WAITS] = 0
 
     # --- the life of a process after setup
 
@@ -89,7 +106,8 @@ class Host:
     def run(self) -> None:
         """From the first packet to END on every output, all of them completed.
 
-        Raises what a source's run() or flush() raised, after everything emitted before it has been delivered; and Stopped at once.
+        Raises Stopped at once, and what run(), flush() or process() raised: at once if a successor follows, else after everything emitted
+        before it has been delivered.
         """
         failure: Exception | None = None
         try:
@@ -99,11 +117,16 @@ class Host:
                 self._run_consumer()
             self._set_state("draining")
             self.on_draining()
+            self.exchange.closed = True
+            self._words[_EDGE], self._words[_BUSY] = NO_EDGE, monotonic_ns()
             self._each(self.node.flush())
         except Stopped:
             raise
-        except Exception as error:  # the author's code: the node has failed, but what it emitted still arrives
+        except Exception as error:  # the author's code: the node has failed
+            if self._has_successor:
+                raise  # no END: the next incarnation goes on, and delivers what this one has emitted
             failure = error
+        self._words[_BUSY] = 0
         for outlet in self._outlets.values():
             for edge in outlet.edges:
                 edge.end(outlet.writer.next_sequence)
@@ -113,6 +136,11 @@ class Host:
         self._deliver_completed()  # of a port without edges, and of what was completed before the loop
         if failure is not None:
             raise failure
+
+    @property
+    def _has_successor(self) -> bool:
+        """Will an exception be answered by a restart. SYNC: supervisor/exits.py."""
+        return self.plan.restart.policy != "never" and (self._is_source or self.plan.on_error != "stop")
 
     def finish(self) -> None:
         """Report what is completed. The node object must be gone by now: what something else still holds is given back all the same."""
@@ -128,9 +156,14 @@ class Host:
         self._status.set("state", STATES.index(state))
 
     def _run_source(self, node: Source) -> None:
-        packets: Iterator[StreamPacket | list[StreamPacket]] = iter(node.run())
         words = self._words
+        if words[_SOURCE_ENDED]:
+            return  # a predecessor had come to the end; what it left is being delivered
+        packets: Iterator[StreamPacket | list[StreamPacket]] = iter(node.run())
         while not self.stopping:
+            if self.exchange.paused:
+                self.exchange.wait(None)
+                continue
             began_ns = words[_BUSY] = monotonic_ns()
             waited_ns = self._waited_ns
             item = next(packets, _END)
@@ -141,6 +174,9 @@ class Host:
             words[_EMITTED] = self._produced
             self._between(began_ns, waited_ns)
         words[_BUSY] = 0
+        if self.exchange.terminating:
+            raise Stopped  # its stream has not ended: a successor goes on with it
+        words[_SOURCE_ENDED] = 1
         close = getattr(packets, "close", None)
         if close is not None:
             close()
@@ -156,7 +192,9 @@ class Host:
     def _run_consumer(self) -> None:
         exchange = self.exchange
         while not exchange.ended:
-            if exchange.waiting:
+            if exchange.redrives and not exchange.paused:
+                self._redrive(exchange.redrives.popleft())
+            elif exchange.waiting and not exchange.paused:
                 self._handle(self.plan.batch_max)
             else:
                 exchange.wait(None)
@@ -168,11 +206,18 @@ class Host:
         packets: list[StreamPacket] = []
         waiting = self.exchange.waiting
         while waiting and len(packets) < batch_max:
-            inlet, record = waiting.popleft()
+            inlet, record = waiting[0]
+            if record[3] & REDELIVERED:  # alone: if it kills, it is known which one did
+                if packets:
+                    break
+                batch_max = 1
+            waiting.popleft()
             packet = inlet.take(record)
-            if packet is not None:
+            if packet is not None and inlet.is_poisoned(record[0]):
+                self._fail_poisoned(packet)
+            elif packet is not None:
                 packets.append(packet)
-            else:
+            elif inlet.refusal:
                 self.exchange.refuse(inlet.refusal)
             if inlet.receipt_due or (inlet.want and monotonic_ns() - inlet.flushed_ns > WANT_NS):
                 inlet.flush(monotonic_ns())
@@ -180,23 +225,52 @@ class Host:
         if packets:
             self._process(packets)
 
+    def _fail_poisoned(self, packet: StreamPacket) -> None:
+        self._failed += 1
+        self._words[_FAILED] = self._failed
+        self.fail_poisoned(packet)
+        packet.parent.outcome = messages.FAILED
+        packet.parent.settle()
+
+    def _redrive(self, record: str) -> None:
+        packet = self.letters.load(record) if self.letters is not None else None
+        if packet is not None and self.letters is not None:
+            mine, packet_id = packet.parent, packet.packet_id
+            packets = [packet]
+            del packet  # only node code may hold it while it is processed
+            self._process(packets)
+            self.letters.mark(packet_id, mine.outcome)
+
     def _process(self, packets: list[StreamPacket]) -> None:
         """Empties `packets`: from then on only node code holds them."""
         records = [packet.parent for packet in packets]
-        self._words[_BUSY] = began_ns = monotonic_ns()
+        words, first = self._words, records[0]
+        words[_EDGE], words[_ENTRY], words[_SEQUENCE] = first.inlet.plan.id, first.entry, first.sequence
+        words[_BUSY] = began_ns = monotonic_ns()
         waited_ns = self._waited_ns
-        try:
-            # A list of its own: the author may keep it, and this one is emptied below.
-            self._each(self.node.process_batch([*packets]) if self.plan.batch_max > 1 else self.node.process(packets[0]))
-        except Stopped:
-            raise
-        except Exception as error:  # the author's code: whatever it raises fails these packets, and nothing else
-            self._count_failed("process", error, packets[0], len(packets))
-            for record in records:
-                record.outcome = messages.FAILED
+        for attempt in range(self.plan.retries + 1):
+            try:
+                # A list of its own: the author may keep it, and this one is emptied below.
+                self._each(self.node.process_batch([*packets]) if self.plan.batch_max > 1 else self.node.process(packets[0]))
+                break
+            except Stopped:
+                raise
+            except Exception as error:  # the author's code: what it raises follows on_error
+                if self.plan.on_error == "stop":
+                    raise
+                if attempt < self.plan.retries:
+                    for record in records:
+                        record.derived = 0  # what is derived again gets the same ids, and what was emitted before is not emitted twice
+                    continue
+                self._count_failed("process", error, packets[0], len(packets))
+                for record in records:
+                    record.outcome = messages.FAILED
         self._consumed += len(packets)
         self._words[_CONSUMED] = self._consumed
         packets.clear()
+        if self.plan.retries:
+            for outlet in self._outlets.values():
+                outlet.emitted_ids = set()
         for record in records:
             record.settle()
         self._between(began_ns, waited_ns)
@@ -230,9 +304,9 @@ class Host:
             found = type(packet).__name__
             raise PayloadError(f"node {self.plan.id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
         outlet = self._only_outlet if not packet.port and self._only_outlet is not None else self._outlet(packet.port)
-        outlet.emit(packet, outlet.pinned > 0 and self.exchange.pressed)
-        self._produced += 1
-        self._words[_PRODUCED] = self._produced
+        if outlet.emit(packet, outlet.pinned > 0 and self.exchange.pressed):
+            self._produced += 1
+            self._words[_PRODUCED] = self._produced
 
     def _outlet(self, port: str) -> Outlet:
         outlet = self._outlets.get(port)

@@ -7,7 +7,7 @@ is about to wait or has let it wait for a while, or when the process has idled f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
-from streamcore.wire.messages import FAILED
+from streamcore.wire.messages import FAILED, LOST, OK
 
 _TAKEN, _REDELIVERED, _WAITING, _BYTES = (EDGE_WORD[name] for name in ("taken", "redelivered", "waiting", "bytes"))
 _IN_FLIGHT = EDGE_WORD["in_flight"]
@@ -29,7 +29,12 @@ U64_MAX = 2**64 - 1
 
 
 class Inlet:
-    """One input edge. `take` turns a received record into a packet; a Record's completion comes back through `_on_complete`."""
+    """One input edge. `take` turns a received record into a packet; a Record's completion comes back through `_on_complete`.
+
+    Packets are taken in the order of their sequence, so what was received is known by two numbers: everything below `_taken_upto` was
+    taken, and from there to `_high_water` it waits. A repeat of what is completed is answered with its receipt again: the first may have
+    gone to a producer that died.
+    """
 
     def __init__(
         self,
@@ -47,33 +52,89 @@ class Inlet:
         self.ended = False
         self.want = False
         self.flushed_ns = 0
+        self.refusal = ""
+        self.send: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
         self._incarnation = incarnation
         self._release = release
-        self._words, self._row = status.words, status.row(plan.id)
+        self._words, self._row, self._marks = status.words, status.row(plan.id), status.marks(plan.id)
+        self._high_water = -1
         self._taken_upto = 0
         self._taken_unreported = 0
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
-        self.refusal = ""
-        self._taken = self._redelivered = self._bytes = 0
-        self.send: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
+        self._expected: dict[tuple[int, int], Record] = {}  # (entry, sequence) that adopted outputs depend on and that will come again
+        self._ids: deque[bytes] = deque(maxlen=max(64, 2 * plan.window))  # of the last packets taken
+        self._known: set[bytes] | None = None  # the same, once some of them may be derived again
+        self._poisoned: frozenset[int] = frozenset()
+        before = status.counters(plan.id)
+        self._taken, self._redelivered, self._bytes = before.taken, before.redelivered, before.bytes
+
+    def expect(self, entry: int, sequence: int) -> Record:
+        """The record of an input on which an adopted output depends: it is not completed, so its producer will send it again."""
+        key = (entry, sequence)
+        if key not in self._expected:
+            self._expected[key] = self._record(sequence, entry)
+        return self._expected[key]
+
+    def poison(self, sequences: Iterable[int]) -> None:
+        """Packets that have killed the process too often: they fail without being processed."""
+        self._poisoned = frozenset(sequences)
+
+    def producer_restarted(self, incarnation: int) -> None:
+        """What it had committed comes again with its old sequence; what it derives again comes with its old id."""
+        self.peer_incarnation = incarnation
+        self.want = False
+        self._known = set(self._ids)
+
+    def _record(self, sequence: int, entry: int) -> Record:
+        return Record(self, sequence, entry, self._mark, self._on_complete)
 
     def admit(self, raw: bytes, header: messages.Header) -> list[messages.Record]:
-        """The records of a DATA message, checked against the producer's table. Raises MessageError."""
-        if header.incarnation != self.peer_incarnation:
-            raise MessageError(f"edge {self.plan.name}: DATA of incarnation {header.incarnation}, expected {self.peer_incarnation}")
+        """The records of a DATA message that are new, checked against the producer's table. Raises MessageError."""
         records = messages.read_data(raw, header.records)
+        self._check_entries(records)
+        if header.flags & messages.WANT:
+            self.want = True
+        if records and records[0][0] <= self._high_water:
+            records = self._without_repeats(records)
+        if records:
+            self._check_rows(records)
+            self._high_water = records[-1][0]
+            self.waiting += len(records)
+            self._words[self._row + _WAITING] = self.waiting
+        return records
+
+    def check_restarted(self, raw: bytes, header: messages.Header) -> None:
+        """Raises MessageError unless a DATA message of an incarnation not known yet is vouched for by the producer's table."""
+        records = messages.read_data(raw, header.records)
+        self._check_entries(records)
+        self._check_rows(records)
+
+    def _check_entries(self, records: list[messages.Record]) -> None:
         for record in records:
             if record[2] >= self._entry_count:
                 raise MessageError(f"edge {self.plan.name}: entry {record[2]}, the ring has {self._entry_count}")
-        if header.flags & messages.WANT:
-            self.want = True
-        self.waiting += len(records)
-        self._words[self._row + _WAITING] = self.waiting
-        return records
+
+    def _check_rows(self, records: list[messages.Record]) -> None:
+        """A forged sequence would make the packets that follow look like repeats."""
+        sequence_at = self._readers[self.plan.ring].sequence_at
+        for sequence, _, entry, _, _ in records:
+            if sequence_at(entry) != sequence:
+                raise MessageError(f"edge {self.plan.name}: sequence {sequence} in entry {entry}, the table has {sequence_at(entry)}")
+
+    def _without_repeats(self, records: list[messages.Record]) -> list[messages.Record]:
+        for sequence, _, entry, _, _ in records:
+            if sequence < self._taken_upto:
+                self._taken_unreported += 1
+                if sequence not in self._open:
+                    self._completions.append((sequence, entry, OK))
+        return [record for record in records if record[0] > self._high_water]
 
     def take(self, record: messages.Record) -> StreamPacket | None:
-        """Begin a packet; None if its metadata is refused, which fails the packet (the cause is in `refusal`)."""
+        """Begin a packet. None if there is nothing to process: it was processed before, or its metadata is refused.
+
+        Why it is refused stands in `refusal`, which is empty otherwise.
+        """
         sequence, _, entry, flags, raw = record
         self.waiting -= 1
         self._taken += 1
@@ -82,10 +143,24 @@ class Inlet:
         words, row = self._words, self._row
         words[row + _TAKEN] = self._taken
         words[row + _WAITING] = self.waiting
-        mine = self._open[sequence] = Record(self, sequence, entry, self._on_complete)
+        mine = self._expected.pop((entry, sequence), None) or self._record(sequence, entry)
+        self._open[sequence] = mine
         words[row + _IN_FLIGHT] = len(self._open)
+        self.refusal = ""
+        mark = self._marks[entry] - ((sequence + 1) << 2)
+        if 0 <= mark <= LOST:
+            mine.outcome = mark
+            mine.settle_unused()
+            return None
         try:
-            return self._packet(decode_meta(raw), mine, flags)
+            meta = decode_meta(raw)
+            if self._known is None and flags & REDELIVERED:  # we, or a node before us, died: more may come again with their old ids
+                self._known = set(self._ids)
+            if self._known is not None and self._is_known(meta.id16):
+                mine.settle_unused()
+                return None
+            self._ids.append(meta.id16)
+            return self._packet(meta, mine, flags)
         except MessageError as error:
             self.refusal = str(error)  # not the error itself: its traceback would keep the lease
             mine.outcome = FAILED
@@ -93,6 +168,27 @@ class Inlet:
                 mine.settle()
             mine.settle()
             return None
+
+    def _is_known(self, id16: bytes) -> bool:
+        known, ids = self._known, self._ids
+        assert known is not None
+        if id16 in known:
+            return True
+        if len(ids) == ids.maxlen:
+            known.discard(ids[0])
+        known.add(id16)
+        return False
+
+    def skip(self, record: messages.Record) -> None:
+        """Complete a packet that came after this node's end: a restarted producer derived again what was processed before."""
+        sequence, _, entry, _, _ = record
+        self.waiting -= 1
+        self._taken_upto = sequence + 1
+        self._open[sequence] = mine = self._record(sequence, entry)
+        mine.settle_unused()
+
+    def is_poisoned(self, sequence: int) -> bool:
+        return sequence in self._poisoned
 
     def _packet(self, meta: Meta, mine: Record, flags: int) -> StreamPacket:
         redelivered = bool(flags & REDELIVERED)
@@ -138,6 +234,10 @@ class Inlet:
             except (DecodeError, ValueError, RecursionError) as error:
                 raise MessageError(f"edge {self.plan.name}: payload is not msgpack: {error}") from None
         return lease, view if ref.dtype else memoryview(view)
+
+    def _mark(self, mine: Record) -> None:
+        """Processed and let go of: a successor completes it without processing it again. Stored before its receipt can leave."""
+        self._marks[mine.entry] = (mine.sequence + 1) << 2 | mine.outcome
 
     def _on_complete(self, mine: Record) -> None:
         if self._open.pop(mine.sequence, None) is None:

@@ -16,25 +16,40 @@ from streamcore.wire.messages import OK
 
 
 class Record:
-    """One input packet from its taking to its completion. Completed when `waits` things have happened:
+    """One input packet from its taking to its completion.
 
-    process() returned, node code let go of it, and every output that depends on it was completed by all its consumers.
+    It is in use until process() has returned and node code has let go of it; then it is marked as processed, so that a successor of this
+    process does not process it again. It is completed when, besides, every output that depends on it was completed by all its consumers.
     """
 
-    __slots__ = ("complete", "derived", "entry", "inlet", "outcome", "ref", "sequence", "waits")
+    __slots__ = ("complete", "derived", "entry", "inlet", "mark", "outcome", "outputs", "ref", "sequence", "uses")
 
-    def __init__(self, inlet: Any, sequence: int, entry: int, complete: Callable[[Record], None]):
+    def __init__(self, inlet: Any, sequence: int, entry: int, mark: Callable[[Record], None], complete: Callable[[Record], None]):
         self.inlet, self.sequence, self.entry = inlet, sequence, entry
-        self.complete = complete
+        self.mark, self.complete = mark, complete
         self.ref: SlotRef | None = None
         self.outcome = OK
         self.derived = 0  # outputs made from it so far, dropped ones included; part of their ids
-        self.waits = 2  # the process call and the lease
+        self.uses = 2  # the process call and the lease
+        self.outputs = 0  # that must be completed first
 
     def settle(self) -> None:
-        """One of the things waited for has happened."""
-        self.waits -= 1
-        if not self.waits:
+        """The process call, or the lease, is over."""
+        self.uses -= 1
+        if not self.uses:
+            self.mark(self)
+            if not self.outputs:
+                self.complete(self)
+
+    def settle_unused(self) -> None:
+        """It will not be processed: a predecessor did that, or it is a repeat, or it may not be."""
+        self.uses = 1
+        self.settle()
+
+    def settle_output(self) -> None:
+        """An output that depends on it was completed by all its consumers."""
+        self.outputs -= 1
+        if not self.outputs and not self.uses:
             self.complete(self)
 
 

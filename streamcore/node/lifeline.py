@@ -10,16 +10,20 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
 import zmq
 
 from streamcore.node import channel
+from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire.inbox import Waker
 from streamcore.wire.messages import WAKE_MESSAGE
 
 WAKE_BYTES = 4096  # of pokes read at once
 GUARD_MS = 2  # how long a batch may wait if node code keeps the main thread
+TICK_MS = 1000  # how often it says that it lives; as often as an idle process may wake
+_ALIVE = WORD["alive_ns"]
 
 
 class Lifeline:
@@ -36,8 +40,10 @@ class Lifeline:
         control: socket.socket,
         inbox_path: str,
         on_command: Callable[[channel.Command], None],
+        status: StatusWriter,
     ):
         self._context, self._control, self._inbox_path, self._on_command = context, control, inbox_path, on_command
+        self._words = status.words
         self._wake_end, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # the interpreter writes single bytes: no eventfd
         self._closing = False
         self.started = False
@@ -70,7 +76,8 @@ class Lifeline:
         poller.register(self._wake_end, select.POLLIN)
         while not self._closing:
             guard = self._guard
-            events = poller.poll(None if guard is None else GUARD_MS)
+            self._words[_ALIVE] = monotonic_ns()
+            events = poller.poll(TICK_MS if guard is None else GUARD_MS)
             if guard is not None and not guard():
                 self._guard = None
                 if guard():  # armed again between the two lines above

@@ -13,6 +13,7 @@ from time import monotonic_ns
 
 from streamcore import limits
 from streamcore.graph.model import EdgePlan
+from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import DROP, EdgeCredit, Row
@@ -28,11 +29,13 @@ class OutEdge:
         self.plan, self.bit = plan, 1 << plan.bit
         self.credit = EdgeCredit(plan.policy, plan.depth, plan.window, plan.kept, plan.rate)
         self.verdict = DROP
-        self.gone = False
+        self.gone = False  # the consumer takes nothing more
+        self.done = False  # because it has ended in good order
         self.asked = False  # WANT was sent and no receipt has come since
         self.peer_incarnation = 1
         self._incarnation = incarnation
         self._words, self._row = status.words, status.row(plan.id)
+        self._before = status.counters(plan.id)
         self._kept_data: dict[int, tuple[int, bytes, int]] = {}  # sequence: entry, metadata, flags
         self._end_at: int | None = None
         self.end_sent = False
@@ -114,9 +117,37 @@ class OutEdge:
         if self._end_at is not None:
             self.end(self._end_at)
 
+    def resume(self, sequences: list[int]) -> None:
+        """Go on from a predecessor's counters; these are the packets that it had committed and the consumer has not completed."""
+        before = self._before
+        self.credit.resume(before.sent, before.completed, before.dropped, before.failed, sequences)
+        self.publish()
+
+    def resend(self, rows: list[tuple[int, int, bytes]]) -> None:
+        """Send (entry, sequence, metadata) again, in order, to a consumer that has taken none of them; then END, if it was sent before.
+
+        What is kept and was never sent stays kept.
+        """
+        with self._batch_lock:
+            self._batch.clear()  # these rows are among the others
+            self._batch_bytes = self.batch_since_ns = 0
+        self.asked = False
+        self.credit.on_resend(sequence for _, sequence, _ in rows)
+        for entry, sequence, meta in rows:
+            last = sequence == rows[-1][1]
+            want = messages.WANT if last else 0
+            self.asked = self.asked or last
+            self.post(messages.data_one(self.plan.id, self._incarnation, want, sequence, monotonic_ns(), entry, REDELIVERED, meta))
+        if self.end_sent and self._end_at is not None:
+            self.end_sent = False
+            self.end(self._end_at)
+        self.publish()
+
     def drop(self) -> None:
         """Count a packet that did not enter the edge."""
-        if self.gone:
+        if self.done:
+            self.credit.on_repeat()
+        elif self.gone:
             self.credit.on_lost()
         else:
             self.credit.on_dropped()

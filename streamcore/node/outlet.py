@@ -1,29 +1,32 @@
 """One output port: loans, the commit of a packet, and its edges with their policies.
 
-The host hands in what may block: `wait_for(condition)` answers messages until the condition holds.
+The host hands in what may block: `wait_for(ready, deadline_ns)` answers messages until `ready()` or the deadline.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import get_ident
 from time import monotonic_ns
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from streamcore import limits
-from streamcore.errors import PayloadError, PayloadTooLarge, RingFull
+from streamcore.errors import MessageError, PayloadError, PayloadTooLarge, RingFull
 from streamcore.node.api import FOREVER, Port
+from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
+from streamcore.node.placing import JSON_TYPES, as_bytes, ref_to, without_payload
+from streamcore.node.positions import Positions
 from streamcore.packet import (
     DTYPE_NAMES,
     Meta,
     SlotRef,
     StreamPacket,
+    decode_meta,
     derived_id16,
     describe_payload,
     encode_json,
@@ -35,14 +38,6 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import DROP, SEND
-
-_JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
-
-
-class Waiter(Protocol):
-    """Answers messages until `ready()` or the deadline; True if ready. Raises Stopped when the process is told to end."""
-
-    def __call__(self, ready: Callable[[], bool], deadline_ns: int | None) -> bool: ...
 
 
 class Outlet:
@@ -56,7 +51,7 @@ class Outlet:
         writer: RingWriter,
         edges: list[OutEdge],
         forwards: frozenset[str],
-        wait_for: Waiter,
+        wait_for: Callable[[Callable[[], bool], int | None], bool],
     ):
         self.full_name = f"{node_id}.{name}"
         self.port, self.writer, self.edges = port, writer, edges
@@ -71,7 +66,48 @@ class Outlet:
         self.pinned = 0  # inputs that cannot complete before our consumers have completed an output
         self.poke: Callable[[], None] = lambda: None  # ends the main loop's wait; for finalizers in other threads
         self._home_thread = get_ident()
+        self._adopted_ids: dict[bytes, int] = {}  # of packets that a predecessor committed: not committed again
+        self.emitted_ids: set[bytes] | None = None  # by the running process(), where it may be tried again
+        self.positions: Positions | None = None  # of a source
+        self._position_of: list[int | None] = [None] * writer.geometry.entry_count
         self._copy_slot = -1  # claimed by a copy that is not yet committed
+
+    # --- after a restart
+
+    def adopt(self, inlets: Mapping[int, Inlet]) -> None:
+        """Take over what a predecessor has committed and its consumers have not completed.
+
+        An adopted output that forwards an input's payload holds that input: its producer sends it again, and it completes with the output.
+        """
+        for row in self.writer.adopted:
+            entry = row.entry
+            self.writer.mark_redelivered(entry)
+            try:
+                meta = decode_meta(row.meta)
+            except MessageError:  # ours, so it cannot be; if it is, only the id and the position are unknown
+                continue
+            self._adopted_ids[meta.id16] = entry
+            if row.parent[0] in inlets:
+                record = inlets[row.parent[0]].expect(row.parent[1], row.parent[2])
+                record.outputs += 1
+                self.pinned += 1
+                self._parents[entry] = [record]
+            if self.positions is not None and meta.position is not None:
+                self.positions.emitted(meta.position)
+                self._position_of[entry] = meta.position
+            if self.on_completed is not None:
+                told = StreamPacket(meta.kind, meta.source_id, None, meta.meta, meta.id16, meta.wall_ns, meta.capture_ns, meta.position)
+                self._packets[entry] = told
+        for edge in self.edges:
+            edge.resume([sequence for _, sequence in self.writer.pending_on(edge.bit)])
+
+    def resend(self, edge: OutEdge) -> None:
+        """Send every row that an edge has not completed to its consumer's new incarnation, or as ours is new."""
+        kept = {row[1] for row in edge.credit.kept}
+        rows = [(entry, sequence) for entry, sequence in self.writer.pending_on(edge.bit) if sequence not in kept]
+        for entry, _ in rows:
+            self.writer.mark_redelivered(entry)
+        edge.resend([(entry, sequence, self.writer.meta_of(entry)) for entry, sequence in rows])
 
     # --- loans
 
@@ -122,7 +158,8 @@ class Outlet:
     # --- emitting
 
     def emit(self, packet: StreamPacket, pressed: bool) -> bool:
-        """Commit and send one packet; waits as the `block` edges want it. False if every edge dropped it.
+        """Commit and send one packet; waits as the `block` edges want it. False if it was committed already: by a
+        predecessor, or by an attempt at the same input that failed later.
 
         `pressed`: a producer of ours is out of credit, so our consumers should report soon.
 
@@ -130,36 +167,51 @@ class Outlet:
           PayloadError: not what the port declares, or not able to travel. Nothing was committed.
         """
         port, payload = self.port, packet.payload
-        if not (type(payload) in _JSON_TYPES and port.profile == "json") and not payload_fits(port.profile, payload):
+        if not (type(payload) in JSON_TYPES and port.profile == "json") and not payload_fits(port.profile, payload):
             raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, expected {port.profile}")
+        id16 = self._id16(packet)
+        if (self._adopted_ids and id16 in self._adopted_ids) or (self.emitted_ids is not None and id16 in self.emitted_ids):
+            return False
         for edge in self._blocking:
             if not edge.credit.has_credit:
-                edge.ask()
-                self._wait_for(edge.may_send, None)
+                self._wait_for(self._may_send, None)
+                break
         now_ns = monotonic_ns()
         pending = 0
         for edge in self.edges:
             if edge.decide(now_ns) is not DROP:
                 pending |= edge.bit
         if pending:
-            self._commit(packet, payload, pending, now_ns, pressed)
+            self._commit(packet, id16, pending, now_ns, pressed)
         else:
             for edge in self.edges:
                 edge.drop()
-            id16 = self._id16(packet)  # also of a dropped one: later outputs of the same input are counted after it
-            self._tell_completed(_without_payload(packet, id16), messages.DROPPED if self.edges else messages.OK)
-        return bool(pending)
+            if self.positions is not None and packet.position is not None:
+                self.positions.emitted(packet.position)
+                self.positions.completed(packet.position)
+            self._tell_completed(without_payload(packet, id16), messages.DROPPED if self.edges else messages.OK)
+        if self.emitted_ids is not None:
+            self.emitted_ids.add(id16)
+        return True
 
-    def _commit(self, packet: StreamPacket, payload: Any, pending: int, now_ns: int, pressed: bool) -> None:
+    def _may_send(self) -> bool:
+        """Every `block` edge has credit, all at once: while one is waited for, a restarted consumer may take that of another."""
+        answers = [edge.may_send() for edge in self._blocking]  # ask them all, not up to the first that cannot
+        return all(answers)
+
+    def _commit(self, packet: StreamPacket, id16: bytes, pending: int, now_ns: int, pressed: bool) -> None:
         writer = self.writer
         if not writer.free_entries:
             self.press()
             self._wait_for(self._entry_is_free, None)
         parents: list[Record] = []
-        meta = self._meta(packet, now_ns)
-        flags = REDELIVERED if packet.redelivered else 0
+        meta = self._meta(packet, id16, now_ns)
+        position, again = meta.position, packet.redelivered
+        if position is not None and self.positions is not None:
+            again = again or position <= self.positions.emitted_before
+        flags = REDELIVERED if again else 0
         try:
-            ref, raw = self._pack(meta, payload, parents)
+            ref, raw = self._pack(meta, packet.payload, parents)
             parent = NO_PARENT if packet.parent is None and not parents else self._tie(packet.parent, parents)
             entry, sequence = writer.commit(raw, pending, ref, parent, flags)
         finally:
@@ -168,8 +220,11 @@ class Outlet:
                 self._copy_slot = -1
         self._parents[entry] = parents
         self._outcomes[entry] = messages.OK
+        if position is not None and self.positions is not None:
+            self.positions.emitted(position)
+            self._position_of[entry] = position
         if self.on_completed is not None:
-            self._packets[entry] = _without_payload(packet, meta.id16)
+            self._packets[entry] = without_payload(packet, meta.id16)
         for edge in self.edges:
             if edge.verdict is DROP:
                 edge.drop()
@@ -185,7 +240,7 @@ class Outlet:
 
     def _pack(self, meta: Meta, payload: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
         """Put the payload where it belongs and encode the metadata; `parents` gets the input whose payload is forwarded."""
-        if type(payload) in _JSON_TYPES or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
+        if type(payload) in JSON_TYPES or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
             meta.value = payload
             ref = NO_REF
         else:
@@ -199,7 +254,7 @@ class Outlet:
             parents.append(lineage)
         parent = NO_PARENT
         for record in parents:
-            record.waits += 1
+            record.outputs += 1
             self.pinned += 1
             parent = (record.inlet.plan.id, record.entry, record.sequence)
         return parent
@@ -217,7 +272,7 @@ class Outlet:
             return source_id16(self._node, self._name, packet.position)
         return packet.id16
 
-    def _meta(self, packet: StreamPacket, now_ns: int) -> Meta:
+    def _meta(self, packet: StreamPacket, id16: bytes, now_ns: int) -> Meta:
         trace = packet.trace
         if trace is None:
             if packet.parent is None and not self.writer.next_sequence % limits.TRACE_EVERY:
@@ -225,7 +280,7 @@ class Outlet:
         elif len(trace) < limits.TRACE_HOPS_MAX:
             trace = [*trace, (self._node, now_ns)]
         return Meta(
-            self._id16(packet),
+            id16,
             packet.kind if self.port.kind == "any" else self.port.kind,
             packet.source_id,
             packet.wall_ns,
@@ -240,7 +295,7 @@ class Outlet:
     def _place(self, payload: Any, parents: list[Record]) -> SlotRef:
         """Where the payload lies: in our ring if it is a loan, in another if it is forwarded, else in a slot that it is copied to."""
         owner = owner_of(payload)
-        array = payload if isinstance(payload, np.ndarray) else self._as_bytes(payload)
+        array = payload if isinstance(payload, np.ndarray) else as_bytes(payload, self.full_name)
         dtype = DTYPE_NAMES[array.dtype] if isinstance(payload, np.ndarray) else ""
         if not array.nbytes:  # it has no place, wherever it was cut from
             return self._copy(array, dtype)
@@ -248,22 +303,14 @@ class Outlet:
             if isinstance(payload, np.ndarray):
                 payload.flags.writeable = False  # from now on it belongs to its readers
             start = self.writer.slots_address + owner.slot * self.writer.geometry.slot_bytes
-            return _ref(array, self.writer.shape.id, owner.slot, start, dtype)
+            return ref_to(array, self.writer.shape.id, owner.slot, start, dtype)
         if type(owner) is Lease and owner.record.inlet.plan.to_port in self._forwards:
             source = owner.record.ref
             assert source is not None  # arrays on a lease come from a slot
             parents.append(owner.record)
             start = owner.__array_interface__["data"][0] - source.offset
-            return _ref(array, source.ring, source.slot, start, dtype)
+            return ref_to(array, source.ring, source.slot, start, dtype)
         return self._copy(array, dtype)
-
-    def _as_bytes(self, payload: bytes | bytearray | memoryview) -> np.ndarray[Any, Any]:
-        if not len(payload):
-            return np.empty(0, np.uint8)
-        try:
-            return np.frombuffer(payload, np.uint8)
-        except (ValueError, BufferError) as error:
-            raise PayloadError(f"port {self.full_name}: {describe_payload(payload)} is not contiguous bytes: {error}") from None
 
     def _copy(self, array: np.ndarray[Any, Any], dtype: str) -> SlotRef:
         slot = self._copy_slot = self._claim_slot(array.nbytes)
@@ -310,19 +357,36 @@ class Outlet:
         edge.gone = True
         edge.credit.on_gone()
         edge.publish()
+        outcome = messages.LOST if edge.plan.passed_on else messages.FAILED
         for entry, sequence in self.writer.pending_on(edge.bit):
-            self._finish(entry, sequence, edge.bit, messages.FAILED)
+            self._finish(entry, sequence, edge.bit, outcome)
+
+    def on_done(self, edge: OutEdge) -> None:
+        """The consumer has ended in good order: what it has not reported, it has completed."""
+        edge.gone = edge.done = True
+        edge.credit.on_done()
+        edge.publish()
+        for entry, sequence in self.writer.pending_on(edge.bit):
+            self._finish(entry, sequence, edge.bit, messages.OK)
 
     def _finish(self, entry: int, sequence: int, bit: int, outcome: int) -> None:
         self._outcomes[entry] = max(self._outcomes[entry], outcome)
+        if outcome == messages.LOST:
+            self.writer.quarantine(entry)
         if not self.writer.complete(entry, sequence, bit):
             return
         parents, self._parents[entry] = self._parents[entry], []
         for record in parents:
-            if record.inlet.delivered:
+            if record.inlet.delivered or self._outcomes[entry] == messages.LOST:
                 record.outcome = max(record.outcome, self._outcomes[entry])
             self.pinned -= 1
-            record.settle()
+            record.settle_output()
+        if self._adopted_ids:
+            self._adopted_ids = {id16: row for id16, row in self._adopted_ids.items() if row != entry}
+        position = self._position_of[entry]
+        if position is not None and self.positions is not None:
+            self._position_of[entry] = None
+            self.positions.completed(position)
         packet = self._packets[entry]
         if packet is not None:
             self._packets[entry] = None
@@ -331,17 +395,3 @@ class Outlet:
     def _tell_completed(self, packet: StreamPacket, outcome: int) -> None:
         if self.on_completed is not None:
             self.on_completed(packet, outcome)
-
-    @property
-    def in_flight(self) -> int:
-        return sum(edge.credit.in_flight for edge in self.edges)
-
-
-def _without_payload(packet: StreamPacket, id16: bytes) -> StreamPacket:
-    return msgspec.structs.replace(packet, payload=None, lease=None, parent=None, id16=id16)
-
-
-def _ref(array: np.ndarray[Any, Any], ring: int, slot: int, start: int, dtype: str) -> SlotRef:
-    offset = array.__array_interface__["data"][0] - start
-    strides = () if array.flags.c_contiguous else array.strides
-    return SlotRef(ring, slot, offset, array.nbytes, dtype, array.shape, strides)

@@ -11,6 +11,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 import msgspec
@@ -19,8 +20,9 @@ from streamcore import plugins
 from streamcore.clock import iso_utc
 from streamcore.errors import ConfigError, PluginError, Stopped, StreamcoreError
 from streamcore.graph.model import Boot, RingPlan
-from streamcore.node import channel
+from streamcore.node import channel, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
+from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
 from streamcore.node.host import Host
 from streamcore.node.inlet import Inlet
@@ -28,6 +30,7 @@ from streamcore.node.lifeline import Lifeline
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
 from streamcore.shm import segment
+from streamcore.shm.layout import NO_EDGE
 from streamcore.shm.ring import RingReader, RingWriter, attach_ring
 from streamcore.shm.status import STATES, StatusWriter
 from streamcore.wire.inbox import Inbox, Peer, inbox_path, make_context
@@ -45,6 +48,7 @@ def main(boot_fd: int) -> int:
     os.close(boot_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the coordinator's to interpret
     faulthandler.enable()
+    stacks.register()
     return NodeProcess(boot, _logger(boot)).run()
 
 
@@ -87,7 +91,7 @@ class NodeProcess:
         self._inbox = Inbox(self._context, inbox_path(boot.run_dir, boot.node.id, boot.incarnation))
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log)
         self._host: Host
-        self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command)
+        self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status)
 
     def run(self) -> int:
         """Exit status: 0 done, 1 failed (reported on the control channel), 143 terminated."""
@@ -109,14 +113,18 @@ class NodeProcess:
     def _work(self) -> None:
         self._status.set("pid", os.getpid())
         self._status.set("incarnation", self.boot.incarnation)
+        for name in ("busy_since_ns", "waits_for_credit"):  # a predecessor may have died with them set
+            self._status.set(name, 0)
         self._status.set("state", STATES.index("starting"))
         self.where = "import"
         cls = plugins.load_target(self.boot.node.target)
         self.where = "host"
         node = cls()
         self._host = host = Host(node, self.boot.node, self._exchange, self._status, self.log)
-        self._exchange.connect = self._connect
+        self._exchange.open_peer = lambda peer, n: Peer(self._context, inbox_path(self.boot.run_dir, peer, n))
         self._exchange.call_guard = self._lifeline.call_guard
+        host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
+        host.fail_poisoned = host.letters.keep
         host.on_draining = lambda: self._say(channel.Draining())
         self._wire(host, cls)
         attach(node, self.boot.node.id, self.boot.node.config, host)
@@ -138,7 +146,12 @@ class NodeProcess:
 
     def _step(self, where: str, call: Callable[[], None]) -> None:
         self.where = where
+        if where == "close":  # its hang is found like that of process(); setup has its own deadline, run() counts by itself
+            self._status.set("current_edge", NO_EDGE)
+            self._status.set("busy_since_ns", monotonic_ns())
         call()
+        if where == "close":
+            self._status.set("busy_since_ns", 0)
 
     # --- building
 
@@ -151,7 +164,9 @@ class NodeProcess:
             if edge.to_node == plan.id:
                 entries = rings[edge.ring].entry_count
                 release = self._exchange.released_in(self._lifeline.poke)
-                inlets.append(Inlet(edge, readers, entries, boot.incarnation, self._status, release))
+                inlet = Inlet(edge, readers, entries, boot.incarnation, self._status, release)
+                inlet.poison(poisoned.sequence for poisoned in boot.poisoned if poisoned.edge == edge.id)
+                inlets.append(inlet)
             if edge.from_node == plan.id:
                 out_edges.append(OutEdge(edge, boot.incarnation, self._status))
         outlets = {}
@@ -165,18 +180,6 @@ class NodeProcess:
 
     def _attach(self, ring: RingPlan, *, writable: bool) -> Any:
         return attach_ring(self.boot.ring_fds[str(ring.id)], ring, self.boot.run_id, writable=writable)
-
-    def _connect(self, start: channel.Start) -> None:
-        exchange, run_dir = self._exchange, self.boot.run_dir
-        neighbours = {edge.from_node for edge in self.boot.edges} | {edge.to_node for edge in self.boot.edges}
-        for node in sorted(neighbours - {self.boot.node.id}):
-            exchange.peers[node] = Peer(self._context, inbox_path(run_dir, node, start.peers[node]))
-        for inlet in exchange.inlets.values():
-            inlet.peer_incarnation = start.peers[inlet.plan.from_node]
-            inlet.send = exchange.peers[inlet.plan.from_node].send
-        for _, edge in exchange.out_edges.values():
-            edge.peer_incarnation = start.peers[edge.plan.to_node]
-            edge.post = exchange.peers[edge.plan.to_node].send
 
     # --- telling and being told
 

@@ -11,7 +11,7 @@
  40        16 16s  run_id          coordinator  16 bytes; rings of another run are refused
  56        72 72s  port            coordinator  node.port, UTF-8, zero padded
  4096            entries: entry_count rows of 64 bytes
-  + 0       8 u64  sequence        node         of the packet; kept when the row becomes FREE
+  + 0       8 u64  sequence        node         of the packet; kept when the row becomes FREE; NEVER before its first use
   + 8       4 u32  state           node         FREE 0, WRITING 1, COMMITTED 2; COMMITTED is stored after everything else
   + 12      4 u32  edges_pending   node         bit per edge of the port that has not completed the packet
   + 16      4 u32  ref_ring        node         whose slot holds the payload; NO_RING: it is in the metadata
@@ -33,6 +33,7 @@ processes. A successor of a killed writer reads the table after the kernel has r
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 
 from streamcore import limits
@@ -41,17 +42,24 @@ MAGIC = 0x31474E5252545353  # "SSTRRNG1"
 VERSION = 1
 HEADER = struct.Struct("<QIIIIQQ16s72s")
 HEADER_BYTES = 4096
-ENTRY = struct.Struct("<QIIIIQQIIQII")
+# Native, so that each field is one store: bytewise a kill could leave a sequence that is neither the old nor the new one. All fields are
+# aligned, so native order and sizes are those of the table on every machine that we run on.
+ENTRY = struct.Struct("@QIIIIQQIIQII")
 ENTRY_BYTES = 64
+# All of an entry but its sequence. pack_into zeroes the bytes before it packs them, so a kill could leave sequence 0: the one number by
+# which a successor knows how far the port had come. It is stored by itself, before these.
+ENTRY_REST = struct.Struct("@IIIIQQIIQII")
+ENTRY_REST_OFFSET = 8
 FREE, WRITING, COMMITTED = 0, 1, 2
 NO_RING = NO_EDGE = 0xFFFFFFFF
 REDELIVERED = 1
+NEVER = 0xFFFFFFFFFFFFFFFF
 
 assert HEADER.size == 128 and HEADER.size <= HEADER_BYTES
-assert ENTRY.size == ENTRY_BYTES
+assert ENTRY.size == ENTRY_REST_OFFSET + ENTRY_REST.size == ENTRY_BYTES and sys.byteorder == "little"
 
 # places of single fields in the table seen as u32, and of the sequence seen as u64
-STATE_U32, PENDING_U32 = 2, 3
+STATE_U32, PENDING_U32, FLAGS_U32 = 2, 3, 15
 ENTRY_U32, ENTRY_U64 = ENTRY_BYTES // 4, ENTRY_BYTES // 8
 
 

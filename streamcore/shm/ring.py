@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,14 +17,20 @@ from streamcore.shm.layout import (
     COMMITTED,
     ENTRY,
     ENTRY_BYTES,
+    ENTRY_REST,
+    ENTRY_REST_OFFSET,
     ENTRY_U32,
+    ENTRY_U64,
+    FLAGS_U32,
     FREE,
     HEADER,
     HEADER_BYTES,
     MAGIC,
+    NEVER,
     NO_EDGE,
     NO_RING,
     PENDING_U32,
+    REDELIVERED,
     STATE_U32,
     VERSION,
     WRITING,
@@ -72,8 +79,16 @@ def format_ring(fd: int, shape: RingShape, run_id: str) -> None:
     """Write the header of a fresh segment; `run_id` is 32 hex digits. The magic is stored last."""
     with segment.attach(fd, ring_bytes(shape), writable=True, what=shape.port) as memory:
         header = _header(shape, run_id)
+        clear_table(memory, geometry(shape))
         memory[8 : HEADER.size] = header[8:]
         memory[0:8] = header[:8]
+
+
+def clear_table(memory: mmap.mmap, g: Geometry) -> None:
+    """A table of which no row was ever used."""
+    with memoryview(memory) as whole, whole[HEADER_BYTES : g.meta_offset] as table, table.cast("Q") as words:
+        for entry in range(g.entry_count):
+            words[entry * ENTRY_U64] = NEVER
 
 
 def attach_ring(fd: int, shape: RingShape, run_id: str, *, writable: bool) -> mmap.mmap:
@@ -97,6 +112,18 @@ def address_of(memory: mmap.mmap) -> int:
     return int(np.frombuffer(memory, np.uint8, 1).__array_interface__["data"][0])
 
 
+@dataclass(frozen=True)
+class Adopted:
+    """A row that a killed predecessor had committed and its consumers have not completed. `ref` has no dtype and shape: `meta` has."""
+
+    entry: int
+    sequence: int
+    pending: int
+    ref: SlotRef
+    parent: Parent
+    meta: bytes
+
+
 class RingWriter:
     """The one writer of a ring. Free rows and slots are reused last in, first out: warm caches, few touched pages.
 
@@ -110,12 +137,49 @@ class RingWriter:
         self.slots_address = self.base_address + g.slots_offset
         self._bytes = memoryview(memory)
         self._u32 = self._bytes[HEADER_BYTES : g.meta_offset].cast("I")
+        self._u64 = self._bytes[HEADER_BYTES : g.meta_offset].cast("Q")
         self._free_entries = list(range(g.entry_count - 1, -1, -1))
         self._free_slots = list(range(g.slot_count - 1, -1, -1))
         self._slot_users = [0] * g.slot_count
         self._entry_slot: list[int] = [-1] * g.entry_count
         self.entry_sequence: list[int] = [-1] * g.entry_count  # of the rows in use; a copy of the table that is cheap to read
         self.next_sequence = 0
+        self.adopted = self._adopt()
+
+    def _adopt(self) -> list[Adopted]:
+        """Take over what a predecessor has left: COMMITTED rows stay, in the order of their sequence; WRITING rows are discarded."""
+        kept: list[Adopted] = []
+        for entry in range(self.geometry.entry_count):
+            fields = ENTRY.unpack_from(self.memory, HEADER_BYTES + entry * ENTRY_BYTES)
+            sequence, state, pending, ring, slot, offset, nbytes, *parent, meta_len, _ = fields
+            if sequence == NEVER:
+                continue
+            self.next_sequence = max(self.next_sequence, sequence if state == WRITING else sequence + 1)
+            if state == COMMITTED and pending:
+                ref = SlotRef(ring, slot, offset, nbytes, "", (), ())
+                kept.append(Adopted(entry, sequence, pending, ref, (parent[0], parent[1], parent[2]), self.meta_at(entry, meta_len)))
+            else:
+                self._u32[entry * ENTRY_U32 + STATE_U32] = FREE
+        for row in kept:
+            self.entry_sequence[row.entry] = row.sequence
+            self._free_entries.remove(row.entry)
+            if row.ref.ring == self.shape.id:
+                self._entry_slot[row.entry] = row.ref.slot
+                self._slot_users[row.ref.slot] += 1
+        self._free_slots = [slot for slot in self._free_slots if not self._slot_users[slot]]
+        return sorted(kept, key=lambda row: row.sequence)
+
+    def meta_at(self, entry: int, meta_len: int) -> bytes:
+        start = self.geometry.meta_offset + entry * self.geometry.meta_bytes
+        return bytes(self._bytes[start : start + min(meta_len, self.geometry.meta_bytes)])
+
+    def meta_of(self, entry: int) -> bytes:
+        """The metadata of a row in use, as it was committed."""
+        return self.meta_at(entry, self._u32[entry * ENTRY_U32 + FLAGS_U32 - 1])
+
+    def mark_redelivered(self, entry: int) -> None:
+        """Its next DATA may be a repeat, from now on and from whichever incarnation."""
+        self._u32[entry * ENTRY_U32 + FLAGS_U32] = REDELIVERED
 
     @property
     def free_entries(self) -> int:
@@ -139,6 +203,12 @@ class RingWriter:
         if not self._slot_users[slot]:
             self._free_slots.append(slot)
 
+    def quarantine(self, entry: int) -> None:
+        """Never reuse the slot of a row: a view of it may live on in a process that cannot be asked."""
+        slot = self._entry_slot[entry]
+        if slot >= 0:
+            self._slot_users[slot] += 1
+
     def slot_view(self, slot: int, nbytes: int) -> memoryview:
         """The first `nbytes` of a slot, writable."""
         start = self.geometry.slots_offset + slot * self.geometry.slot_bytes
@@ -152,10 +222,10 @@ class RingWriter:
         entry = self._free_entries.pop()
         sequence = self.next_sequence
         self.next_sequence = sequence + 1
-        ENTRY.pack_into(
+        self._u64[entry * ENTRY_U64] = sequence  # while the row is still FREE: at worst a successor skips a number
+        ENTRY_REST.pack_into(
             self.memory,
-            HEADER_BYTES + entry * ENTRY_BYTES,
-            sequence,
+            HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET,
             WRITING,
             pending,
             ref.ring,
@@ -216,6 +286,11 @@ class RingReader:
         self.geometry = geometry(shape)
         self.base_address = address_of(memory)
         self.slots_address = self.base_address + self.geometry.slots_offset
+        self._u64 = memoryview(memory)[HEADER_BYTES : self.geometry.meta_offset].cast("Q")
+
+    def sequence_at(self, entry: int) -> int:
+        """What the table says of a row that a DATA message names; the message has ordered the two."""
+        return self._u64[entry * ENTRY_U64]
 
     def interface(self, ref: SlotRef) -> dict[str, Any]:
         """The `__array_interface__` of a read-only array at `ref`.

@@ -20,10 +20,22 @@
  16     u64  credit_wait_ns   time waiting for a credit, an entry or a slot
  17     u64  leases           packets that node code holds at this moment
  18     u64  copied           payloads that had to be copied into a slot
+ 19     u64  position         of a source: where a successor resumes, plus 1; everything up to it was completed
+ 20     u64  position_emitted of a source: the highest position emitted, plus 1
+ 21     u64  current_edge     of the packet in process() while busy_since_ns is set: its edge
+ 22     u64  current_entry    its entry
+ 23     u64  current_sequence its sequence
+ 24     u64  source_ended     1: the source's run() has returned; a successor only delivers what is left
+ 25     u64  waits_for_credit 1 while the main loop waits for a credit, an entry or a slot: slow consumers, not a hang
+ 26     u64  alive_ns         monotonic time at which the lifeline's thread last ticked, once a second at most
  32 ..  rows of 16 words, one per edge of the node
   + 0   u64  edge             number of the edge in the plan
   + 1 .. + 9                  EdgeCounters, in the order of its fields
+  + 10  u64  marks_word       input edges: the word at which its marks begin; 0: there are none
+  + 11  u64  marks_count      one word per entry of the producer's ring
  then   user metrics: USER_METRICS_MAX rows of 8 words: name (56 bytes UTF-8, zero padded), then an f64
+ then   marks: processed[edge][entry] = 4 x (sequence + 1) + outcome of the input that was processed and let go of, stored after its
+        outputs were committed and before it completes; a successor does not process it again
 
 Counters of both ends of an edge exist; the producer's row is the truth for sent, completed, dropped, failed, in_flight and bytes, the
 consumer's for taken, redelivered and waiting.
@@ -58,9 +70,18 @@ FIELDS += (
     "credit_wait_ns",
     "leases",
     "copied",
+    "position",
+    "position_emitted",
+    "current_edge",
+    "current_entry",
+    "current_sequence",
+    "source_ended",
+    "waits_for_credit",
+    "alive_ns",
 )
 WORD = {name: index for index, name in enumerate(FIELDS)}
 ROWS_WORD, ROW_WORDS = 32, 16
+MARKS_WORD, MARKS_COUNT = 10, 11
 METRIC_WORDS, METRIC_NAME_BYTES = 8, 56
 
 assert len(FIELDS) <= ROWS_WORD
@@ -99,6 +120,14 @@ class NodeStatus(msgspec.Struct, frozen=True):
     credit_wait_ns: int
     leases: int
     copied: int
+    position: int
+    position_emitted: int
+    current_edge: int
+    current_entry: int
+    current_sequence: int
+    source_ended: int
+    waits_for_credit: int
+    alive_ns: int
     edges: dict[int, EdgeCounters]
     metrics: dict[str, float]
 
@@ -107,31 +136,51 @@ EDGE_FIELDS = EdgeCounters.__struct_fields__
 EDGE_WORD = {name: index + 1 for index, name in enumerate(EDGE_FIELDS)}
 _COPIED_FIELDS = tuple(name for name in NodeStatus.__struct_fields__ if name in WORD and name != "state")
 
-assert len(EDGE_FIELDS) + 1 <= ROW_WORDS
+assert len(EDGE_FIELDS) + 1 == MARKS_WORD
 
 
-def status_bytes(edge_count: int) -> int:
-    return (ROWS_WORD + edge_count * ROW_WORDS + limits.USER_METRICS_MAX * METRIC_WORDS) * 8
+Edges = Sequence[tuple[int, int]]  # (edge, marks): marks is entry_count of the producer's ring for input edges, 0 for output edges
 
 
-def format_status(fd: int, edge_ids: Sequence[int]) -> None:
+def _marks_word(edge_count: int) -> int:
+    return ROWS_WORD + edge_count * ROW_WORDS + limits.USER_METRICS_MAX * METRIC_WORDS
+
+
+def status_bytes(edges: Edges) -> int:
+    return (_marks_word(len(edges)) + sum(marks for _, marks in edges)) * 8
+
+
+def format_status(fd: int, edges: Edges) -> None:
     """Prepare a fresh page for a node with these edges; the magic is stored last."""
-    with segment.attach(fd, status_bytes(len(edge_ids)), writable=True, what="status page") as memory:
+    with segment.attach(fd, status_bytes(edges), writable=True, what="status page") as memory:
         words = memoryview(memory).cast("Q")
-        for row, edge in enumerate(edge_ids):
-            words[ROWS_WORD + row * ROW_WORDS] = edge
-        words[WORD["edge_count"]], words[WORD["version"]] = len(edge_ids), VERSION
+        marks_word = _marks_word(len(edges))
+        for row, (edge, marks) in enumerate(edges):
+            start = ROWS_WORD + row * ROW_WORDS
+            words[start] = edge
+            words[start + MARKS_WORD], words[start + MARKS_COUNT] = (marks_word if marks else 0), marks
+            marks_word += marks
+        words[WORD["edge_count"]], words[WORD["version"]] = len(edges), VERSION
         words[WORD["magic"]] = MAGIC
         words.release()
 
 
+def _page_bytes(memory: mmap.mmap, edge_count: int, size: int) -> int:
+    """How long a page with these rows is; its rows are only looked at if they lie inside."""
+    nbytes = _marks_word(edge_count) * 8
+    if nbytes <= size:
+        for row in range(edge_count):
+            nbytes += 8 * struct.unpack_from("<Q", memory, (ROWS_WORD + row * ROW_WORDS + MARKS_COUNT) * 8)[0]
+    return nbytes
+
+
 def _attach(fd: int, *, writable: bool) -> tuple[mmap.mmap, int]:
     size = os.fstat(fd).st_size
-    if size < status_bytes(0):
-        raise LayoutError(f"status page: found {size} bytes, expected at least {status_bytes(0)}")
+    if size < _marks_word(0) * 8:
+        raise LayoutError(f"status page: found {size} bytes, expected at least {_marks_word(0) * 8}")
     memory = segment.attach(fd, size, writable=writable, what="status page")
     magic, version, edge_count = struct.unpack_from("<QQQ", memory)
-    if (magic, version) != (MAGIC, VERSION) or status_bytes(edge_count) != size:
+    if (magic, version) != (MAGIC, VERSION) or _page_bytes(memory, edge_count, size) != size:
         memory.close()
         found = f"magic {magic:#x}, version {version}, {edge_count} edges in {size} bytes"
         raise LayoutError(f"status page: found {found}, expected magic {MAGIC:#x}, version {VERSION}")
@@ -153,6 +202,15 @@ class StatusReader:
         plain = {name: words[WORD[name]] for name in _COPIED_FIELDS}
         state = STATES[min(words[WORD["state"]], len(STATES) - 1)]
         return NodeStatus(state=state, edges=edges, metrics=self._metrics(), **plain)
+
+    def marks(self, edge: int) -> list[int]:
+        """One word per entry of an input edge's producer; see the table. Raises KeyError for an edge of other nodes."""
+        words = self._words
+        for start in range(ROWS_WORD, ROWS_WORD + self._edge_count * ROW_WORDS, ROW_WORDS):
+            if words[start] == edge:
+                first = words[start + MARKS_WORD]
+                return words[first : first + words[start + MARKS_COUNT]].tolist() if first else []
+        raise KeyError(edge)
 
     def _metrics(self) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -176,10 +234,32 @@ class StatusWriter:
         self.words = memoryview(self._memory).cast("Q")
         self._doubles = memoryview(self._memory).cast("d")
         self._rows = {self.words[w]: w for w in range(ROWS_WORD, ROWS_WORD + self._edge_count * ROW_WORDS, ROW_WORDS)}
-        self._metric_places: dict[str, int] = {}
+        self._metric_places = self._known_metrics()
+
+    def _known_metrics(self) -> dict[str, int]:
+        """Metrics of a predecessor go on."""
+        start, found = ROWS_WORD + self._edge_count * ROW_WORDS, {}
+        for word in range(start, start + limits.USER_METRICS_MAX * METRIC_WORDS, METRIC_WORDS):
+            name = self._memory[word * 8 : word * 8 + METRIC_NAME_BYTES].rstrip(b"\0")
+            if name:
+                found[name.decode("utf-8", "replace")] = word + METRIC_WORDS - 1
+        return found
 
     def set(self, name: str, value: int) -> None:
         self.words[WORD[name]] = value
+
+    def get(self, name: str) -> int:
+        return self.words[WORD[name]]
+
+    def counters(self, edge: int) -> EdgeCounters:
+        """What this page says of an edge: after a restart, what the predecessor has counted."""
+        start = self._rows[edge] + 1
+        return EdgeCounters(*self.words[start : start + len(EDGE_FIELDS)])
+
+    def marks(self, edge: int) -> memoryview:
+        """One word per entry of an input edge's producer; see the table."""
+        start = self.words[self._rows[edge] + MARKS_WORD]
+        return self.words[start : start + self.words[self._rows[edge] + MARKS_COUNT]]
 
     def row(self, edge: int) -> int:
         """The word at which an edge's row begins; add EDGE_WORD[name]. Raises KeyError for an edge of other nodes."""

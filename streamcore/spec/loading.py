@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,31 @@ from typing import Any
 from streamcore import limits
 from streamcore.errors import Problem, SpecError
 from streamcore.spec.interpolate import interpolate, resolve_params
-from streamcore.spec.model import COMPLETIONS, POLICIES, EdgeSpec, LimitsSpec, NodeSpec, RingSpec, Spec, Where
+from streamcore.spec.model import (
+    COMPLETIONS,
+    GIVE_UPS,
+    ON_EXCEED,
+    POLICIES,
+    RESTARTS,
+    CareSpec,
+    EdgeSpec,
+    LimitsSpec,
+    NodeSpec,
+    RestartSpec,
+    RingSpec,
+    Spec,
+    Where,
+)
 from streamcore.spec.problems import PROBLEMS_MAX, Problems, show
 from streamcore.spec.reader import Unreadable, decode, read_file, read_tree
 from streamcore.spec.schema import Checker
 
 VERSION = 2
 DURATION_S_MAX = 3600  # an hour; more is a unit mistaken
+PROGRESS_S_MAX = 24 * 3600  # of one process() call: a batch job may take a night
+HEARTBEAT_S_MIN = 3  # the thread ticks once a second, and a loaded box may skip one
+RESTARTS_MAX, POISON_LIMIT_MAX, RETRIES_MAX = 10_000, 100, 100
+RSS_BYTES_MIN = 32 * limits.MIB  # less than an interpreter with numpy and pyzmq takes
 META_BYTES_MIN = 512  # packet id, kind, source id and a slot reference take up to 400
 # One record of metadata on top of a full batch must stay below the size of a message; 1 KiB is for headers.
 META_BYTES_MAX = limits.MESSAGE_BYTES_MAX - limits.BATCH_BYTES_MAX - 1 * limits.KIB
@@ -29,11 +47,42 @@ _RING = {
     "slot_bytes": {"type": "size", "min": limits.PAGE_BYTES, "max": limits.SLOT_BYTES_MAX},
     "meta_bytes": {"type": "size", "min": META_BYTES_MIN, "max": META_BYTES_MAX},
 }
+_SECONDS = {"type": "number", "min": 0, "max": DURATION_S_MAX}
+_RESTART = {
+    "policy": {"type": "string", "allowed": RESTARTS},
+    "max_restarts": {"type": "integer", "min": 0, "max": RESTARTS_MAX},
+    "window_s": {"type": "number", "min": 1, "max": DURATION_S_MAX},
+    "backoff_s": _SECONDS,
+    "backoff_max_s": _SECONDS,
+    "on_give_up": {"type": "string", "allowed": GIVE_UPS},
+}
+_ON_ERROR = {"retry": {"type": "integer", "min": 1, "max": RETRIES_MAX, "required": True}}
+_NODE_LIMITS = {"rss": {"type": "size", "min": RSS_BYTES_MIN, "required": True}, "on_exceed": {"type": "string", "allowed": ON_EXCEED}}
+
+
+def _on_error(value: Any) -> Any:
+    """`retry(3)` is another way to write {retry: 3}."""
+    match = re.fullmatch(r"retry\(([0-9]{1,9})\)", value) if isinstance(value, str) else None
+    return {"retry": int(match[1])} if match else value
+
+
 _NODE = {
     "id": {"type": "string", "required": True, "meta": {"words": "an id such as camera"}},
     "plugin": {"type": "string", "required": True, "meta": {"words": "a plugin such as video.file"}},
     "config": {"type": "dict"},
     "startup_s": {"type": "number", "min": 0.1, "max": DURATION_S_MAX},
+    "heartbeat_s": {"type": "number", "min": HEARTBEAT_S_MIN, "max": DURATION_S_MAX},
+    "progress_s": {"type": "number", "min": 0.1, "max": PROGRESS_S_MAX},
+    "restart": {"type": ["string", "dict"], "words": RESTARTS, "schema": _RESTART},
+    "on_error": {
+        "type": ["string", "dict"],
+        "words": ("fail_packet", "stop"),
+        "coerce": _on_error,
+        "schema": _ON_ERROR,
+        "meta": {"words": "one of: fail_packet, stop, {retry: N}"},
+    },
+    "poison_limit": {"type": "integer", "min": 0, "max": POISON_LIMIT_MAX},
+    "limits": {"type": "dict", "schema": _NODE_LIMITS},
     "ring": {"type": "dict", "schema": _RING},
 }
 _EDGE = {
@@ -158,7 +207,29 @@ def _node(entry: dict[str, Any], where: Where, problems: Problems) -> NodeSpec:
     ring = value("ring", {})
     sizes = {name: _good(ring, (*where, "ring", name), problems, None) for name in _RING}
     startup_s = float(value("startup_s", limits.STARTUP_S))
-    return NodeSpec(entry["id"], entry["plugin"], value("config", {}), startup_s, RingSpec(**sizes), where)
+    return NodeSpec(entry["id"], entry["plugin"], value("config", {}), startup_s, RingSpec(**sizes), _care(entry, where, problems), where)
+
+
+def _care(entry: dict[str, Any], where: Where, problems: Problems) -> CareSpec:
+    def value(*path: str) -> Any:
+        found: Any = entry
+        for length in range(1, len(path) + 1):
+            found = _good(found, (*where, *path[:length]), problems, None)
+        return float(found) if found is not None and path[-1].endswith("_s") else found  # 1 and 1.0 are the same graph
+
+    restart, on_error = value("restart"), value("on_error")
+    kept = {"policy": restart} if isinstance(restart, str) else {name: value("restart", name) for name in _RESTART}
+    retries = value("on_error", "retry") if isinstance(on_error, dict) else None
+    return CareSpec(
+        restart=RestartSpec(**kept),
+        heartbeat_s=value("heartbeat_s"),
+        progress_s=value("progress_s"),
+        poison_limit=value("poison_limit"),
+        on_error="retry" if isinstance(on_error, dict) else on_error,
+        retries=retries,
+        rss=value("limits", "rss"),
+        on_exceed=value("limits", "on_exceed"),
+    )
 
 
 def _edge(entry: dict[str, Any], where: Where, problems: Problems) -> EdgeSpec:
@@ -177,7 +248,7 @@ def name_of(file: str) -> str:
 
 def digest_of(spec: Spec) -> str:
     """SHA-256 of what decides what runs; where it stands, and values of params that nothing uses, do not count."""
-    nodes = [(n.id, n.plugin, n.config, n.startup_s, n.ring.slots, n.ring.slot_bytes, n.ring.meta_bytes) for n in spec.nodes]
+    nodes = [(n.id, n.plugin, n.config, n.startup_s, asdict(n.ring), asdict(n.care)) for n in spec.nodes]
     edges = [(e.from_, e.to, e.policy, e.depth, e.rate, e.completion) for e in spec.edges]
     text = json.dumps([spec.version, spec.name, spec.limits.shm, spec.allow, spec.drain_s, nodes, edges], sort_keys=True)
     return sha256(text.encode()).hexdigest()

@@ -15,6 +15,9 @@ from streamcore.limits import DRAIN_S, STARTUP_S
 Where = tuple[Union[str, int], ...]
 POLICIES = ("block", "drop_new", "drop_oldest", "latest", "sample")
 COMPLETIONS = ("hop", "delivered")
+RESTARTS = ("never", "on_failure", "always")
+GIVE_UPS = ("stop_run", "isolate")
+ON_EXCEED = ("restart", "warn")
 PLAIN_KEY = re.compile(r"[\w.-]{1,64}")  # what messages show without quotes
 _PATH_KEY = re.compile(r"[\w-]{1,64}")
 _PATH_CHARS_MAX = 120
@@ -66,6 +69,35 @@ class RingSpec:
 
 
 @dataclass(frozen=True)
+class RestartSpec:
+    """`restart:` of a node. None means the default of graph.model.RestartPlan."""
+
+    policy: str | None = None
+    max_restarts: int | None = None
+    window_s: float | None = None
+    backoff_s: float | None = None
+    backoff_max_s: float | None = None
+    on_give_up: str | None = None
+
+
+@dataclass(frozen=True)
+class CareSpec:
+    """How a node is watched and what follows from what it does wrong. None means the default of graph.model.NodePlan.
+
+    `on_error`: fail_packet, stop or retry, the last with `retries`. `rss` in bytes, of `limits:`, as is `on_exceed`.
+    """
+
+    restart: RestartSpec = RestartSpec()
+    heartbeat_s: float | None = None
+    progress_s: float | None = None
+    poison_limit: int | None = None
+    on_error: str | None = None
+    retries: int | None = None
+    rss: int | None = None
+    on_exceed: str | None = None
+
+
+@dataclass(frozen=True)
 class NodeSpec:
     """One entry of `nodes:`. `config` is as written, interpolated, without the plugin's defaults; `where` is its path in the spec."""
 
@@ -74,6 +106,7 @@ class NodeSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     startup_s: float = STARTUP_S
     ring: RingSpec = RingSpec()
+    care: CareSpec = CareSpec()
     where: Where = ()
 
 

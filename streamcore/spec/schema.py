@@ -1,15 +1,17 @@
 """Cerberus with human words: check a mapping against a schema and say for every problem what was found and what is expected.
 
-One type is added: `size`, an integer of bytes that may be written as `512MiB`. The same checker serves the spec and each plugin's config.
+One type is added: `size`, an integer of bytes that may be written as `512MiB`. One rule is added: `words`, what a text may be where the
+value may also be something else, e.g. a mapping. The same checker serves the spec and each plugin's config.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import cerberus
 from cerberus import errors as codes
+from cerberus.errors import ErrorDefinition
 from cerberus.validator import TypeDefinition
 
 from streamcore.spec.model import Where
@@ -26,6 +28,7 @@ _WORDS = {
     "list": "a list",
     "size": "a size such as 512MiB",
 }
+_NO_SUCH_WORD = ErrorDefinition(0x4F, "words")  # in the range of cerberus' rules that compare values
 _NESTED = ("schema", "valuesrules", "keysrules", "allow_unknown")
 _OF_RULES = ("anyof", "allof", "oneof", "noneof")
 
@@ -55,6 +58,11 @@ class _Validator(cerberus.Validator):  # type: ignore[misc]
             self._errors.extend(args[0][: max(0, room)])
         else:
             super()._error(*args)
+
+    def _validate_words(self, words: Sequence[str], field: str, value: Any) -> None:
+        """The rule's arguments are validated against this schema: {'type': 'list', 'schema': {'type': 'string'}}"""
+        if isinstance(value, str) and value not in words:
+            self._error(field, _NO_SUCH_WORD)
 
     def _normalize_coerce_size(self, value: Any) -> Any:
         nbytes = parse_size(value) if isinstance(value, str) else None
@@ -101,7 +109,8 @@ class Checker:
         elif error.code == codes.CUSTOM.code or error.rule in ("coerce", "default_setter", "check_with", "dependencies", "excludes"):
             findings.append(Finding(where, show(error.value), "; ".join(map(str, error.info)) or _expected(rule)))
         else:
-            near = (error.value, map(str, rule["allowed"])) if isinstance(error.value, str) and "allowed" in rule else None
+            words = rule.get("allowed", rule.get("words"))
+            near = (error.value, map(str, words)) if isinstance(error.value, str) and words else None
             findings.append(Finding(where, show(error.value), _expected(rule), near=near))
 
     def _rule_at(self, schema_path: tuple[Any, ...]) -> Mapping[str, Any]:
@@ -167,7 +176,8 @@ def _expected(rule: Mapping[str, Any]) -> str:
         return f"a list of {what}" if rule.get("type") == "list" else what
     kinds = rule.get("type", ())
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    what = " or ".join(_WORDS.get(kind, f"a {kind}") for kind in kinds) or "a value"
+    said = {**_WORDS, "string": f"one of: {names(rule['words'])}"} if "words" in rule else _WORDS
+    what = " or ".join(said.get(kind, f"a {kind}") for kind in kinds) or "a value"
     what = rule.get("meta", {}).get("words", what)
     low, high = rule.get("min"), rule.get("max")
     if kinds == ["size"]:

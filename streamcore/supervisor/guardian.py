@@ -24,23 +24,45 @@ import sys
 MARK = b"STREAMCORE_PROCESS="  # RUN_ID/NODE/INCARNATION/, set for every node and inherited by all that it starts
 PID_FILE = "coordinator.pid"
 LOCK_TRIES, LOCK_PAUSE_S = 25, 0.01
+LOOKS, LOOK_PAUSE_S = 3, 0.001  # at a process without environment: exec takes microseconds, and some have none for good
 ROUNDS_MAX = 50  # a process that forks while it is hunted needs a second look; one that outruns 50 is hostile
 
 
 def members(prefix: bytes) -> list[int]:
     """Pids of living processes whose mark begins with `prefix`. Zombies have no environment and do not count."""
     found, wanted = [], MARK + prefix
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open("/proc/" + name + "/environ", "rb", buffering=0) as file:
-                environ = file.read(1 << 20)
-        except OSError:  # gone meanwhile, or not ours
-            continue
-        if any(entry.startswith(wanted) for entry in environ.split(b"\0")):
-            found.append(int(name))
+    names = [name for name in os.listdir("/proc") if name.isdigit()]
+    for look in range(LOOKS):
+        if look:
+            select.select((), (), (), LOOK_PAUSE_S)
+        in_exec = []
+        for name in names:
+            environ = _environ(name)
+            if any(entry.startswith(wanted) for entry in environ.split(b"\0")):
+                found.append(int(name))
+            elif not environ and _has_program(name):
+                in_exec.append(name)
+        names = in_exec
+        if not names:
+            break
     return found
+
+
+def _environ(name: str) -> bytes:
+    try:
+        with open("/proc/" + name + "/environ", "rb", buffering=0) as file:
+            return file.read(1 << 20)
+    except OSError:  # gone meanwhile, or not ours
+        return b""
+
+
+def _has_program(name: str) -> bool:
+    """In the middle of exec a process has its program but no environment yet, and its parent may be dead by then. Zombies have neither."""
+    try:
+        os.readlink("/proc/" + name + "/exe")
+    except OSError:
+        return False
+    return True
 
 
 def kill_members(prefix: bytes) -> list[int]:

@@ -49,6 +49,9 @@ class Loop:
     def unwatch(self, fd: int) -> None:
         self._selector.unregister(fd)
 
+    def now_ns(self) -> int:
+        return self._clock.monotonic_ns()
+
     def after(self, seconds: float, callback: Callback) -> Timer:
         """Call back once, `seconds` from now; 0 means on the next turn."""
         timer = Timer(self._clock.monotonic_ns() + round(seconds * 1e9), callback)

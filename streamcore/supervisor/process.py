@@ -16,7 +16,9 @@ from streamcore.graph.model import Boot
 from streamcore.node import channel
 from streamcore.supervisor import guardian
 
-COMMAND = (sys.executable, "-m", "streamcore.node")
+# Not `-m` alone: it puts the working directory first, where a file named numpy.py would take the place of the real one.
+_DROP_CWD = "import sys; del sys.path[0]; import runpy; runpy.run_module('streamcore.node', run_name='__main__', alter_sys=True)"
+COMMAND = (sys.executable, *(("-P", "-m", "streamcore.node") if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
 MARK = guardian.MARK[:-1].decode()
 
 
@@ -109,6 +111,13 @@ class Process:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+
+    def terminate(self) -> None:
+        """SIGTERM to the process alone: what it has started it may still need for the packet that it finishes."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
 
     def signal_group(self, number: signal.Signals) -> None:
         """To the process and all that it started and that stayed in its group. Nothing happens if none is left."""

@@ -6,8 +6,10 @@ import os
 import resource
 
 from streamcore.errors import RunError
-from streamcore.graph.model import NodePlan, Plan
-from streamcore.shm import ring, segment, status
+from streamcore.graph.model import EdgePlan, NodePlan, Plan
+from streamcore.shm import entries, ring, segment, status
+from streamcore.telemetry.snapshot import Left
+from streamcore.wire.messages import FAILED, OK
 
 FDS_PER_NODE = 4  # status page, pidfd, control channel, and for a moment the boot memfd or the log
 FDS_SPARE = 64  # sockets, the event loop, the interpreter's own
@@ -30,8 +32,9 @@ class Segments:
                 ring.format_ring(fd, row, run_id)
                 self._readonly[row.id] = segment.reopen_readonly(fd)
             for node in plan.nodes:
-                edges = (*node.in_edges, *node.out_edges)
-                fd = self._status[node.id] = segment.create(f"{node.id}.status", status.status_bytes(len(edges)))
+                marks = [(edge, plan.rings[plan.edges[edge].ring].entry_count) for edge in node.in_edges]
+                edges = [*marks, *((edge, 0) for edge in node.out_edges)]
+                fd = self._status[node.id] = segment.create(f"{node.id}.status", status.status_bytes(edges))
                 status.format_status(fd, edges)
                 self.readers[node.id] = status.StatusReader(fd)
         except BaseException:
@@ -45,6 +48,17 @@ class Segments:
 
     def status_of(self, node: NodePlan) -> int:
         return self._status[node.id]
+
+    def left_by(self, node: NodePlan) -> dict[int, Left]:
+        """What a dead node has left in its rings, by edge. Exact, for nobody else writes them, and consumers mark what they have processed."""
+        return {edge: self._left_on(self._plan.edges[edge]) for edge in node.out_edges}
+
+    def _left_on(self, edge: EdgePlan) -> Left:
+        marks, counts = self.readers[edge.to_node].marks(edge.id), [0, 0, 0]
+        for row in entries.pending_on(self._writable[edge.ring], self._plan.rings[edge.ring], edge.bit):
+            outcome = marks[row.entry] - 4 * (row.sequence + 1)
+            counts[0 if not OK <= outcome <= FAILED else 2 if outcome == FAILED else 1] += 1
+        return Left(*counts)
 
     def allocated(self) -> dict[str, int]:
         """Port to bytes of physical memory behind its ring now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from streamcore.clock import Clock
 
 
@@ -33,5 +35,42 @@ class Usage:
         elapsed_s = (now_ns - since_ns) / 1e9
         return (round(100 * (used_s - before_s) / elapsed_s, 1) if elapsed_s > 0 else 0.0), rss
 
+    def rss_with_children(self, pid: int) -> int | None:
+        """Resident bytes of a process and of all that it has started; None if it is gone."""
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            total: int = process.memory_info().rss
+            for child in process.children(recursive=True) if has_children(pid) else ():
+                try:
+                    total += child.memory_info().rss
+                except psutil.NoSuchProcess:
+                    pass
+        except psutil.Error:
+            return None
+        return total
+
     def forget(self, pid: int) -> None:
         self._last.pop(pid, None)
+
+
+def is_stopped(pid: int) -> bool:
+    """Does the kernel keep it from running: SIGSTOP, or a debugger."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False
+
+
+def has_children(pid: int) -> bool:
+    """To find whose child is whose, psutil reads all of /proc; the kernel knows of most processes that they have none."""
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                if file.read(1):
+                    return True
+    except OSError:
+        return True  # a kernel without that file, or the process is going
+    return False

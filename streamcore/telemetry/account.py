@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streamcore.telemetry.snapshot import EdgeRow
+from streamcore.telemetry.snapshot import EdgeRow, Snapshot
 
 
 class AccountRow(msgspec.Struct, frozen=True):
@@ -30,6 +30,21 @@ class AccountRow(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         sums = f"sent {self.sent} = completed {self.completed} + dropped {self.dropped} + failed {self.failed} + in flight {self.in_flight}"
         return f"{self.edge}: {sums}" if self.balanced else f"{self.edge}: does not balance: {sums}"
+
+
+def statement(snapshot: Snapshot) -> dict[str, Any]:
+    """The account of a run at one moment, as JSON: {"balanced", "edges": [row], "sources": {node: emitted}, "sinks": {node: consumed}}.
+
+    A row is AccountRow with "balanced", "policy" and "redelivered".
+    """
+    rows = account(snapshot.edges)
+    more = [{"policy": edge.policy, "redelivered": edge.redelivered} for edge in snapshot.edges]
+    return {
+        "balanced": all(row.balanced for row in rows),
+        "edges": [{**row.as_json(), **extra} for row, extra in zip(rows, more, strict=True)],
+        "sources": {node.id: node.emitted for node in snapshot.nodes if node.role == "source"},
+        "sinks": {node.id: node.consumed for node in snapshot.nodes if node.role == "sink"},
+    }
 
 
 def account(edges: Iterable[EdgeRow]) -> tuple[AccountRow, ...]:

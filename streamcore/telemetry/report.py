@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -28,6 +29,7 @@ class Ending:
     """What only the coordinator knows of a run that has ended.
 
     `active_ns`: from when all nodes were ready, 0 if that never was. `failures`: one sentence per node that failed for good.
+    `incidents`: node to the files that were written about it.
     """
 
     wall_ns: int
@@ -35,6 +37,7 @@ class Ending:
     active_ns: int
     reason: str
     failures: tuple[str, ...] = ()
+    incidents: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
@@ -56,9 +59,9 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
         "ended": ending.reason,
         "failures": list(ending.failures),
         "metrics": _metrics(snapshot),
-        "nodes": {row.id: _node(row) for row in snapshot.nodes},
+        "nodes": {row.id: _node(row) | {"incidents": list(ending.incidents.get(row.id, ()))} for row in snapshot.nodes},
         "edges": {row.name: _edge(row) for row in snapshot.edges},
-        "account": {"balanced": all(row.balanced for row in rows), "lost": dict(lost(rows)), "edges": [row.as_json() for row in rows]},
+        "account": _account(rows),
         "bottleneck": bottleneck(snapshot, ending.active_ns),
     }
 
@@ -85,6 +88,11 @@ def _status(snapshot: Snapshot, rows: tuple[AccountRow, ...], ending: Ending) ->
         return ERROR
     failed = any(row.failed for row in snapshot.nodes) or any(row.failed for row in rows)
     return DEGRADED if failed or lost(rows) or not all(row.balanced for row in rows) else OK
+
+
+def _account(rows: tuple[AccountRow, ...]) -> dict[str, Any]:
+    wrong = [row.edge for row in rows if not row.balanced]
+    return {"balanced": not wrong, "unbalanced": wrong, "lost": dict(lost(rows)), "edges": [row.as_json() for row in rows]}
 
 
 def _metrics(snapshot: Snapshot) -> dict[str, float]:

@@ -6,7 +6,8 @@ A snapshot of a working graph is a photograph with a shutter time: rows of diffe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,8 +20,9 @@ NO_COUNTERS = EdgeCounters()
 class NodeRow(msgspec.Struct):
     """One node. Counts since the run began; times in nanoseconds; `state` of supervisor/states.py; `pid` null without a process.
 
-    `cpu_percent` (of one core) and `rss_bytes` are null where nobody asked for them or the process is gone. `exit` and `cause` are
-    sentences, empty as long as there is nothing to say.
+    `cpu_percent` (of one core) and `rss_bytes` are null where nobody asked for them or the process is gone; `rss_growth_bytes_per_s` is
+    that of the last minute, null for a young process. `exit` and `cause` are sentences about the last process that ended, empty as long
+    as there was none. `incidents`: files that were written about it.
     """
 
     id: str
@@ -43,6 +45,9 @@ class NodeRow(msgspec.Struct):
     copied: int = 0
     cpu_percent: float | None = None
     rss_bytes: int | None = None
+    rss_growth_bytes_per_s: float | None = None
+    paused: bool = False
+    incidents: int = 0
     exit: str = ""
     cause: str = ""
     metrics: dict[str, float] = {}
@@ -68,6 +73,14 @@ class EdgeRow(msgspec.Struct):
     bytes: int = 0
 
 
+class Left(NamedTuple):
+    """What the ring of a dead producer holds for one edge, judged by the consumer's marks: `under_way` are neither."""
+
+    under_way: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
 class Snapshot(msgspec.Struct):
     """All nodes and edges, in the order of the plan."""
 
@@ -82,14 +95,15 @@ _NOT_FROM_THE_PAGE = ("pid", "state", "incarnation")  # the coordinator knows be
 _SAME_NAME = tuple(name for name in NodeRow.__struct_fields__ if name in NodeStatus.__struct_fields__ and name not in _NOT_FROM_THE_PAGE)
 
 
-def take(plan: Plan, pages: Mapping[str, NodeStatus], dead: Collection[str] = ()) -> Snapshot:
+def take(plan: Plan, pages: Mapping[str, NodeStatus], left: Mapping[int, Left] | None = None) -> Snapshot:
     """Counters only: who knows of processes (pid, state, exit) fills those fields in.
 
-    `dead`: nodes whose process ended before it was done. Their pages have stopped, so their consumers' say what was completed since.
+    `left`: edges whose producer is dead. Its page has stopped, perhaps between two counts, and the last receipts went to nobody.
     """
+    left = left or {}
     return Snapshot(
         tuple(_node_row(node, pages[node.id]) for node in plan.nodes),
-        tuple(_edge_row(edge, pages[edge.from_node], pages[edge.to_node], edge.from_node in dead) for edge in plan.edges),
+        tuple(_edge_row(edge, pages[edge.from_node], pages[edge.to_node], left.get(edge.id)) for edge in plan.edges),
     )
 
 
@@ -97,14 +111,11 @@ def _node_row(plan: NodePlan, page: NodeStatus) -> NodeRow:
     return NodeRow(plan.id, plan.plugin, plan.role, **{name: getattr(page, name) for name in _SAME_NAME})
 
 
-def _edge_row(plan: EdgePlan, producer: NodeStatus, consumer: NodeStatus, orphaned: bool) -> EdgeRow:
+def _edge_row(plan: EdgePlan, producer: NodeStatus, consumer: NodeStatus, left: Left | None) -> EdgeRow:
     offered = producer.edges.get(plan.id, NO_COUNTERS)
     taken = consumer.edges.get(plan.id, NO_COUNTERS)
-    completed, in_flight = offered.completed, offered.in_flight
-    if orphaned:
-        # Nobody received the last receipts. What the consumer took and no longer holds is completed.
-        completed = max(completed, taken.taken - taken.in_flight - offered.failed)
-        in_flight = max(0, offered.sent - completed - offered.dropped - offered.failed)
+    if left is not None:
+        offered = _reconciled(offered, left)
     return EdgeRow(
         name=plan.name,
         from_node=plan.from_node,
@@ -114,11 +125,23 @@ def _edge_row(plan: EdgePlan, producer: NodeStatus, consumer: NodeStatus, orphan
         window=plan.window,
         sent=offered.sent,
         taken=taken.taken,
-        completed=completed,
+        completed=offered.completed,
         dropped=offered.dropped,
         failed=offered.failed,
-        in_flight=in_flight,
+        in_flight=offered.in_flight,
         waiting=taken.waiting,
         redelivered=taken.redelivered,
         bytes=max(offered.bytes, taken.bytes),
+    )
+
+
+def _reconciled(page: EdgeCounters, left: Left) -> EdgeCounters:
+    """As a successor would go on from it: the ring is the truth, the counts may lack the last packet. SYNC: EdgeCredit.resume."""
+    missing = page.sent - page.completed - page.dropped - page.failed - sum(left)
+    return msgspec.structs.replace(
+        page,
+        sent=page.sent - min(0, missing),
+        completed=page.completed + max(0, missing) + left.completed,
+        failed=page.failed + left.failed,
+        in_flight=left.under_way,
     )

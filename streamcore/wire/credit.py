@@ -7,6 +7,7 @@ sequences: a consumer that keeps one packet for ever costs one credit and does n
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from streamcore.wire.messages import DROPPED, FAILED
 
@@ -83,6 +84,11 @@ class EdgeCredit:
         self.sent += 1
         self.dropped += 1
 
+    def on_repeat(self) -> None:
+        """A packet derived again for a consumer that has ended: it had completed the first one."""
+        self.sent += 1
+        self.completed += 1
+
     def on_lost(self) -> None:
         """A packet offered when no consumer is left."""
         self.sent += 1
@@ -116,13 +122,35 @@ class EdgeCredit:
         if sequence not in self._under_way:
             return False
         self._under_way.remove(sequence)
-        if outcome == FAILED:
+        if outcome >= FAILED:
             self.failed += 1
         elif outcome == DROPPED:
             self.dropped += 1
         else:
             self.completed += 1
         return True
+
+    def resume(self, sent: int, completed: int, dropped: int, failed: int, under_way: Iterable[int]) -> None:
+        """Go on from a predecessor's counts. It may have died between a store to the ring, which is the truth, and the count of it."""
+        self.sent, self.completed, self.dropped, self.failed = sent, completed, dropped, failed
+        self.on_resend(under_way)
+        missing = self.sent - self.completed - self.dropped - self.failed - len(self._under_way)
+        if missing > 0:
+            self.completed += missing
+        else:
+            self.sent -= missing
+
+    def on_resend(self, sequences: Iterable[int]) -> None:
+        """These, in order, are sent again to a consumer that has taken none of them. They may be more than the depth."""
+        self._untaken = deque(sequences)
+        self._under_way = set(self._untaken)
+
+    def on_done(self) -> None:
+        """The consumer ended in good order: whatever it has not reported, it has completed."""
+        self.completed += self.in_flight
+        self._untaken.clear()
+        self._under_way.clear()
+        self.kept.clear()
 
     def on_gone(self) -> None:
         """The consumer will never answer again: everything under way or kept has failed."""

@@ -19,7 +19,7 @@ DATA record (producer to consumer), `count` times; a count of 0 with WANT only a
 RECEIPT (consumer to producer): taken_upto u64 (every packet with a lower sequence was taken), then records
  0   8 u64  sequence
  8   4 u32  entry
- 12  4 u32  outcome      OK 0, DROPPED 1, FAILED 2
+ 12  4 u32  outcome      OK 0, DROPPED 1, FAILED 2, LOST 3 (failed, and somebody may still view the payload: never reuse its slot)
 
 END (producer to consumer): last u64: no packet with this or a higher sequence will come.
 WAKE (a process to itself): nothing follows.
@@ -36,8 +36,8 @@ from streamcore.errors import MessageError
 
 DATA, RECEIPT, END, WAKE = 1, 2, 3, 4
 WANT = 1
-OK, DROPPED, FAILED = 0, 1, 2
-OUTCOMES = ("ok", "dropped", "failed")
+OK, DROPPED, FAILED, LOST = 0, 1, 2, 3
+OUTCOMES = ("ok", "dropped", "failed", "failed")
 
 HEADER = struct.Struct("<BBHIII")
 RECORD = struct.Struct("<QQIII")
@@ -120,7 +120,7 @@ def read_receipt(raw: bytes, count: int) -> tuple[int, list[Completion]]:
         raise MessageError(f"RECEIPT of {len(raw)} bytes for {count} completions")
     (taken_upto,) = UPTO.unpack_from(raw, HEADER.size)
     completions = list(COMPLETION.iter_unpack(memoryview(raw)[HEADER.size + UPTO.size :]))
-    if any(outcome > FAILED for _, _, outcome in completions):
+    if any(outcome > LOST for _, _, outcome in completions):
         raise MessageError("RECEIPT with an unknown outcome")
     return taken_upto, completions
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import rig_nodes
 
-from streamcore.graph.model import Boot, EdgePlan, NodePlan, RingPlan
+from streamcore.graph.model import Boot, EdgePlan, NodePlan, RestartPlan, RingPlan
 from streamcore.graph.windows import plan_windows
 from streamcore.node import channel
 from streamcore.node.api import number_of, role_of
@@ -29,6 +29,7 @@ from streamcore.shm.ring import attach_ring, format_ring, geometry, ring_bytes
 from streamcore.shm.status import NodeStatus, StatusReader, format_status, status_bytes
 from streamcore.wire.inbox import inbox_path
 
+NEVER = RestartPlan(policy="never")  # nobody restarts a node here
 DEADLINE_S = 30  # of every wait: far more than anything here takes, so that only a real standstill is one
 HERE = Path(__file__).parent
 RUN_ID = "cd" * 16
@@ -121,8 +122,9 @@ class Rig:
 
     def _spawn(self, node: N) -> Member:
         edges = [edge for edge in self.edges if node.id in (edge.from_node, edge.to_node)]
-        status_fd = segment.create("status", status_bytes(len(edges)))
-        format_status(status_fd, [edge.id for edge in edges])
+        rows = [(edge.id, self.rings[edge.ring].entry_count if edge.to_node == node.id else 0) for edge in edges]
+        status_fd = segment.create("status", status_bytes(rows))
+        format_status(status_fd, rows)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(DEADLINE_S)
         plan = self._node_plan(node)
@@ -158,7 +160,7 @@ class Rig:
         batch_max = number_of(cls, "batch_max", node.config)
         config = {"out": str(self.folder / f"{node.id}.jsonl"), "gate": str(self.folder / "gate"), **node.config}
         target = f"rig_nodes:{node.cls}"
-        return NodePlan(node.id, target, target, role_of(cls), config, outputs, self._reads(node.id), ins, outs, batch_max)
+        return NodePlan(node.id, target, target, role_of(cls), config, outputs, self._reads(node.id), ins, outs, batch_max, restart=NEVER)
 
     def _reads(self, node: str) -> tuple[int, ...]:
         """The rings of everything upstream: whatever is forwarded may reach it."""

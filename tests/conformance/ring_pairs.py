@@ -16,7 +16,7 @@ from typing import Any
 from ring_program import RUN_ID, ReaderSide, Shape, WriterSide
 
 from streamcore.shm import segment
-from streamcore.shm.ring import format_ring, ring_bytes
+from streamcore.shm.ring import clear_table, format_ring, geometry, ring_bytes
 
 ANSWER_S = 20
 
@@ -27,6 +27,7 @@ class PlainPair:
     def __init__(self, shape: Shape):
         self.shape = shape
         memory = mmap.mmap(-1, ring_bytes(shape))  # MAP_SHARED: a fork that is killed in the middle of a store leaves its bytes here
+        clear_table(memory, geometry(shape))
         self._writer: Any = WriterSide(memory, shape)
         self._reader = ReaderSide(memory, shape)
 

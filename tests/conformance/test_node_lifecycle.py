@@ -228,7 +228,7 @@ def test_messages_of_strangers_are_refused_and_counted_and_the_run_goes_on(tmp_p
         rig.start()
         rig.until(lambda: rig.status("c").consumed == 10, "ten frames")
         noise = [b"", b"x", HEADER.pack(9, 0, 0, 0, 1, 0), data_one(7, 1, 0, 1, 1, 0, 0, b""), data_one(0, 9, 0, 99, 1, 0, 0, b"")]
-        noise += [receipt(0, 9, 2**63, [(12, 0, 2)]), receipt(3, 1, 0, []), end(9, 1, 0), data_one(0, 1, 0, 99, 1, 4000, 0, b"")]
+        noise += [receipt(0, 1, 2**63, [(12, 0, 9)]), receipt(3, 1, 0, []), end(9, 1, 0), data_one(0, 1, 0, 99, 1, 4000, 0, b"")]
         context = zmq.Context()
         for name in rig.members:
             stranger = context.socket(zmq.PUSH)

@@ -30,7 +30,7 @@ from topologies import Edge, Topology, planned
 from streamcore.errors import RingFull
 from streamcore.node.outlet import Outlet
 from streamcore.packet import StreamPacket
-from streamcore.shm.ring import ring_bytes
+from streamcore.shm.ring import clear_table, geometry, ring_bytes
 from streamcore.shm.status import StatusReader
 
 STEPS_MAX = 20_000
@@ -46,6 +46,8 @@ class World:
         self.packets = 30 if any(depth > 8 for _, depth in self.topology.policies.values()) else 12  # enough to fill a batch
         self.port, self.edges, shapes = planned(self.topology)
         self.rings = {shape.id: (mmap.mmap(-1, ring_bytes(shape)), shape) for shape in shapes}
+        for memory, shape in self.rings.values():
+            clear_table(memory, geometry(shape))
         self.net = Net()
         self.clock_ns = 0
         self.sent: dict[str, list[Name]] = {name: [] for name in self.topology.nodes}

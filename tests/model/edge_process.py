@@ -82,8 +82,9 @@ class Process:
         self.spec = world.topology.nodes[name]
         ins = [edge for edge in world.edges if edge.to_node == name]
         outs = [edge for edge in world.edges if edge.from_node == name]
-        self.page = segment.create(name, status_bytes(len(ins) + len(outs)))
-        format_status(self.page, [edge.id for edge in ins + outs])
+        rows = [(edge.id, world.rings[edge.ring][1].entry_count) for edge in ins] + [(edge.id, 0) for edge in outs]
+        self.page = segment.create(name, status_bytes(rows))
+        format_status(self.page, rows)
         status = StatusWriter(self.page)
         self.inbox = Inbox()
         self.exchange = Exchange(name, self.inbox, status, logging.getLogger("edge_model"))  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def test_warnings_and_kills_go_to_stderr(lines, capsys):
 def test_what_nodes_print_and_warn_appears_with_their_name_at_the_latest_at_the_end(tmp_path, capsys):
     shown = Lines(PLAN, tmp_path, debug=False)
     (tmp_path / "end.log").write_text(f"{STAMP} INFO quiet\n{STAMP} WARNING slow\n  printed\nunfinished")
-    (tmp_path / "coordinator.log").write_text("end | slow\n")  # our own output, when detached: it must not come round again
+    (tmp_path / "_coordinator.log").write_text("end | slow\n")  # our own output, when detached: it must not come round again
     shown.close()
     assert capsys.readouterr().out.splitlines() == ["end | WARNING slow", "end |   printed", "end | unfinished"]
 
@@ -115,6 +115,24 @@ def test_a_failed_node_is_one_block_without_a_traceback(lines, tmp_path, capsys)
         f"        | {STAMP} INFO opening",
     ]
     assert out == "", "what stands in the block is not told twice"
+
+
+def test_a_restart_is_one_line_with_the_cause_and_the_incident(lines, capsys):
+    lines.restarting(failure(cause="killed by SIGSEGV", incident="/run/incidents/end.1.json"), 0.08)
+    lines.close()
+    assert capsys.readouterr().err == "end: killed by SIGSEGV; restarted in 0.1 s; incident /run/incidents/end.1.json\n"
+
+
+def test_a_node_that_failed_for_good_names_its_incident():
+    block = failure_block(failure(incident="/run/incidents/end.6.json"), [], debug=False)
+    assert "    details /run/incidents/end.6.json" in block
+    assert not any("details" in line for line in failure_block(failure(), [], debug=False))
+
+
+def test_a_paused_node_is_shown_as_one():
+    paused = snapshot(1)
+    paused.nodes[1].paused = True
+    assert [row.state for row in rows(paused, paused, 1.0)] == ["READY", "PAUSED"]
 
 
 def test_a_traceback_is_shown_with_debug_from_the_log_or_else_from_the_report():

@@ -171,11 +171,15 @@ def test_what_a_dead_run_left_is_swept_and_only_that():
     bind(path / "camera.1")
     (path / "notes").write_text("not a socket")
     (path / "logs" / "camera.log").write_text("old")
-    (path / "logs" / "coordinator.log").write_text("of the one that is being started")
-    (path / "incidents").mkdir()
+    (path / "logs" / "_coordinator.log").write_text("of the one that is being started")
+    for folder in ("incidents", "dead-letters"):
+        (path / folder).mkdir(mode=0o700)
+        (path / folder / "camera.1.json").write_text("{}")
     new = RunDir.take("gate")
-    assert sorted(os.listdir(path)) == ["coordinator.pid", "incidents", "logs", "notes"]
-    assert os.listdir(path / "logs") == ["coordinator.log"]
+    assert sorted(os.listdir(path)) == ["coordinator.pid", "dead-letters", "incidents", "logs", "notes"]
+    assert os.listdir(path / "incidents") == [], "why nodes of another run died is no news of this one"
+    assert os.listdir(path / "dead-letters") == ["camera.1.json"], "packets are kept until somebody drops them"
+    assert os.listdir(path / "logs") == ["_coordinator.log"]
     new.close()
 
 

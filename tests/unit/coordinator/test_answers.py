@@ -3,10 +3,11 @@
 import json
 import os
 import threading
+import time
 
 import pytest
 import zmq
-from fake_runs import BEGIN, END, FOR_EVER, UNTIL_STOP, Watcher, chain
+from fake_runs import BEGIN, END, FOR_EVER, ORDERLY, UNTIL_STOP, Watcher, chain
 
 from streamcore.control import client
 from streamcore.control.rundir import RunDir
@@ -140,3 +141,116 @@ def test_more_requests_than_one_turn_takes_are_all_answered(ask_a_run):
             connected.request("down")
 
     assert ask_a_run(ask, UNTIL_STOP, SINK)[0] == [os.getpid()] * count
+
+
+UNTIL_RESUMED = [*BEGIN, ["await", "pause"], ["await", "resume"], *END]
+ON_TERM = [["end_on_term", 143], *FOR_EVER]
+
+
+def await_row(connected, node, **wanted):
+    """Ask until the row of a node is so."""
+    for _ in range(500):
+        row = next(row for row in connected.request("stats")["nodes"] if row["id"] == node)
+        if all(row[name] == value for name, value in wanted.items()):
+            return row
+        time.sleep(0.01)
+    raise AssertionError(f"node {node}: found {row}, expected {wanted}")
+
+
+def test_a_node_is_restarted_on_request_without_being_blamed(ask_a_run):
+    def ask(connected):
+        told = connected.request("restart", node="b")
+        row = await_row(connected, "b", incarnation=2, state="DONE")
+        connected.request("down")
+        return told, row
+
+    (told, row), result = ask_a_run(ask, UNTIL_STOP, {"do": ON_TERM, "again": [ORDERLY]})
+    assert (told["node"], told["state"], told["incarnation"]) == ("b", "READY", 1)
+    assert (row["restarts"], row["cause"], row["incidents"]) == (1, "", 0)
+    assert (result.status, result.failures) == (0, ())  # although this plan restarts nothing by itself
+
+
+def test_a_node_that_dies_of_something_else_while_it_is_asked_to_end_has_failed(ask_a_run):
+    def ask(connected):
+        connected.request("restart", node="b")
+
+    _, result = ask_a_run(ask, UNTIL_STOP, [["end_on_term", 3], *FOR_EVER])
+    assert result.failures[0].cause == "exited with 3"
+
+
+def test_pause_and_resume_reach_the_nodes_and_ps_shows_who_is_paused(ask_a_run):
+    def ask(connected):
+        first = connected.request("pause", node="b")
+        shown = [row["id"] for row in connected.request("ps")["nodes"] if row["paused"]]
+        second = connected.request("pause")
+        third = connected.request("resume", node="a")
+        fourth = connected.request("resume")
+        connected.request("down")
+        return first, shown, second, third, fourth
+
+    (first, shown, second, third, fourth), result = ask_a_run(ask, UNTIL_STOP, UNTIL_RESUMED)
+    assert (first["paused"], shown, second["paused"], third["paused"], fourth["paused"]) == (["b"], ["b"], ["a", "b"], ["b"], [])
+    assert result.status == 0
+
+
+def test_a_new_process_of_a_paused_node_is_paused_before_it_begins(ask_a_run):
+    def ask(connected):
+        connected.request("pause", node="b")
+        connected.request("restart", node="b")
+        await_row(connected, "b", incarnation=2, state="DONE", paused=True)
+        connected.request("down")
+
+    again = [["ready", 0], ["await", "pause"], ["await", "start"], *END]
+    _, result = ask_a_run(ask, UNTIL_STOP, {"do": ON_TERM, "again": [again]})
+    assert result.status == 0
+
+
+def test_a_paused_run_is_resumed_to_drain(ask_a_run):
+    def ask(connected):
+        connected.request("pause")
+        connected.request("down")
+
+    _, result = ask_a_run(ask, UNTIL_STOP, UNTIL_RESUMED)
+    assert (result.status, result.report["nodes"]["b"]["state"]) == (0, "DONE")
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "error"),
+    [
+        ("restart", {"node": "x"}, "node: found 'x', expected one of: a, b"),
+        ("pause", {"node": "x"}, "node: found 'x', expected one of: a, b"),
+        ("resume", {"node": "x"}, "node: found 'x', expected one of: a, b"),
+        ("restart", {"node": "b"}, "node 'b' is DONE; it can be restarted when it is READY, DRAINING or in BACKOFF"),
+        ("pause", {"node": "b"}, "node 'b' is DONE; it takes no packets any more"),
+        ("redrive", {"node": "b", "record": "00"}, "node 'b' is DONE; a dead letter can be processed again while it is READY"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_refused_with_the_reason(ask_a_run, verb, arguments, error):
+    def ask(connected):
+        await_row(connected, "b", state="DONE")
+        with pytest.raises(RunError) as caught:
+            connected.request(verb, **arguments)
+        connected.request("down")
+        return str(caught.value)
+
+    heard, result = ask_a_run(ask, UNTIL_STOP, ORDERLY)
+    assert heard == f"run 'run': {error}"
+    assert result.status == 0
+
+
+def test_the_account_says_what_became_of_every_packet(ask_a_run):
+    heard, _ = ask_a_run(then_down("account"), UNTIL_STOP, SINK)
+    assert (heard["run"], heard["balanced"], heard["sources"], heard["sinks"]) == ("run", True, {"a": 0}, {"b": 0})
+    assert heard["edges"] == [
+        {
+            "edge": "a.out->b.in",
+            "sent": 0,
+            "completed": 0,
+            "dropped": 0,
+            "failed": 0,
+            "in_flight": 0,
+            "balanced": True,
+            "policy": "block",
+            "redelivered": 0,
+        }
+    ]

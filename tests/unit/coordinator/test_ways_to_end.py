@@ -7,8 +7,14 @@ import pytest
 from fake_runs import BEGIN, END, FOR_EVER, ORDERLY, UNTIL_PEER_GONE, UNTIL_STOP, Watcher, chain
 
 from streamcore import limits
-from streamcore.coordinator import coordinator, crew
+from streamcore.coordinator import coordinator, course, crew
 from streamcore.supervisor.loop import STOP_SIGNALS
+
+
+@pytest.fixture
+def quick_hands(monkeypatch):
+    """Whatever comes after a signal is another one, however soon."""
+    monkeypatch.setattr(course, "TOGETHER_S", 0.0)
 
 
 def press(*signals):
@@ -72,7 +78,17 @@ def test_the_first_signal_stops_the_sources_and_the_rest_drains(run_of, number):
     assert ("stopping", number.name) in run.watcher.told
 
 
-def test_a_second_signal_kills_at_once(run_of):
+def test_signals_that_come_together_count_once(run_of):
+    # `timeout -s INT` of the GNU tools sends it to its child and to the whole group, the child included.
+    consumer = [*BEGIN, ["sleep", 0.05], *END]
+    run = run_of(chain(UNTIL_STOP, consumer), Watcher([lambda: press(signal.SIGINT, signal.SIGINT, signal.SIGTERM)]))
+    result = run.go()
+    assert (result.status, result.reason) == (0, "SIGINT")
+    assert not any(entry[0] == "killing" for entry in run.watcher.told)
+    assert result.report["nodes"]["b"]["state"] == "DONE"
+
+
+def test_a_second_signal_kills_at_once(run_of, quick_hands):
     run = run_of(chain(FOR_EVER, FOR_EVER), Watcher([lambda: press(signal.SIGINT), lambda: press(signal.SIGTERM)]))
     result = run.go()
     assert (result.status, result.reason) == (0, "SIGINT")
@@ -197,7 +213,7 @@ def test_what_a_dead_node_has_started_does_not_live_until_the_end_of_the_run(run
     assert ended == [True]
 
 
-def test_inboxes_that_killed_nodes_leave_are_removed(run_of):
+def test_inboxes_that_killed_nodes_leave_are_removed(run_of, quick_hands):
     run = run_of(chain(FOR_EVER, [["bind", "b.1"], *FOR_EVER]), Watcher([lambda: press(signal.SIGINT, signal.SIGTERM)]))
     run.go()  # looks for files that are left
 

@@ -10,10 +10,10 @@ import pytest
 from streamcore import limits
 from streamcore.errors import SpecError
 from streamcore.graph import plan as planning
-from streamcore.graph.model import Plan
+from streamcore.graph.model import Plan, RestartPlan
 from streamcore.graph.plan import describe, make_plan
 from streamcore.shm.ring import geometry, ring_bytes
-from streamcore.spec.model import EdgeSpec, LimitsSpec, NodeSpec, RingSpec, Spec
+from streamcore.spec.model import CareSpec, EdgeSpec, LimitsSpec, NodeSpec, RestartSpec, RingSpec, Spec
 
 D, S, LOANS = limits.DEPTH_FRAMES, limits.DEPTH_SMALL, limits.LOANS
 
@@ -289,3 +289,21 @@ def test_the_description_shows_every_process_edge_ring_and_term(plan):
         "memory: at most ",
     ):
         assert part in text
+
+
+def test_what_a_spec_says_of_care_reaches_the_plan_and_the_rest_keeps_its_defaults(plan):
+    restart = RestartSpec(policy="always", max_restarts=2)
+    care = CareSpec(restart, progress_s=2.0, poison_limit=0, on_error="retry", retries=3, rss=1 << 30, on_exceed="warn")
+    made = plan("cam:Camera out:Out", "cam->out", out={"care": care})
+    node, untouched = made.node("out"), made.node("cam")
+    assert (node.restart.policy, node.restart.max_restarts, node.restart.window_s) == ("always", 2, RestartPlan().window_s)
+    assert (node.progress_s, node.poison_limit, node.on_error, node.retries) == (2.0, 0, "retry", 3)
+    assert (node.rss_bytes_max, node.on_exceed, node.heartbeat_s) == (1 << 30, "warn", untouched.heartbeat_s)
+    assert untouched.restart == RestartPlan()
+
+
+def test_a_plan_says_what_becomes_of_a_node_that_ends(plan):
+    care = CareSpec(RestartSpec(policy="never"), on_error="stop", poison_limit=0, rss=1 << 30)
+    text = "\n".join(describe(plan("cam:Camera out:Out", "cam->out", out={"care": care})))
+    assert "never restarted; hung after 30 s; an exception stops it; one that kills it is tried again; restarted above 1GiB" in text
+    assert "restarted on failure, at most 5 times in 60 s, then the run stops; hung after 30 s\n" in text

@@ -23,6 +23,7 @@ def deliver(consumer, raw: bytes) -> list[messages.Record]:
 
 
 def take_raw(consumer, meta: bytes, sequence: int = 0, flags: int = 0) -> StreamPacket | None:
+    consumer.forge_row(1, sequence)
     return consumer.inlet.take(deliver(consumer, data_one(0, 1, 0, sequence, 0, 1, flags, meta))[0])
 
 
@@ -126,10 +127,10 @@ def test_mutated_metadata_fails_its_packet_or_gives_one_whose_payload_can_be_rea
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
-        (data_one(0, 2, 0, 0, 0, 1, 0, b""), "incarnation 2, expected 1"),
         (data_one(0, 1, 0, 0, 0, 8, 0, b""), "entry 8, the ring has 8"),
         (data_many(0, 1, 0, [(0, 0, 1, 0, b""), (1, 0, 2**32 - 1, 0, b"")]), "entry 4294967295"),
         (data_one(0, 1, 0, 0, 0, 1, 0, b"abc")[:-1], "metadata announced"),
+        (data_one(0, 1, 0, 500, 0, 1, 0, b""), "sequence 500 in entry 1, the table has"),
     ],
 )
 def test_a_message_that_names_what_does_not_exist_is_refused_whole(consumer, raw, why):
@@ -194,7 +195,7 @@ def test_a_receipt_reports_everything_once(wire, consumer):
     del packet
     consumer.settle()
     consumer.inlet.flush(0)
-    (taken_upto, completions), = receipts_of(consumer)
+    ((taken_upto, completions),) = receipts_of(consumer)
     assert taken_upto == 3
     assert sorted(completions) == [(0, entries[0], messages.FAILED), (2, entries[2], messages.FAILED)]
 
@@ -231,13 +232,17 @@ def test_what_node_code_never_let_go_of_is_given_back_at_the_end(wire, consumer)
     assert consumer.inlet.under_way == 0
 
 
-def test_a_packet_is_completed_once_however_often_it_is_settled():
+def test_a_packet_is_marked_when_it_is_used_up_and_completed_when_its_outputs_are():
+    marked: list[Record] = []
     completed: list[Record] = []
-    record = Record(None, 1, 2, completed.append)
-    record.waits += 1  # an output that depends on it
-    for expected in ([], [], [record]):
-        record.settle()
-        assert completed == expected
+    record = Record(None, 1, 2, marked.append, completed.append)
+    record.outputs += 1  # that depends on it
+    record.settle()
+    assert (marked, completed) == ([], [])
+    record.settle()
+    assert (marked, completed) == ([record], [])
+    record.settle_output()
+    assert (marked, completed) == ([record], [record])
 
 
 def test_counters_say_what_waits_and_what_is_held(wire, consumer):

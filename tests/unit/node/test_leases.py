@@ -41,7 +41,7 @@ VIEWS = {
     "another dtype": lambda packet: packet.payload.reshape(-1).view(np.uint16),
     "a memoryview": lambda packet: memoryview(packet.payload),
     "an iterator": lambda packet: iter(packet.payload),
-    "a closure": lambda packet: (lambda: packet),
+    "a closure": lambda packet: lambda: packet,
 }
 
 

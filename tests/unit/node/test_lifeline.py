@@ -11,6 +11,8 @@ import pytest
 
 from streamcore.node import channel
 from streamcore.node.lifeline import Lifeline
+from streamcore.shm import segment
+from streamcore.shm.status import StatusWriter, format_status, status_bytes
 from streamcore.wire.inbox import NOBLOCK, Inbox, make_context
 from streamcore.wire.messages import WAKE_MESSAGE
 
@@ -26,7 +28,9 @@ class Desk:
         self.coordinator, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = control
         self.commands: deque[channel.Command] = deque()
-        self.lifeline = Lifeline(self.context, control, self.inbox.path, self.commands.append)
+        page = segment.create("status", status_bytes([]))
+        format_status(page, [])
+        self.lifeline = Lifeline(self.context, control, self.inbox.path, self.commands.append, StatusWriter(page))
         self.lifeline.start()
 
     def woken(self) -> bool:

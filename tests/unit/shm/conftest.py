@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from streamcore.shm import segment
-from streamcore.shm.ring import RingReader, RingWriter, format_ring, ring_bytes
+from streamcore.shm.ring import RingReader, RingWriter, clear_table, format_ring, geometry, ring_bytes
 from streamcore.shm.status import format_status, status_bytes
 
 RUN_ID = "0123456789abcdef" * 2
@@ -70,8 +70,9 @@ def make_ring(make_segment: Callable[[int], int]) -> Callable[[Shape], int]:
 @pytest.fixture
 def make_page(make_segment: Callable[[int], int]) -> Callable[..., int]:
     def make(*edges: int) -> int:
-        fd = make_segment(status_bytes(len(edges)))
-        format_status(fd, edges)
+        rows = [(edge, 0) for edge in edges]
+        fd = make_segment(status_bytes(rows))
+        format_status(fd, rows)
         return fd
 
     return make
@@ -80,7 +81,9 @@ def make_page(make_segment: Callable[[int], int]) -> Callable[..., int]:
 @pytest.fixture
 def plain(shape: Shape) -> mmap.mmap:
     """Memory of a ring in this process alone."""
-    return mmap.mmap(-1, ring_bytes(shape))
+    memory = mmap.mmap(-1, ring_bytes(shape))
+    clear_table(memory, geometry(shape))
+    return memory
 
 
 @pytest.fixture

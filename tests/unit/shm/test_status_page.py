@@ -14,7 +14,18 @@ import pytest
 
 from streamcore import limits
 from streamcore.errors import LayoutError
-from streamcore.shm.status import EDGE_WORD, MAGIC, STATES, VERSION, WORD, EdgeCounters, StatusReader, StatusWriter, status_bytes
+from streamcore.shm.status import (
+    EDGE_WORD,
+    MAGIC,
+    STATES,
+    VERSION,
+    WORD,
+    EdgeCounters,
+    StatusReader,
+    StatusWriter,
+    format_status,
+    status_bytes,
+)
 
 PLAIN = sorted(set(WORD) - {"magic", "version", "edge_count", "state"})
 
@@ -97,11 +108,23 @@ def test_a_node_has_a_bounded_number_of_metrics(page):
     assert math.isclose(sum(reader.read().metrics.values()), sum(range(limits.USER_METRICS_MAX)) + 1)
 
 
-def test_the_names_of_a_predecessor_do_not_show_through(make_page):
+def test_the_metrics_of_a_predecessor_go_on(make_page):
     fd = make_page()
     StatusWriter(fd).metric("a_rather_long_name").set(1)
     StatusWriter(fd).metric("short").set(2)
-    assert StatusReader(fd).read().metrics == {"short": 2}
+    StatusWriter(fd).metric("a_rather_long_name").add(1)
+    assert StatusReader(fd).read().metrics == {"a_rather_long_name": 2, "short": 2}
+
+
+def test_marks_of_input_edges_lie_apart_and_survive_the_process_that_set_them(make_segment):
+    rows = [(3, 4), (11, 0), (5, 2)]
+    fd = make_segment(status_bytes(rows))
+    format_status(fd, rows)
+    first = StatusWriter(fd)
+    first.marks(3)[3], first.marks(5)[0] = 17, 18
+    again = StatusWriter(fd)
+    assert [list(again.marks(edge)) for edge in (3, 11, 5)] == [[0, 0, 0, 17], [], [18, 0]]
+    assert StatusReader(fd).read().metrics == {}
 
 
 @pytest.mark.parametrize(("word", "value"), [(0, MAGIC + 1), (0, 0), (1, VERSION + 1), (2, 3), (2, 1), (2, 2**63)])
@@ -113,7 +136,7 @@ def test_a_page_of_another_kind_or_version_is_refused(make_page, side, word, val
         side(fd)
 
 
-@pytest.mark.parametrize("nbytes", [8, 4096, status_bytes(1) + 8])
+@pytest.mark.parametrize("nbytes", [8, 4096, status_bytes([(1, 0)]) + 8])
 def test_a_page_of_an_impossible_size_is_refused(make_segment, nbytes):
     with pytest.raises(LayoutError, match="status page: found"):
         StatusReader(make_segment(nbytes))

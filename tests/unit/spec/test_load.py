@@ -10,7 +10,7 @@ import pytest
 from streamcore import limits, spec
 from streamcore.errors import SpecError
 from streamcore.spec.loading import name_of, parse, read
-from streamcore.spec.model import Mark, format_path, parse_path
+from streamcore.spec.model import CareSpec, Mark, RestartSpec, format_path, parse_path
 
 GOOD = """\
 version: 2
@@ -129,7 +129,7 @@ def test_a_size_and_its_number_are_the_same_spec():
 
 
 def test_keys_without_a_meaning_are_not_accepted():
-    for key in ("restart: always", "on_error: stop", "for_each: [1]", "replicas: 2", "env: {}"):
+    for key in ("for_each: [1]", "replicas: 2", "env: {}", "on_give_up: stop_run"):
         (problem,) = problems_of(f"version: 2\nnodes:\n  - {{id: a, plugin: p.q, {key}}}\n")
         assert problem.found.startswith("unknown key")
 
@@ -160,3 +160,53 @@ def test_loading_needs_no_recursion_beyond_the_nesting_limit():
         assert parsed(text).nodes[0].config["x"]
     finally:
         sys.setrecursionlimit(before)
+
+
+def care_of(keys: str):
+    spec, problems = parse(f"version: 2\nnodes:\n  - {{id: a, plugin: p.q, {keys}}}\n".encode())
+    assert problems == []
+    return spec.nodes[0].care
+
+
+def test_a_node_that_says_nothing_of_its_care_leaves_all_to_the_defaults():
+    assert care_of("config: {}") == CareSpec()
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("restart: never", CareSpec(restart=RestartSpec(policy="never"))),
+        ("restart: {policy: always, max_restarts: 0}", CareSpec(restart=RestartSpec(policy="always", max_restarts=0))),
+        (
+            "restart: {window_s: 5, backoff_s: 0, backoff_max_s: 1, on_give_up: isolate}",
+            CareSpec(restart=RestartSpec(None, None, 5.0, 0.0, 1.0, "isolate")),
+        ),
+        ("restart: {}", CareSpec()),
+        ("on_error: stop", CareSpec(on_error="stop")),
+        ("on_error: fail_packet", CareSpec(on_error="fail_packet")),
+        ("on_error: {retry: 3}", CareSpec(on_error="retry", retries=3)),
+        ("on_error: retry(3)", CareSpec(on_error="retry", retries=3)),
+        ("poison_limit: 0, progress_s: 2, heartbeat_s: 4", CareSpec(poison_limit=0, progress_s=2.0, heartbeat_s=4.0)),
+        ("limits: {rss: 1.5GiB}", CareSpec(rss=3 << 29)),
+        ("limits: {rss: 512MiB, on_exceed: warn}", CareSpec(rss=1 << 29, on_exceed="warn")),
+    ],
+)
+def test_care_is_read_as_it_is_written(keys, expected):
+    assert care_of(keys) == expected
+
+
+def test_care_decides_what_runs_but_the_two_ways_to_write_it_do_not():
+    def digest(keys: str) -> str:
+        spec, _ = parse(f"version: 2\nname: n\nnodes:\n  - {{id: a, plugin: p.q, {keys}}}\n".encode())
+        return spec.digest
+
+    assert digest("on_error: retry(3)") == digest("on_error: {retry: 3}") != digest("on_error: {retry: 4}")
+    assert digest("restart: never") == digest("restart: {policy: never}") != digest("restart: always")
+    assert digest("progress_s: 2") == digest("progress_s: 2.0") != digest("progress_s: 3")
+
+
+def test_a_bad_key_of_a_mapping_leaves_the_others_right():
+    keys = "restart: {policy: sometimes, max_restarts: 2}, limits: {rss: 1}"
+    spec, problems = parse(f"version: 2\nnodes:\n  - {{id: a, plugin: p.q, {keys}}}\n".encode())
+    assert [problem.path for problem in problems] == ["nodes[0].restart.policy", "nodes[0].limits.rss"]
+    assert spec.nodes[0].care == CareSpec(restart=RestartSpec(max_restarts=2))

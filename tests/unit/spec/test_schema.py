@@ -114,3 +114,16 @@ def test_every_kind_of_cerberus_rule_ends_in_words():
 def test_a_schema_that_is_none_is_refused_when_it_is_compiled():
     with pytest.raises(cerberus.SchemaError):
         Checker({"a": {"type": "speed"}})
+
+
+RESTART = {"type": ["string", "dict"], "words": ["never", "always"], "schema": {"max": {"type": "integer"}}}
+
+
+def test_a_value_that_is_a_word_or_a_mapping_is_judged_by_what_it_is():
+    assert findings({"a": RESTART}, {"a": "never"}) == findings({"a": RESTART}, {"a": {"max": 1}}) == []
+    found = finding({"a": RESTART}, {"a": "allways"})
+    assert (found.where, found.expected) == (("a",), "one of: never, always or a mapping")
+    assert found.near[0] == "allways"
+    inside = finding({"a": RESTART}, {"a": {"max": "x"}})
+    assert (inside.where, inside.expected) == (("a", "max"), "an integer")
+    assert finding({"a": RESTART}, {"a": 5}).expected == "one of: never, always or a mapping"

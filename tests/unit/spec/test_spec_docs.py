@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from streamcore import limits
+from streamcore.graph.model import NodePlan, RestartPlan
 from streamcore.spec import loading
 from streamcore.spec.loading import parse
-from streamcore.spec.model import COMPLETIONS, POLICIES
+from streamcore.spec.model import COMPLETIONS, GIVE_UPS, ON_EXCEED, POLICIES, RESTARTS
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs/spec.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
@@ -31,11 +32,16 @@ def test_the_tables_name_exactly_the_keys_that_are_accepted():
     ring = next(row for row in TEXT.splitlines() if row.startswith("| `ring`"))
     assert all(f"`{key}`" in ring for key in loading._RING)
     assert all(f"`{word}`" in TEXT for word in COMPLETIONS)
+    assert keys_of("restart") == set(loading._RESTART)
+    assert all(f"`{word}`" in TEXT for word in (*RESTARTS, *GIVE_UPS, *ON_EXCEED))
+    node_limits = next(row for row in TEXT.splitlines() if row.startswith("| `limits` | none | `rss`"))
+    assert all(f"`{key}`" in node_limits for key in loading._NODE_LIMITS)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_example_loads(block):
-    whole = block if block.startswith("version") else f"version: 2\nnodes: [{{id: a, plugin: b.c}}]\n{block}"
+    nodes = "" if "nodes:" in block else "nodes: [{id: a, plugin: b.c}]\n"
+    whole = block if block.startswith("version") else f"version: 2\n{nodes}{block}"
     _, problems = parse(whole.encode(), "spec.md", {"url": "x", "cameras": "2"} if "cameras" in block else {})
     assert problems == []
 
@@ -60,6 +66,15 @@ def test_bounds_and_defaults_are_those_of_the_code():
     assert f"than {limits.SPEC_NESTING_MAX} levels, more than {limits.SPEC_EVENTS_MAX:,} values" in TEXT
     assert f"| `startup_s` | {limits.STARTUP_S:g} |" in TEXT
     assert f"| `drain_s` | {limits.DRAIN_S:g} |" in TEXT
+    node, restart = NodePlan("a", "p", "t", "node", {}, {}, (), (), ()), RestartPlan()
+    for name in ("progress_s", "heartbeat_s", "poison_limit"):
+        assert f"| `{name}` | {getattr(node, name):g} |" in TEXT
+    assert f"| `on_error` | `{node.on_error}` |" in TEXT
+    assert f"| `restart` | `{restart.policy}` |" in TEXT
+    for name in ("max_restarts", "window_s", "backoff_s", "backoff_max_s"):
+        assert f"| `{name}` | {getattr(restart, name):g} |" in TEXT
+    assert f"| `on_give_up` | `{restart.on_give_up}` |" in TEXT
+    assert f"`{node.on_exceed}` (default)" in TEXT
     assert limits.ID_PATTERN in TEXT
 
 

@@ -71,7 +71,7 @@ def test_it_speaks_and_is_spoken_to(spawn, tmp_path):
     assert process.status == 0
     assert process.channel_fd == -1
     assert not process.send(channel.Stop())
-    assert json.loads(log(tmp_path).removeprefix("got ")) == {"type": "start", "peers": {"a": 1}}
+    assert json.loads(log(tmp_path).removeprefix("got ")) == {"type": "start", "peers": {"a": 1}, "done": [], "gone": []}
 
 
 def test_its_last_words_can_be_read_after_its_death(spawn):

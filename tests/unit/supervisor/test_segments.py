@@ -8,8 +8,12 @@ from fake_runs import ORDERLY, chain
 
 from streamcore import limits
 from streamcore.errors import RunError
+from streamcore.shm.ring import NO_REF, RingWriter, attach_ring
+from streamcore.shm.status import StatusWriter
 from streamcore.supervisor import segments as module
 from streamcore.supervisor.segments import Segments
+from streamcore.telemetry.snapshot import Left
+from streamcore.wire.messages import FAILED, OK
 
 RUN_ID = "0123456789abcdef"
 
@@ -37,10 +41,25 @@ def test_status_pages_can_be_read_before_any_node_has_written(segments):
 def test_memory_that_was_touched_is_counted_per_port(segments):
     before = segments.allocated()
     a, *_ = chain(ORDERLY, ORDERLY, ORDERLY).nodes
-    os.pwrite(segments.rings_of(a)[0], b"x", limits.PAGE_BYTES + 1024)
+    os.pwrite(segments.rings_of(a)[0], b"x", 2 * limits.PAGE_BYTES + 1024)
     after = segments.allocated()
     assert after["a.out"] - before["a.out"] == limits.PAGE_BYTES
     assert after["b.out"] == before["b.out"]
+
+
+def test_what_a_dead_node_has_left_is_judged_by_the_marks_of_its_consumers(segments):
+    plan = chain(ORDERLY, ORDERLY, ORDERLY)
+    a, b, _ = plan.nodes
+    writer = RingWriter(attach_ring(segments.rings_of(a)[0], plan.rings[0], RUN_ID, writable=True), plan.rings[0])
+    page = StatusWriter(segments.status_of(b))
+    rows = [writer.commit(b"meta", 1, NO_REF) for _ in range(4)]
+    for (entry, sequence), outcome in zip(rows, (OK, FAILED), strict=False):
+        page.marks(0)[entry] = 4 * (sequence + 1) + outcome
+    entry, sequence = rows[2]
+    page.marks(0)[entry] = 4 * sequence  # of the packet that had this row before
+    assert segments.left_by(a) == {0: Left(under_way=2, completed=1, failed=1)}
+    writer.complete(*rows[3], 1)
+    assert segments.left_by(a) == {0: Left(under_way=1, completed=1, failed=1)}
 
 
 def test_closing_gives_back_every_descriptor():

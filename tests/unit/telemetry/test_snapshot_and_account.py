@@ -6,7 +6,8 @@ from fake_runs import ORDERLY, chain
 from streamcore.shm.segment import create
 from streamcore.shm.status import EDGE_WORD, StatusReader, StatusWriter, format_status, status_bytes
 from streamcore.telemetry import snapshot
-from streamcore.telemetry.account import AccountRow, account, lost
+from streamcore.telemetry.account import AccountRow, account, lost, statement
+from streamcore.telemetry.snapshot import Left
 
 PLAN = chain(ORDERLY, ORDERLY)
 
@@ -17,8 +18,8 @@ class Pages:
     def __init__(self, plan):
         self.plan, self.readers, self.writers = plan, {}, {}
         for node in plan.nodes:
-            edges = (*node.in_edges, *node.out_edges)
-            fd = create(node.id, status_bytes(len(edges)))
+            edges = [(edge, 0) for edge in (*node.in_edges, *node.out_edges)]
+            fd = create(node.id, status_bytes(edges))
             format_status(fd, edges)
             self.readers[node.id], self.writers[node.id] = StatusReader(fd), StatusWriter(fd)
 
@@ -31,8 +32,8 @@ class Pages:
         for name, value in fields.items():
             writer.words[writer.row(edge) + EDGE_WORD[name]] = value
 
-    def take(self, dead=()):
-        return snapshot.take(self.plan, {node: reader.read() for node, reader in self.readers.items()}, dead)
+    def take(self, left=None):
+        return snapshot.take(self.plan, {node: reader.read() for node, reader in self.readers.items()}, left)
 
 
 @pytest.fixture
@@ -50,12 +51,40 @@ def test_of_an_edge_each_side_is_believed_for_what_it_knows(pages):
 
 
 def test_what_a_consumer_finished_after_its_producer_died_is_not_lost(pages):
-    # The last receipts went to nobody: the dead node's page says 5 in flight for ever.
+    # The last receipts went to nobody: the dead node's page says 5 in flight for ever. Its ring and the consumer's marks know better.
     pages.edge("a", 0, sent=100, completed=92, dropped=2, failed=1, in_flight=5)
     pages.edge("b", 0, taken=97, in_flight=1)
-    (edge,) = pages.take(dead=("a",)).edges
-    assert (edge.completed, edge.in_flight) == (95, 2)  # one is held by b, one was never taken
+    (edge,) = pages.take({0: Left(under_way=2, completed=2, failed=1)}).edges
+    assert (edge.completed, edge.failed, edge.in_flight) == (94, 2, 2)
     assert account([edge])[0].balanced
+
+
+@pytest.mark.parametrize(
+    ("counted", "left", "found"),
+    [
+        # Killed after the store to the ring and before the count of it: one more was sent.
+        ({"sent": 10, "completed": 8, "in_flight": 2}, Left(under_way=3), (11, 8, 3)),
+        # Killed after a row was given back and before that was counted: one more was completed.
+        ({"sent": 10, "completed": 8, "in_flight": 2}, Left(under_way=1), (10, 9, 1)),
+        ({"sent": 10, "completed": 10, "in_flight": 0}, Left(), (10, 10, 0)),
+    ],
+)
+def test_between_a_ring_and_the_counts_of_a_killed_producer_the_ring_is_right(pages, counted, left, found):
+    pages.edge("a", 0, **counted)
+    (edge,) = pages.take({0: left}).edges
+    assert (edge.sent, edge.completed, edge.in_flight) == found
+    assert account([edge])[0].balanced
+
+
+def test_the_statement_of_a_run_has_every_edge_and_both_its_ends(pages):
+    pages.node("a", emitted=7)
+    pages.node("b", consumed=6)
+    pages.edge("a", 0, sent=7, completed=5, in_flight=1)
+    pages.edge("b", 0, redelivered=2)
+    found = statement(pages.take())
+    assert (found["balanced"], found["sources"], found["sinks"]) == (False, {"a": 7}, {"b": 6})
+    (row,) = found["edges"]
+    assert (row["edge"], row["policy"], row["redelivered"], row["balanced"]) == ("a.out->b.in", "block", 2, False)
 
 
 def test_a_node_row_has_the_counts_of_its_page_and_its_own_metrics(pages):

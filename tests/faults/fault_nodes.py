@@ -1,0 +1,116 @@
+"""Nodes that do to themselves what their config says, for the fault cases. A harm that is done once leaves a file behind, so it is not repeated."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from streamcore import Node, Port, Sink, StreamPacket
+
+ANY = Port("any", "any")
+
+
+def do_harm(how: str) -> None:
+    """One of: stop, gil, native, spin, segfault, exit, raise."""
+    if how == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif how == "segfault":
+        ctypes.string_at(0)
+    elif how == "exit":
+        os._exit(3)
+    elif how == "raise":
+        raise RuntimeError("harm was asked for")
+    while how != "stop":  # a signal ends a sleep early
+        if how == "gil":
+            ctypes.PyDLL(None).sleep(1000)
+        elif how == "native":
+            ctypes.CDLL(None).sleep(1000)
+
+
+class Harm(Node):
+    """Forward, and do harm over the frames `at`; each once, if `once`."""
+
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+    config = {
+        "how": {"type": "string"},
+        "at": {"type": "list", "schema": {"type": "integer"}},
+        "once": {"type": "boolean", "default": True},
+    }
+
+    def process(self, packet: StreamPacket) -> StreamPacket:
+        frame = (packet.meta or {})["frame"]
+        if frame in self.config["at"] and self.first_time(frame):
+            do_harm(self.config["how"])
+        return packet.derive(payload=packet.payload)
+
+    def first_time(self, frame: int) -> bool:
+        if not self.config["once"]:
+            return True
+        done = Path(f"{self.id}.{frame}.harmed")
+        if done.exists():
+            return False
+        done.touch()
+        return True
+
+
+class HarmInSetup(Node):
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+    config = {"how": {"type": "string"}}
+
+    def setup(self) -> None:
+        do_harm(self.config["how"])
+
+    def process(self, packet: StreamPacket) -> StreamPacket:
+        return packet.derive(payload=packet.payload)
+
+
+class WithChildren(Node):
+    """Forward, with two processes of its own: one in its group, one in a session of its own."""
+
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+
+    def setup(self) -> None:
+        command = [sys.executable, "-c", "import time; time.sleep(1000)"]
+        self.children = [subprocess.Popen(command), subprocess.Popen(command, start_new_session=True)]
+
+    def process(self, packet: StreamPacket) -> StreamPacket:
+        return packet.derive(payload=packet.payload)
+
+
+class Keep(Node):
+    """Forward in order, keeping the last `keep` packets."""
+
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+    config: Any = {"keep": {"type": "integer", "default": 3}}
+    retention = "keep"
+
+    def setup(self) -> None:
+        self.kept: list[StreamPacket] = []
+
+    def process(self, packet: StreamPacket) -> StreamPacket | None:
+        self.kept.append(packet)
+        if len(self.kept) <= self.config["keep"]:
+            return None
+        oldest = self.kept.pop(0)
+        return oldest.derive(payload=oldest.payload)
+
+    def flush(self) -> Any:
+        while self.kept:
+            oldest = self.kept.pop(0)
+            yield oldest.derive(payload=oldest.payload)
+
+
+class Tired(Sink):
+    """Take its time over each packet."""
+
+    inputs = {"in": ANY}
+    config = {"work_ms": {"type": "integer"}}
+
+    def process(self, packet: StreamPacket) -> None:
+        time.sleep(self.config["work_ms"] / 1000)

@@ -1,0 +1,103 @@
+"""What must hold at the end of a run of the crash model, however many processes were killed in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crash_process import Violation
+from crash_world import World
+
+from streamcore.graph.model import EdgePlan
+
+
+def check_end(world: World) -> None:
+    """Raises Violation for the first promise that was broken."""
+    unfinished = set(world.graph.nodes) - world.done - world.gone
+    if unfinished:
+        where = [f"{name} {world.live[name].where}" if name in world.live else f"{name} down" for name in sorted(unfinished)]
+        raise Violation(f"deadlock: {', '.join(where)}; {in_flight(world)}")
+    strange = [line for line in world.logged if "ValueError: bad packet" not in line]
+    if strange:
+        raise Violation(f"logged: {strange[0]}")
+    for name in set(world.graph.nodes) - world.gone:
+        check_node(world, name)
+    for edge in world.graph.edges:
+        if edge.from_node not in world.gone:
+            check_edge(world, edge)
+
+
+def in_flight(world: World) -> dict[str, Any]:
+    return {e.name: books for e in world.graph.edges for books in [world.books(e.from_node).edges[e.id]] if books.in_flight}
+
+
+def check_node(world: World, name: str) -> None:
+    graph, does, books = world.graph, world.graph.nodes[name], world.books(name)
+    if books.refused:
+        raise Violation(f"{name} refused {books.refused} messages")
+    if name in graph.rings and world.committed_rows(name):
+        raise Violation(f"ring of {name}: rows {world.committed_rows(name)} are still COMMITTED")
+    if graph.is_source(name):
+        if does.positions and not world.stopped:
+            missing = {f"{name}{i}" for i in range(graph.packets)} - set(world.names_offered[name])
+            if missing:
+                raise Violation(f"source {name} left out {sorted(missing)}")
+            # What was completed out of order is not known to a successor that has nothing left to emit.
+            if books.position > graph.packets or (books.position < graph.packets and not world.deaths[name]):
+                raise Violation(f"source {name} ends at position {books.position - 1} of {graph.packets - 1}")
+    elif graph.consumers[name]:
+        seen = {entry[0] for (_, to), entries in world.witness.items() if to == name for entry in entries}
+        if does.on_error != "retry" and not does.retention and does.batch_max == 1:
+            seen -= {each for each in seen if each.partition(".")[0] == world.bad.get(name)}
+        seen -= set(world.failed[name])
+        wanted = {f"{each}.{name}{k}" for each in seen for k in range(does.fan)}
+        missing = wanted - set(world.names_offered[name])
+        if missing and not world.gone:  # what a lost node had under way for it is lost with the next kill
+            raise Violation(f"{name} took in {sorted(seen)} and never made {sorted(missing)}")
+
+
+def check_edge(world: World, edge: EdgePlan) -> None:
+    graph, source, target = world.graph, edge.from_node, edge.to_node
+    books = world.books(source).edges[edge.id]
+    if books.in_flight or books.sent != books.completed + books.dropped + books.failed:
+        raise Violation(f"books of {edge.name}: {books}")
+    entries = world.witness[source, target]
+    seen = list(dict.fromkeys(name for name, _, _ in entries))
+    offered = world.names_offered[source]
+    sure = world.gone or (graph.is_source(source) and (world.stopped or not graph.nodes[source].positions))
+    must = set(world.names_accepted[source] if sure else offered)
+    given_up = {name for name in offered if name.rpartition(".")[0] in world.failed[source]}
+    must -= given_up - world.names_accepted[source]  # an input that killed too often had not been finished
+    world.counts["arrived"] += len(seen)
+    world.counts["repeats"] += len(entries) - len(seen)
+    if edge.policy == "block" and target not in world.gone:
+        lost = must - set(seen) - set(world.failed[target])
+        if lost:
+            raise Violation(f"edge {edge.name} lost {sorted(lost)}")
+        failed = len(world.failed[target]) + (world.bad.get(target) is not None) * 99
+        if edge.completion == "hop" and (books.dropped or books.failed > failed):
+            raise Violation(f"books of {edge.name}: {books}")
+    ghosts = set(seen) - set(offered)
+    if ghosts:
+        raise Violation(f"edge {edge.name} delivered {sorted(ghosts)}, which nobody sent")
+    # What a lossy edge dropped may come later, flagged, when its source resumes before it.
+    firsts = seen if edge.policy == "block" else list(dict.fromkeys(name for name, again, _ in entries if not again))
+    firsts = [name for name in firsts if name not in given_up]  # a restarted source may try it once more
+    if in_order(world, edge) and firsts != [name for name in offered if name in set(firsts)]:
+        raise Violation(f"edge {edge.name}: {firsts} is not in the order of {offered}")
+    if books.sent < len(seen) or books.sent - books.dropped > len(offered) + sum(world.deaths.values()) * (edge.window + edge.kept):
+        raise Violation(f"books of {edge.name}: {len(offered)} offered, {len(seen)} seen, {books}")
+    bound = sum(world.deaths.values()) * (edge.window + 1) * max(1, len(graph.nodes))
+    if len(entries) - len(seen) > bound:
+        raise Violation(f"edge {edge.name}: {len(entries) - len(seen)} repeats, at most {bound} after {dict(world.deaths)}")
+
+
+def in_order(world: World, edge: EdgePlan) -> bool:
+    """Whether what the producer emits has one order: it does not keep inputs, and does not merge streams."""
+    graph = world.graph
+    name = edge.from_node
+    while not graph.is_source(name):
+        before = [each.from_node for each in graph.edges if each.to_node == name]
+        if len(before) > 1:
+            return False
+        name = before[0]
+    return True

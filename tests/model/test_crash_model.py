@@ -1,0 +1,105 @@
+"""The crash model over a range of seeds; and over broken parts, in which it has to find what is wrong."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamcore.node import host, out_edge
+from streamcore.node.exchange import Exchange
+from streamcore.node.inlet import Inlet
+from streamcore.node.outlet import Outlet
+from streamcore.shm.ring import RingWriter
+from streamcore.wire import messages
+
+sys.path.append(str(Path(__file__).parent))
+from crash_model import explore
+from crash_process import Violation
+from crash_world import World
+
+BLOCKS, SEEDS_PER_BLOCK = 10, 300
+
+
+@pytest.fixture(autouse=True)
+def _no_chance_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_no_kill_between_any_two_stores_breaks_a_promise(block):
+    counts: Counter[str] = Counter()
+    for seed in range(block * SEEDS_PER_BLOCK, (block + 1) * SEEDS_PER_BLOCK):
+        counts += explore(seed)
+    print(f"seeds {block * SEEDS_PER_BLOCK} to {(block + 1) * SEEDS_PER_BLOCK - 1}: {dict(counts)}")
+    assert counts["arrived"] > 10 * SEEDS_PER_BLOCK
+    assert counts["kill"] > SEEDS_PER_BLOCK and counts["repeats"] > 0
+
+
+def test_a_seed_gives_the_same_schedule_and_the_same_deaths_again():
+    # A violation that cannot be seen again cannot be mended.
+    assert explore(11) == explore(11)
+    assert explore(11) != explore(12)
+
+
+def test_the_seeds_reach_every_shape_policy_behaviour_and_fault():
+    seen: set[str] = set()
+    for seed in range(BLOCKS * SEEDS_PER_BLOCK // 4):
+        world = World(seed)
+        seen |= {world.graph.shape, world.graph.completion} | {policy for policy, _ in world.graph.policies.values()}
+        for does in world.graph.nodes.values():
+            seen |= {*does.kinds, does.on_error, f"fan {does.fan}", f"keeps {does.retention}", f"batch {does.batch_max}"}
+        seen |= {"killer"} if world.killers else set()
+        world.close()
+    assert seen >= {"one hop", "chain", "long chain", "side sink", "diamond", "short cut", "two sources", "killer"}
+    assert seen >= {"block", "drop_new", "drop_oldest", "latest", "sample", "hop", "delivered", "fail_packet", "retry"}
+    assert seen >= {"whole", "crop", "flip", "copy", "loan", "json", "fan 0", "fan 1", "fan 2", "keeps 0", "keeps 3", "batch 3"}
+
+
+def accept_every_receipt(exchange, raw, header):
+    """As if a dead consumer's late receipt counted, and nothing were marked as processed: each alone is made good by the other."""
+    exchange.out_edges[header.edge][0].on_receipt(exchange.out_edges[header.edge][1], *messages.read_receipt(raw, header.records))
+
+
+def commit_at_once(writer, meta, pending, ref, parent=(0xFFFFFFFF, 0, 0), flags=0):
+    """As if sequences began anew with every incarnation."""
+    writer.next_sequence = max(writer.entry_sequence) + 1
+    return whole_commit(writer, meta, pending, ref, parent, flags)
+
+
+def forget_what_was_committed(outlet, inlets):
+    outlet.writer.adopted = []
+    whole_adopt(outlet, inlets)
+
+
+whole_commit, whole_adopt = RingWriter.commit, Outlet.adopt
+
+NOT_MARKED = (Inlet, "_mark", lambda inlet, record: None)
+BROKEN = {
+    "nothing is sent again to a restarted consumer": ("deadlock", (Outlet, "resend", lambda outlet, edge: None)),
+    "a dead consumer's receipt counts": ("looks at|lost|books", (Exchange, "_on_receipt", accept_every_receipt), NOT_MARKED),
+    "sequences begin anew": ("lost|deadlock|order|never made", (RingWriter, "commit", commit_at_once)),
+    "a successor forgets whose output waits for whom": ("looks at|lost|deadlock", (Outlet, "adopt", forget_what_was_committed)),
+    "a repeat is processed again": ("twice|looks at|the table has", (Inlet, "_without_repeats", lambda inlet, records: records)),
+    "ids are not remembered": ("twice", (Inlet, "_is_known", lambda inlet, id16: False)),
+    "repeats are not flagged": ("flagged|gave up", (out_edge, "REDELIVERED", 0)),
+    "what kills is looked for in a batch": ("gave up", (host, "REDELIVERED", 0)),
+    "one edge is waited for after the other": ("lost|books", (Outlet, "_may_send", lambda outlet: outlet._blocking[0].may_send())),
+}
+
+
+@pytest.mark.parametrize(("violation", "changes"), [(first, rest) for first, *rest in BROKEN.values()], ids=BROKEN.keys())
+def test_the_model_finds_what_is_broken(monkeypatch, violation, changes):
+    # A model that never objects proves nothing.
+    for where, name, broken in changes:
+        monkeypatch.setattr(where, name, broken)
+    with pytest.raises(Violation, match=violation):
+        for seed in range(2000):
+            explore(seed)
