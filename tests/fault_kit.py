@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import psutil
 from boxes import Box, shmem_kib
-from streamcore_nodes.pattern import pattern, stamp
-from streamcore_nodes.witness import payload_hash
 
 from streamcore.control import client, rundir
 from streamcore.errors import RunError
+from streamcore_nodes.pattern import pattern, stamp
+from streamcore_nodes.witness import payload_hash
 
 WIDTH, HEIGHT = 32, 24
 CROP = (4, 2, 16, 12)  # x, y, width, height

@@ -43,7 +43,9 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
 NODES_MAY_USE = {"numpy", "cv2"}
 
 # Longer than 400 lines or 60 lines, with the present size and why. A size here must equal the real one: it may shrink, never grow.
-LONG_MODULES: dict[str, tuple[int, str]] = {}
+LONG_MODULES: dict[str, tuple[int, str]] = {
+    "tests/model/crash_world.py": (438, "one world: network, scheduler and the checks of every step, which share its state"),
+}
 LONG_FUNCTIONS: dict[str, tuple[int, str]] = {}
 
 WALL_CLOCK = {"time.time", "time.time_ns", "time.sleep", "time.ctime", "time.localtime", "time.gmtime"}

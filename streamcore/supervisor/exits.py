@@ -71,8 +71,8 @@ def kind_of(where: str, cause: str, status: int | None, *, stops_on_error: bool,
 def blames_packet(kind: str, status: int | None) -> bool:
     """May the packet under work have caused such an end.
 
-    Not a SIGKILL that neither streamcore nor the kernel, short of memory, has sent, nor a process that somebody had stopped: a packet cannot
-    do that, and `kill -9` may lose nothing however often it comes.
+    Not a SIGKILL that neither streamcore nor the kernel, short of memory, has sent, nor a process that somebody had stopped: a packet
+    cannot do that, and `kill -9` may lose nothing however often it comes.
     """
     if kind == SIGNAL:
         return status is not None and status not in _SENT_BY_OTHERS

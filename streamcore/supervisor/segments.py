@@ -50,7 +50,7 @@ class Segments:
         return self._status[node.id]
 
     def left_by(self, node: NodePlan) -> dict[int, Left]:
-        """What a dead node has left in its rings, by edge. Exact, for nobody else writes them, and consumers mark what they have processed."""
+        """What a dead node has left in its rings, by edge. Exact: nobody else writes them, and consumers mark what they have processed."""
         return {edge: self._left_on(self._plan.edges[edge]) for edge in node.out_edges}
 
     def _left_on(self, edge: EdgePlan) -> Left:

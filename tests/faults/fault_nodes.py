@@ -1,4 +1,4 @@
-"""Nodes that do to themselves what their config says, for the fault cases. A harm that is done once leaves a file behind, so it is not repeated."""
+"""Nodes that do to themselves what their config says, for the fault cases. A harm done once leaves a file behind, so it is not repeated."""
 
 from __future__ import annotations
 

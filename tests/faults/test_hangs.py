@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 from boxes import Box
@@ -33,7 +34,7 @@ def test_every_kind_of_hang_is_found_five_times_and_nothing_is_lost(box: Box):
         row = report["nodes"][kind]
         assert row["restarts"] == TIMES and len(row["incidents"]) == TIMES
         for path in row["incidents"]:
-            incident = json.loads(open(path).read())
+            incident = json.loads(Path(path).read_text())
             assert incident["reason"] == "hang"
             stacks = json.dumps(incident["stacks"])
             if kind == "stop":

@@ -1,4 +1,4 @@
-"""`kill -9` of sinks, middle nodes and sources, hundreds of times in runs that go on: every frame arrives, untorn, in order, repeats flagged.
+"""`kill -9` of sinks, middle nodes and sources, hundreds of times in runs that go on: every frame arrives, untorn, in order.
 
 Several chains share a run, so that on two cores one process starts while another is killed.
 """

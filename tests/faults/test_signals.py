@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT to the coordinator at random moments of a run, start-up included, once or twice: it ends in order, and nothing is left."""
+"""SIGTERM and SIGINT at random moments of a run, also during start-up, once or twice: it ends in order, nothing is left."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import mmap
-import struct
 import os
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
