@@ -14,7 +14,7 @@ version: 2
 name: broken
 allow: [broken_nodes]
 nodes:
-  - {{id: source, plugin: "{plugin}"}}
+  - {{id: source, plugin: "{plugin}", restart: {restart}}}
   - {{id: sink, plugin: debug.hash, config: {{path: out.jsonl}}}}
 edges:
   - {{from: source, to: sink}}
@@ -63,11 +63,11 @@ class FailsMidway(Source):
 '''
 
 
-def up(box: Box, plugin: str, *more: str) -> tuple[int, str]:
+def up(box: Box, plugin: str, *more: str, restart: str = "never") -> tuple[int, str]:
     (box.folder / "broken_nodes.py").write_text(PLUGINS)
     (box.folder / "import_fails.py").write_text("import a_package_that_is_not_there\n")
     box.env["PYTHONPATH"] = str(box.folder)
-    done = box.run("up", box.write_spec(PLUGIN_SPEC.format(plugin=plugin)), "--report", "r.json", *more)
+    done = box.run("up", box.write_spec(PLUGIN_SPEC.format(plugin=plugin, restart=restart)), "--report", "r.json", *more)
     box.assert_nothing_left()
     return done.returncode, done.stdout + done.stderr
 
@@ -102,7 +102,7 @@ def test_what_was_decoded_before_the_damage_is_kept(box: Box) -> None:
 def test_a_plugin_whose_import_fails_is_a_problem_of_the_spec(box: Box) -> None:
     (box.folder / "import_fails.py").write_text("import a_package_that_is_not_there\n")
     box.env["PYTHONPATH"] = str(box.folder)
-    spec = box.write_spec(PLUGIN_SPEC.format(plugin="import_fails:Anything").replace("broken_nodes", "import_fails"))
+    spec = box.write_spec(PLUGIN_SPEC.format(plugin="import_fails:Anything", restart="never").replace("broken_nodes", "import_fails"))
     done = box.run("up", spec)
     assert done.returncode == 2
     assert "import_fails" in done.stderr and "a_package_that_is_not_there" in done.stderr and "Traceback" not in done.stderr
@@ -138,6 +138,15 @@ def test_everything_a_source_emitted_before_it_failed_arrives(box: Box) -> None:
     status, text = up(box, "broken_nodes:FailsMidway")
     assert status == 1 and "the stream broke" in text
     assert len(jsonl(box.folder / "out.jsonl")) == 25
+
+
+def test_a_source_that_fails_is_restarted_until_its_limit_and_every_incarnations_packets_arrive(box: Box) -> None:
+    restart = "{max_restarts: 2, backoff_s: 0.01}"
+    status, text = up(box, "broken_nodes:FailsMidway", restart=restart)
+    assert status == 1 and "the stream broke" in text
+    assert len(jsonl(box.folder / "out.jsonl")) == 3 * 25
+    report = json.loads((box.folder / "r.json").read_text())
+    assert report["nodes"]["source"]["restarts"] == 2 and report["account"]["balanced"]
 
 
 def test_a_bad_spec_starts_nothing_and_names_every_problem(box: Box) -> None:
