@@ -110,5 +110,3 @@ def test_a_stranger_is_not_heard_even_where_directory_and_socket_were_opened(box
         path.chmod(0o700)
     run.end()
     Ledger(box.folder / "sink.jsonl").check(repeats_max=0, sources=["src"])
-
-
