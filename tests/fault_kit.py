@@ -1,4 +1,4 @@
-"""Faults and what must hold after them: a run that can be hurt by seed, the witness' lines against what its sources make, and leftovers.
+"""Faults and what must hold after them: a run that can be hurt by seed, what its witnesses got, and leftovers.
 
 Used by tests/faults/, by tools/faults and by tools/soak.
 """
@@ -14,18 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
-from boxes import Box, shmem_kib
+from boxes import Box, others_run, shmem_kib
+from flows import Broken, Content, Flow, Line, Witness, read_lines
 
 from streamcore.control import client, rundir
 from streamcore.errors import RunError
-from streamcore_nodes.pattern import pattern, stamp
-from streamcore_nodes.witness import payload_hash
 
 WIDTH, HEIGHT = 32, 24
 CROP = (4, 2, 16, 12)  # x, y, width, height
@@ -33,72 +29,27 @@ OFTEN = "restart: {max_restarts: 10000, window_s: 60, backoff_s: 0.01, backoff_m
 FOLDER = Path(__file__).parent / "faults"
 
 
-class Broken(AssertionError):
-    """A promise that did not hold."""
-
-
-@lru_cache(maxsize=1)
-def _prepared() -> np.ndarray[Any, Any]:
-    return pattern(HEIGHT, WIDTH, 3)
-
-
-@lru_cache(maxsize=100_000)
-def hash_of(frame: int, cropped: bool = False) -> str:
-    """What the witness says of synthetic.frames' frame of this number, whole or cut by CROP."""
-    made = _prepared().copy()
-    stamp(made, frame)
-    x, y, width, height = CROP
-    return str(payload_hash(made[y : y + height, x : x + width] if cropped else made))
-
-
 @dataclass
 class Ledger:
-    """What one witness wrote: `lines` of debug.hash."""
+    """What one witness of synthetic.frames' frames wrote, whole ones or cut by CROP: `lines` of debug.hash."""
 
     path: Path
     cropped: bool = False
-    copies: int = 1  # how often each frame is to arrive: by so many routes
 
-    def lines(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_bytes().split(b"\n")[:-1] if line.strip()]
+    def lines(self) -> list[Line]:
+        return read_lines(self.path)
 
-    def check(self, *, repeats_max: int, sources: Iterable[str], expected: int | None = None, in_order: bool = True) -> dict[str, int]:
-        """Every frame of every source, no hole, hash right, first arrivals in order, repeats flagged and not more than `repeats_max`.
+    def check(self, *, repeats_max: int, sources: Iterable[str], expected: int | None = None) -> dict[str, int]:
+        """Every frame of every source as flows.py wants it. `expected`: frames per source; without it up to the last one seen.
 
-        `expected`: frames per source; without it up to the last one seen. Raises Broken.
+        Raises Broken.
         """
+        ops = (("crop", *CROP),) if self.cropped else ()
+        witness = Witness(self.path.name, [Flow(source, Content("frames", WIDTH, HEIGHT), ops) for source in sources])
         lines = self.lines()
-        repeats = 0
-        by_source: dict[str, list[dict[str, Any]]] = {name: [] for name in sources}
-        for line in lines:
-            if line["hash"] != hash_of(line["frame"], self.cropped):
-                raise Broken(f"{self.path.name}: wrong pixels: {line}")
-            by_source[line["source_id"]].append(line)
-        for name, mine in by_source.items():
-            seen: Counter[str] = Counter()
-            first: list[int] = []
-            times: Counter[int] = Counter()
-            for line in mine:
-                if seen[line["packet_id"]]:
-                    repeats += 1
-                    if not line["redelivered"]:
-                        raise Broken(f"{self.path.name}: a repeat that is not flagged: {line}")
-                else:
-                    times[line["frame"]] += 1
-                    if times[line["frame"]] == 1:
-                        first.append(line["frame"])
-                seen[line["packet_id"]] += 1
-            count = (max(first) + 1 if first else 0) if expected is None else expected
-            missing = [frame for frame in range(count) if times[frame] != self.copies]
-            if missing or len(first) != count:
-                raise Broken(f"{self.path.name}: {name} has {len(first)} of {count} frames; wrong: {[(f, times[f]) for f in missing[:10]]}")
-            if in_order and first != sorted(first):
-                raise Broken(f"{self.path.name}: {name} arrived out of order")
-        if repeats > repeats_max:
-            raise Broken(f"{self.path.name}: {repeats} repeats, at most {repeats_max}")
-        return {"arrived": len(lines) - repeats, "repeats": repeats}
+        counts = {source: reached if expected is None else expected for source, reached in witness.frames(lines).items()}
+        found = witness.check(lines, counts, repeats_max)
+        return {"arrived": found.arrived, "repeats": found.repeats}
 
 
 @dataclass
@@ -231,17 +182,6 @@ class Run:
         if self._client is not None:
             self._client.close()
             self._client = None
-
-
-def others_run() -> bool:
-    """Whether runs are up on this box at all: shared memory is counted for the whole box, so theirs would be taken for ours."""
-    for process in psutil.process_iter():
-        try:
-            if "streamcore.node" in process.cmdline():
-                return True
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return False
 
 
 def node(name: str, plugin: str, config: str = "", more: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
 import signal
@@ -114,3 +115,57 @@ class Tired(Sink):
 
     def process(self, packet: StreamPacket) -> None:
         time.sleep(self.config["work_ms"] / 1000)
+
+
+class Turn(Node):
+    """Forward each picture turned by half a circle: a view with negative strides, no pixel is copied."""
+
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+
+    def process(self, packet: StreamPacket) -> StreamPacket:
+        return packet.derive(payload=packet.payload[::-1, ::-1])
+
+
+class Copy(Node):
+    """Pass on an equal payload in memory of its own: made by node code, or written into a loan."""
+
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+    config: Any = {"loan": {"type": "boolean", "default": False}}
+
+    def process(self, packet: StreamPacket) -> StreamPacket:
+        if not self.config["loan"]:
+            return packet.derive(payload=copy.deepcopy(packet.payload))
+        out = self.loan("out", packet.payload.shape, packet.payload.dtype)
+        out[...] = packet.payload
+        return packet.derive(payload=out)
+
+
+class Batch(Node):
+    """Forward packets in groups."""
+
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+    batch_max = 4
+
+    def process_batch(self, packets: list[StreamPacket]) -> list[StreamPacket]:
+        return [packet.derive(payload=packet.payload) for packet in packets]
+
+
+class Count(Sink):
+    """Count packets, and those that did not come in their turn: numbers in a JSON payload or in the first bytes of a frame."""
+
+    inputs = {"in": ANY}
+    config: Any = {"batch": {"type": "integer", "default": 64}}
+    batch_max = "batch"
+
+    def setup(self) -> None:
+        self.next = 0
+        self.counted, self.wrong = self.metrics.counter("counted"), self.metrics.counter("wrong")
+
+    def process_batch(self, packets: list[StreamPacket]) -> None:
+        for packet in packets:
+            payload = packet.payload
+            number = payload["n"] if isinstance(payload, dict) else int.from_bytes(payload.reshape(-1)[:8].tobytes(), "little")
+            if number != self.next:
+                self.wrong.add()
+            self.next = number + 1
+        self.counted.add(len(packets))
