@@ -55,6 +55,8 @@ def summary(report: dict[str, Any], report_path: str | None) -> list[str]:
     lost = report["account"]["lost"]
     if lost:
         lines.append("lost, still under way when the run ended: " + ", ".join(f"{edge} {packets:,}" for edge, packets in lost.items()))
+    if report["account"]["unbalanced"]:
+        lines.append(f"the account does not balance, an error in streamcore: {', '.join(report['account']['unbalanced'])}")
     lines.append(report["bottleneck"])
     if report_path:
         lines.append(f"report: {report_path}")

@@ -14,7 +14,7 @@ import msgspec
 from streamcore import __version__
 from streamcore.clock import iso_utc
 from streamcore.graph.model import Plan
-from streamcore.telemetry.account import AccountRow, account, lost
+from streamcore.telemetry.account import AccountRow, account, lost, statement
 from streamcore.telemetry.bottleneck import bottleneck
 from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
 
@@ -61,7 +61,7 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
         "metrics": _metrics(snapshot),
         "nodes": {row.id: _node(row) | {"incidents": list(ending.incidents.get(row.id, ()))} for row in snapshot.nodes},
         "edges": {row.name: _edge(row) for row in snapshot.edges},
-        "account": _account(rows),
+        "account": _account(snapshot, rows),
         "bottleneck": bottleneck(snapshot, ending.active_ns),
     }
 
@@ -90,9 +90,9 @@ def _status(snapshot: Snapshot, rows: tuple[AccountRow, ...], ending: Ending) ->
     return DEGRADED if failed or lost(rows) or not all(row.balanced for row in rows) else OK
 
 
-def _account(rows: tuple[AccountRow, ...]) -> dict[str, Any]:
-    wrong = [row.edge for row in rows if not row.balanced]
-    return {"balanced": not wrong, "unbalanced": wrong, "lost": dict(lost(rows)), "edges": [row.as_json() for row in rows]}
+def _account(snapshot: Snapshot, rows: tuple[AccountRow, ...]) -> dict[str, Any]:
+    """The final `statement`, with the names of the edges that do not balance and of those on which packets were lost."""
+    return {**statement(snapshot), "unbalanced": [row.edge for row in rows if not row.balanced], "lost": dict(lost(rows))}
 
 
 def _metrics(snapshot: Snapshot) -> dict[str, float]:

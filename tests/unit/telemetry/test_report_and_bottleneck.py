@@ -55,6 +55,7 @@ def test_metrics_are_flat_and_numbers(taken):
 def test_a_run_without_a_loss_is_ok(taken):
     report = make_report(PLAN, taken, ENDING)
     assert (report["status"], report["account"]["balanced"], report["account"]["lost"]) == ("ok", True, {})
+    assert (report["account"]["sources"], report["account"]["sinks"]) == ({"a": 100}, {"c": 100})
 
 
 def test_a_drop_that_the_policy_allows_is_ok_and_counted(taken):
