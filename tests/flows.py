@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from streamcore_nodes.witness import payload_hash
 
 Op = tuple[Any, ...]  # ("crop", x, y, width, height), ("resize", width, height) or ("turn",)
 Line = dict[str, Any]  # of debug.hash
+NUMBERS_AHEAD = 20_000  # packets that an edge that drops may leave out in a row, at most
 
 
 class Broken(AssertionError):
@@ -121,7 +122,17 @@ class Group:
     def __init__(self, flows: Sequence[Flow]):
         self.flows, self.first = flows, flows[0]
         self.lossy = any(flow.lossy for flow in flows)
+        self._numbers: dict[str, int] = {}
+        self.furthest = 0
         self.forget()
+
+    def number_of(self, found: str) -> int | None:
+        """The number of a packet by its hash, for packets that do not say it. Hashes are made as far as they are needed."""
+        while found not in self._numbers and len(self._numbers) < self.furthest + NUMBERS_AHEAD:
+            self._numbers[self.first.hash_of(len(self._numbers))] = len(self._numbers)
+        number = self._numbers.get(found)
+        self.furthest = max(self.furthest, number or 0)
+        return number
 
     def forget(self) -> None:
         self.times: Counter[int] = Counter()  # arrivals of each frame, repeats left out
@@ -193,7 +204,7 @@ class Witness:
         for group in self._by_source.get(line["source_id"], ()):
             frame = line["frame"]
             if group.first.content.kind == "small":  # it has no meta to say its number
-                frame = _number_of(group.first.hash_of, line["hash"], group.reach)
+                frame = group.number_of(line["hash"])
             if frame is not None and group.first.hash_of(frame) == line["hash"]:
                 return group, frame
         raise Broken(f"{self.name}: wrong content: {line}")
@@ -218,11 +229,3 @@ class Witness:
             if known != sorted(known) and not (group.lossy and len(group.flows) > 1):
                 late = next(i for i in range(1, len(known)) if known[i] < known[i - 1])
                 raise Broken(f"{what}: out of order (arrival {turn + 1} of each): ... {known[max(0, late - 4) : late + 4]} ...")
-
-
-def _number_of(hash_of: Callable[[int], str], found: str, near: int) -> int | None:
-    """The number of a packet by its hash, sought around the last one and then everywhere below it."""
-    for number in (*range(near, near + 256), *range(near - 1, -1, -1)):
-        if hash_of(number) == found:
-            return number
-    return None

@@ -211,7 +211,7 @@ class Storm:
         account = report["account"]
         if not account["balanced"] or account["lost"]:
             raise Broken(f"the account does not balance: {account}")
-        for name, edge in report["edges"].items():
+        for name, edge in report["edges"].items() if not self.graph.delivered else ():  # there an outcome is that of all that follows
             if edge["policy"] == "block" and edge["dropped"]:
                 raise Broken(f"edge {name} blocks and dropped {edge['dropped']} packets")
             if edge["failed"] and not self.graph.poisoned:

@@ -41,6 +41,7 @@ class Graph:
     flows: dict[str, list[Flow]] = field(default_factory=dict)
     poisoned: dict[str, tuple[int, tuple[Flow, ...]]] = field(default_factory=dict)  # node: the frame that kills it, and what comes in
     shapes: set[str] = field(default_factory=set)  # what the graph has, for the statistics
+    delivered: bool = False
 
     def text(self) -> str:
         return json.dumps(self.spec, indent=1) + "\n"
@@ -79,6 +80,7 @@ class Drawing:
             self._witness(open_ends[:count])
             open_ends = open_ends[count:]
         if self._delivered:
+            self.graph.delivered = True
             self.graph.shapes.add("completion delivered")
         return self.graph
 
