@@ -206,6 +206,7 @@ class Coordinator:
             status_fd=-1,
             control_fd=-1,
             coordinator_pid=os.getpid(),
+            message_key=secrets.randbits(32),
             debug=self.options.debug,
         )
         run_dir = self._run_dir

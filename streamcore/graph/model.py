@@ -134,5 +134,6 @@ class Boot(msgspec.Struct, frozen=True):
     status_fd: int
     control_fd: int
     coordinator_pid: int
+    message_key: int  # of this run, random: what seals every message. It stands nowhere else
     debug: bool = False
     poisoned: tuple[Poisoned, ...] = ()

@@ -34,8 +34,8 @@ _LEASES, _REFUSED, _COPIED, _WAITS = (WORD[name] for name in ("leases", "refused
 class Exchange:
     """Owns the inbox and the connections of one process, and both kinds of edges."""
 
-    def __init__(self, node_id: str, inbox: Inbox, status: StatusWriter, log: logging.Logger):
-        self.node_id, self.log = node_id, log
+    def __init__(self, node_id: str, inbox: Inbox, status: StatusWriter, log: logging.Logger, key: int):
+        self.node_id, self.log, self._key = node_id, log, key
         self.started = False
         self.terminating = False
         self.paused = False
@@ -203,12 +203,14 @@ class Exchange:
     # --- messages
 
     def _on_message(self, raw: bytes) -> None:
+        """SYNC: Peer and Waker seal."""
         try:
-            header = messages.read_header(raw)
+            message = messages.unsealed(raw, self._key)
+            header = messages.read_header(message)
             if header.type == messages.RECEIPT:
-                self._on_receipt(raw, header)
+                self._on_receipt(message, header)
             elif header.type != messages.WAKE:
-                self._on_inlet(raw, header)
+                self._on_inlet(message, header)
         except MessageError as error:
             self.refuse(str(error))
 

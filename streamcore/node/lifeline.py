@@ -18,7 +18,6 @@ import zmq
 from streamcore.node import channel
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire.inbox import Waker
-from streamcore.wire.messages import WAKE_MESSAGE
 
 WAKE_BYTES = 4096  # of pokes read at once
 GUARD_MS = 2  # how long a batch may wait if node code keeps the main thread
@@ -41,8 +40,10 @@ class Lifeline:
         inbox_path: str,
         on_command: Callable[[channel.Command], None],
         status: StatusWriter,
+        key: int,
     ):
         self._context, self._control, self._inbox_path, self._on_command = context, control, inbox_path, on_command
+        self._key = key
         self._words = status.words
         self._wake_end, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # the interpreter writes single bytes: no eventfd
         self._closing = False
@@ -70,7 +71,7 @@ class Lifeline:
         self._thread.join()
 
     def _run(self) -> None:
-        waker = Waker(self._context)
+        waker = Waker(self._context, self._key)
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(self._wake_end, select.POLLIN)
@@ -92,7 +93,7 @@ class Lifeline:
                     else:
                         self._on_command(command)
             if events:
-                waker.wake(WAKE_MESSAGE)
+                waker.wake()
         waker.close()
 
     def _receive(self) -> channel.Command | None:

@@ -89,9 +89,9 @@ class NodeProcess:
         self._status = StatusWriter(boot.status_fd)
         self._context = make_context()
         self._inbox = Inbox(self._context, inbox_path(boot.run_dir, boot.node.id, boot.incarnation))
-        self._exchange = Exchange(boot.node.id, self._inbox, self._status, log)
+        self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
         self._host: Host
-        self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status)
+        self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status, boot.message_key)
 
     def run(self) -> int:
         """Exit status: 0 done, 1 failed (reported on the control channel), 143 terminated."""
@@ -121,7 +121,7 @@ class NodeProcess:
         self.where = "host"
         node = cls()
         self._host = host = Host(node, self.boot.node, self._exchange, self._status, self.log)
-        self._exchange.open_peer = lambda peer, n: Peer(self._context, inbox_path(self.boot.run_dir, peer, n))
+        self._exchange.open_peer = self._open_peer
         self._exchange.call_guard = self._lifeline.call_guard
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep
@@ -180,6 +180,9 @@ class NodeProcess:
 
     def _attach(self, ring: RingPlan, *, writable: bool) -> Any:
         return attach_ring(self.boot.ring_fds[str(ring.id)], ring, self.boot.run_id, writable=writable)
+
+    def _open_peer(self, node: str, incarnation: int) -> Peer:
+        return Peer(self._context, inbox_path(self.boot.run_dir, node, incarnation), self.boot.message_key)
 
     # --- telling and being told
 

@@ -10,6 +10,7 @@ from threading import Lock
 import zmq
 
 from streamcore import limits
+from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 WAKE_ENDPOINT = "inproc://wake"
 RECONNECT_IVL_MS = 10  # a restarted peer binds anew; the default of 100 would be most of its outage
@@ -58,9 +59,10 @@ class Inbox:
 
 
 class Peer:
-    """A connected PUSH socket to another process' inbox."""
+    """A connected PUSH socket to another process' inbox. What it sends is sealed with the run's key (SYNC: Exchange unseals)."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str):
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str, key: int):
+        self._key = key
         self._socket = context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, 0)  # equal to the window it gives spurious EAGAIN; credits are the only limit
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_IVL_MS)
@@ -70,8 +72,9 @@ class Peer:
 
     def send(self, message: bytes) -> None:
         """From any thread. Never blocks: nothing bounds the queue but the credits of the edges that use it."""
+        raw = sealed(message, self._key)
         with self._lock:
-            self._send(message, zmq.NOBLOCK)
+            self._send(raw, zmq.NOBLOCK)
 
     def close(self, *, orderly: bool) -> None:
         """Orderly: what was sent still leaves if the peer lives (at most LINGER_MS); otherwise it is dropped."""
@@ -83,13 +86,14 @@ class Peer:
 class Waker:
     """Lets another thread of the process end the inbox's wait. Make it in the thread that uses it."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]):
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], key: int):
+        self._message = sealed(WAKE_MESSAGE, key)
         self._socket = context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.connect(WAKE_ENDPOINT)
 
-    def wake(self, message: bytes) -> None:
-        self._socket.send(message)
+    def wake(self) -> None:
+        self._socket.send(self._message)
 
     def close(self) -> None:
         self._socket.close(linger=0)

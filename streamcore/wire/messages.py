@@ -1,5 +1,8 @@
 """What goes over ZeroMQ, version 1: DATA, RECEIPT, END and WAKE. Little-endian; offsets and sizes in bytes.
 
+Every message ends with a checksum, u32: crc32 of all that is before it, begun with the run's key. The key is a random number that only
+the processes of the run are told (graph.model.Boot). A message with another checksum is refused before anything of it is looked at.
+
 Every message begins with this header:
  0   1 u8   type         DATA 1, RECEIPT 2, END 3, WAKE 4
  1   1 u8   flags        WANT 1: the sender is out of credit, send a receipt as soon as there is something to report
@@ -22,7 +25,7 @@ RECEIPT (consumer to producer): taken_upto u64 (every packet with a lower sequen
  12  4 u32  outcome      OK 0, DROPPED 1, FAILED 2, LOST 3 (failed, and somebody may still view the payload: never reuse its slot)
 
 END (producer to consumer): last u64: no packet with this or a higher sequence will come.
-WAKE (a process to itself): nothing follows.
+WAKE (a process to itself): nothing more.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 from streamcore import limits
 from streamcore.errors import MessageError
@@ -44,7 +48,9 @@ RECORD = struct.Struct("<QQIII")
 ONE = struct.Struct("<BBHIIIQQIII")  # a header and its only record: most messages carry one packet
 UPTO = struct.Struct("<Q")
 COMPLETION = struct.Struct("<QII")
-RECEIPTS_MAX = (limits.MESSAGE_BYTES_MAX - HEADER.size - UPTO.size) // COMPLETION.size
+CHECK_BYTES = 4
+CHECKED = 0x2144DF1C  # crc32 of anything with its own crc32 behind it, whatever both were begun with
+RECEIPTS_MAX = (limits.MESSAGE_BYTES_MAX - HEADER.size - UPTO.size - CHECK_BYTES) // COMPLETION.size
 
 assert HEADER.size == 16 and RECORD.size == 28 and ONE.size == HEADER.size + RECORD.size and COMPLETION.size == 16
 
@@ -53,13 +59,25 @@ Completion = tuple[int, int, int]  # sequence, entry, outcome
 Record = tuple[int, int, int, int, bytes]  # sequence, sent_ns, entry, flags, metadata still encoded
 
 
+def sealed(message: bytes, key: int) -> bytes:
+    """A message as it travels (SYNC: unsealed)."""
+    return message + crc32(message, key).to_bytes(CHECK_BYTES, "little")
+
+
+def unsealed(raw: bytes, key: int) -> bytes:
+    """What was sealed with this key. Raises MessageError for anything else (SYNC: sealed)."""
+    if crc32(raw, key) != CHECKED:
+        raise MessageError(f"{len(raw)} bytes whose checksum is none of this run")
+    return raw[:-CHECK_BYTES]
+
+
 def data_one(edge: int, incarnation: int, want: int, sequence: int, sent_ns: int, entry: int, flags: int, meta: bytes) -> bytes:
     """A DATA message with one record (SYNC: read_data)."""
     return ONE.pack(DATA, want, 1, edge, incarnation, 0, sequence, sent_ns, entry, len(meta), flags) + meta
 
 
 def data_many(edge: int, incarnation: int, want: int, records: Sequence[Record]) -> bytes:
-    """A DATA message with any number of records, at most MESSAGE_BYTES_MAX long in all (SYNC: read_data)."""
+    """A DATA message with any number of records, sealed at most MESSAGE_BYTES_MAX long (SYNC: read_data)."""
     parts = [HEADER.pack(DATA, want, len(records), edge, incarnation, 0)]
     for sequence, sent_ns, entry, flags, meta in records:
         parts.append(RECORD.pack(sequence, sent_ns, entry, len(meta), flags))

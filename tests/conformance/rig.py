@@ -33,6 +33,7 @@ NEVER = RestartPlan(policy="never")  # nobody restarts a node here
 DEADLINE_S = 30  # of every wait: far more than anything here takes, so that only a real standstill is one
 HERE = Path(__file__).parent
 RUN_ID = "cd" * 16
+KEY = 0x5EED1234  # of the messages
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Rig:
         needed = {*plan.reads, *plan.outputs.values()}
         rings = tuple(ring for ring in self.rings if ring.id in needed)
         fixed = ("rig", RUN_ID, str(self.folder), plan, tuple(edges), rings, 1)
-        boot = Boot(*fixed, ring_fds, status_fd, theirs.fileno(), self.coordinator_pid)
+        boot = Boot(*fixed, ring_fds, status_fd, theirs.fileno(), self.coordinator_pid, KEY)
         boot_fd = os.memfd_create("boot")
         os.write(boot_fd, msgspec.json.encode(boot))
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([*(p for p in sys.path if p), str(HERE)])}

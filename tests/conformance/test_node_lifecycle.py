@@ -10,11 +10,11 @@ from collections import Counter
 
 import pytest
 import zmq
-from rig import E, N, Rig
+from rig import KEY, E, N, Rig
 from rig_nodes import digest, frame
 
 from streamcore.node import channel
-from streamcore.wire.messages import HEADER, data_one, end, receipt
+from streamcore.wire.messages import HEADER, WAKE_MESSAGE, data_one, end, receipt, sealed
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -234,7 +234,7 @@ def test_messages_of_strangers_are_refused_and_counted_and_the_run_goes_on(tmp_p
             stranger = context.socket(zmq.PUSH)
             stranger.connect(f"ipc://{rig.inbox(name)}")
             for raw in noise:
-                stranger.send(raw)
+                stranger.send(sealed(raw, KEY))
             rig.until(lambda name=name: rig.status(name).refused == len(noise), f"{len(noise)} refusals by {name}")
             stranger.close(linger=0)
         context.term()
@@ -245,6 +245,32 @@ def test_messages_of_strangers_are_refused_and_counted_and_the_run_goes_on(tmp_p
         assert rig.log("c").count("message refused") == 4  # the 1st, 2nd, 4th and 8th: noise must not fill the disk
 
 
+def test_what_a_stranger_makes_without_the_key_of_the_run_is_refused_however_true_it_looks(tmp_path):
+    # An END would end the stream, a RECEIPT would free a frame that is being read, a higher incarnation would turn the edge away.
+    with Rig(tmp_path, [N("a", "Frames", {"count": 20, "gate_at": 10}), N("c", "Witness", {"keep": 1})], [E("a", "c")]) as rig:
+        rig.start()
+        rig.until(lambda: rig.status("c").consumed == 10, "ten frames")
+        true = {
+            "c": [end(0, 1, 10), end(0, 2, 10), data_one(0, 2, 1, 9, 1, 0, 0, b""), data_one(0, 1, 0, 9, 1, 0, 0, b""), WAKE_MESSAGE],
+            "a": [receipt(0, 1, 10, [(9, entry, 0) for entry in range(rig.rings[0].entry_count)]), receipt(0, 1, 2**63, []), WAKE_MESSAGE],
+        }
+        context = zmq.Context()
+        for name, made in true.items():
+            stranger = context.socket(zmq.PUSH)
+            stranger.connect(f"ipc://{rig.inbox(name)}")
+            for raw in made:
+                stranger.send(raw)
+                stranger.send(sealed(raw, KEY ^ 1))
+            rig.until(lambda name=name, made=made: rig.status(name).refused == 2 * len(made), f"refusals by {name}")
+            stranger.close(linger=0)
+        context.term()
+        assert rig.books("a", "c").in_flight >= 1  # the frame that is kept was not given back
+        rig.open_gate()
+        assert {ended.exit for ended in rig.wait().values()} == {0}
+        assert [line["n"] for line in rig.lines("c") if "n" in line] == list(range(20))
+        assert rig.books("a", "c").failed == 0
+
+
 def test_metadata_of_a_peer_that_leads_astray_fails_that_packet_only(tmp_path):
     with Rig(tmp_path, [N("a", "Frames", {"count": 4, "gate_at": 2}), N("c", "Witness")], [E("a", "c")]) as rig:
         rig.start()
@@ -253,7 +279,7 @@ def test_metadata_of_a_peer_that_leads_astray_fails_that_packet_only(tmp_path):
         stranger = context.socket(zmq.PUSH)
         stranger.connect(f"ipc://{rig.inbox('c')}")
         for number in range(10):
-            stranger.send(data_one(0, 1, 0, 500 + number, 1, 0, 0, b"\x9a" + bytes([number]) * 40))
+            stranger.send(sealed(data_one(0, 1, 0, 500 + number, 1, 0, 0, b"\x9a" + bytes([number]) * 40), KEY))
         rig.until(lambda: rig.status("c").refused == 10, "ten refusals")
         stranger.close(linger=0)
         context.term()

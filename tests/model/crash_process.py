@@ -26,12 +26,14 @@ from streamcore.shm import ring as ring_module
 from streamcore.shm.ring import RingReader, RingWriter
 from streamcore.shm.status import STATES, StatusWriter
 from streamcore.wire.inbox import Again
-from streamcore.wire.messages import WAKE_MESSAGE
+from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 if TYPE_CHECKING:
     from crash_world import World
 
 POLL, STEP = "poll", "step"
+KEY = 0xC0FFEE01
+WAKE = sealed(WAKE_MESSAGE, KEY)
 
 
 class Killed(BaseException):
@@ -172,7 +174,7 @@ class SimPeer:
 
     def send(self, message: bytes) -> None:
         if not self._closed and self._process.fuse.burn():
-            self._process.world.net.send(self.key, message)
+            self._process.world.net.send(self.key, sealed(message, KEY))
 
     def close(self, *, orderly: bool) -> None:
         self._closed = True
@@ -226,13 +228,13 @@ class SimProcess:
         if isinstance(command, channel.Stop):
             self.host.stopping = True
         self.host.exchange.commands.append(command)
-        self.inbox.queue.append(WAKE_MESSAGE)
+        self.inbox.queue.append(WAKE)
 
     def terminate(self) -> None:
         """SIGTERM."""
         if self.host is not None:
             self.host.stopping = self.host.exchange.terminating = True
-            self.inbox.queue.append(WAKE_MESSAGE)
+            self.inbox.queue.append(WAKE)
 
     # --- in the thread
 
@@ -274,7 +276,7 @@ class SimProcess:
         for word in ("busy_since_ns", "waits_for_credit"):
             status.set(word, 0)
         status.set("state", STATES.index("starting"))
-        exchange = Exchange(self.name, self.inbox, status, world.log)  # type: ignore[arg-type]
+        exchange = Exchange(self.name, self.inbox, status, world.log, KEY)  # type: ignore[arg-type]
         node = self._make_node(self)
         host = Host(node, plan, exchange, status, world.log)
         host.fail_poisoned = lambda packet: world.saw_poisoned(self, packet)

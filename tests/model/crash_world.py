@@ -14,7 +14,7 @@ from typing import Any
 
 from crash_graphs import Graph, drawn
 from crash_nodes import check_views, make_node
-from crash_process import Killed, SimProcess, Violation, watch_ring_structs
+from crash_process import KEY, Killed, SimProcess, Violation, watch_ring_structs
 
 from streamcore.node import channel, exchange, host, inlet, out_edge, outlet
 from streamcore.packet import StreamPacket
@@ -400,7 +400,7 @@ def name_of(packet: StreamPacket) -> str:
 
 def told(raw: bytes) -> str:
     """A message in short, for a trace."""
-    header = messages.read_header(raw)
+    header = messages.read_header(raw := messages.unsealed(raw, KEY))
     want = " WANT" if header.flags else ""
     if header.type == messages.DATA:
         return (

@@ -22,12 +22,13 @@ from streamcore.shm import segment
 from streamcore.shm.ring import RingReader, RingWriter
 from streamcore.shm.status import StatusWriter, format_status, status_bytes
 from streamcore.wire.inbox import Again
-from streamcore.wire.messages import WAKE_MESSAGE
+from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 if TYPE_CHECKING:
     from edge_model import World
 
 FRAME_SHAPE = (4, 6)
+KEY = 0xC0FFEE02
 LATER_NS = 1 << 62  # a time at which everything is due
 WAIT = "wait"  # a process yields it where it can go on only after a message, or after an idle delay
 Name = tuple[int, int]  # number of a packet and index of an output made of it
@@ -59,7 +60,8 @@ class Net:
     queues: dict[tuple[str, str], deque[bytes]] = field(default_factory=dict)
 
     def connect(self, source: str, target: str) -> Callable[[bytes], None]:
-        return self.queues.setdefault((source, target), deque()).append
+        queue = self.queues.setdefault((source, target), deque())
+        return lambda message: queue.append(sealed(message, KEY))
 
     def cut(self, name: str, rng: random.Random) -> None:
         """A process has died: what was on its way to it is lost, and what it had not yet got rid of."""
@@ -87,7 +89,7 @@ class Process:
         format_status(self.page, rows)
         status = StatusWriter(self.page)
         self.inbox = Inbox()
-        self.exchange = Exchange(name, self.inbox, status, logging.getLogger("edge_model"))  # type: ignore[arg-type]
+        self.exchange = Exchange(name, self.inbox, status, logging.getLogger("edge_model"), KEY)  # type: ignore[arg-type]
         release = self.exchange.released_in(lambda: None)
         readers = {number: RingReader(memory, shape) for number, (memory, shape) in world.rings.items()}
         inlets = [Inlet(edge, readers, world.rings[edge.ring][1].entry_count, 1, status, release) for edge in ins]
@@ -125,7 +127,7 @@ class Process:
     def tell_gone(self, peer: str) -> None:
         """As the lifeline hands over a command: it is in the list before the main loop is woken."""
         self.exchange.commands.append(PeerGone(peer))
-        self.inbox.queue.append(WAKE_MESSAGE)
+        self.inbox.queue.append(sealed(WAKE_MESSAGE, KEY))
 
     def die(self) -> None:
         self.code.close()

@@ -2,8 +2,10 @@
 
 import json
 import os
+import secrets
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import zmq
@@ -254,3 +256,28 @@ def test_the_account_says_what_became_of_every_packet(ask_a_run):
             "redelivered": 0,
         }
     ]
+
+
+def test_the_key_of_the_messages_is_told_to_the_nodes_and_to_nobody_else(ask_a_run, run_of, monkeypatch, runtime_dir):
+    # Whoever knows it can make messages that nodes believe.
+    key = 3141592653
+    monkeypatch.setattr(secrets, "randbits", lambda bits: key)
+
+    def ask(connected):
+        heard = [connected.request(verb) for verb in ("ping", "ps", "stats", "info", "account")]
+        for pid in [os.getpid(), heard[1]["nodes"][0]["pid"]]:
+            heard += [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
+        connected.request("down")
+        return heard
+
+    heard, result = ask_a_run(ask, [["log_boot", "message_key"], *UNTIL_STOP], SINK)
+    told = [path for path in runtime_dir.rglob("*") if path.is_file() and str(key) in path.read_text()]
+    assert [path.name for path in told] == ["a.log"]  # where this node was made to write it down
+    told[0].unlink()
+    failed = run_of(chain(UNTIL_STOP, [*BEGIN, ["kill", "SIGKILL"]])).go()
+    assert failed.failures
+    files = [path for path in runtime_dir.rglob("*") if path.is_file()]
+    assert any("incidents" in path.parts for path in files)
+    found = str([heard, result, failed]).encode() + b"".join(path.read_bytes() for path in files)
+    assert not [form for form in (str(key), f"{key:x}") if form.encode() in found.lower()]
+    assert key.to_bytes(4, "little") not in found and key.to_bytes(4, "big") not in found

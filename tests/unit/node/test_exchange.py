@@ -15,6 +15,7 @@ from streamcore.wire import messages
 from streamcore.wire.inbox import Again
 
 LONG_AGO, LATER = 0, 1 << 62
+KEY = 0xABCD1234
 
 
 class Inbox:
@@ -41,16 +42,20 @@ class Middle:
         self.wire, self.onward, self.inbox = wire, onward, Inbox()
         self.consumer = wire.consumers[0]
         status = self.consumer.page.writer
-        self.exchange = Exchange("middle", self.inbox, status, logging.getLogger("test_exchange"))
+        self.exchange = Exchange("middle", self.inbox, status, logging.getLogger("test_exchange"), KEY)
         self.outlet: Outlet = onward.outlet
         self.exchange.wire([self.consumer.inlet], {"out": self.outlet})
         self.exchange.out_edges = {100: (self.outlet, onward.edges[0])}
+
+    def arrives(self, message: bytes) -> None:
+        """As a process of the run sends it."""
+        self.inbox.queue.append(messages.sealed(message, KEY))
 
     def hand_over(self) -> None:
         """What the producer has sent arrives."""
         self.wire.flush()
         while self.consumer.to_it:
-            self.inbox.queue.append(self.consumer.to_it.popleft())
+            self.arrives(self.consumer.to_it.popleft())
 
     def take(self):
         inlet, record = self.exchange.waiting.popleft()
@@ -93,7 +98,7 @@ def test_a_producer_out_of_credit_gets_its_receipt_before_the_wait(middle):
     emit(middle, 2, pressed=True)
     middle.exchange.wait(None)
     packet = middle.take()
-    middle.inbox.queue.append(messages.WAKE_MESSAGE)  # so that the wait is not an idle one
+    middle.arrives(messages.WAKE_MESSAGE)  # so that the wait is not an idle one
     middle.exchange.wait(None)
     assert middle.sent_back == 1
     del packet
@@ -146,7 +151,7 @@ def test_a_question_is_passed_on_to_those_who_hold_the_answer(middle):
 )
 def test_a_message_that_is_not_for_this_process_is_refused_and_counted(middle, raw, caplog):
     for _ in range(9):
-        middle.inbox.queue.append(raw)
+        middle.arrives(raw)
     middle.exchange.wait(None)
     middle.exchange.wait(None)
     assert middle.consumer.page.node("refused") == 9
@@ -195,11 +200,11 @@ def test_a_restarted_peer_is_connected_once_whoever_tells_of_it_first(middle):
     middle.exchange.commands.append(channel.Start({"camera": 1, "sink0": 1}))
     middle.exchange.wait(None)
     middle.consumer.forge_row(1, 0)
-    middle.inbox.queue.append(messages.data_one(0, 2, 0, 0, 0, 1, 0, b""))
+    middle.arrives(messages.data_one(0, 2, 0, 0, 0, 1, 0, b""))
     middle.exchange.commands.append(channel.PeerRestarted("camera", 2))
     middle.exchange.wait(None)
     assert list(opened) == [("camera", 1), ("sink0", 1), ("camera", 2)]
-    middle.inbox.queue.append(messages.data_one(0, 1, 0, 9, 0, 1, 0, b""))  # still on its way from the dead one
+    middle.arrives(messages.data_one(0, 1, 0, 9, 0, 1, 0, b""))  # still on its way from the dead one
     middle.exchange.wait(None)
     assert (middle.consumer.inlet.waiting, middle.consumer.page.node("refused")) == (1, 0)
 

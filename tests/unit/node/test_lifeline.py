@@ -14,9 +14,10 @@ from streamcore.node.lifeline import Lifeline
 from streamcore.shm import segment
 from streamcore.shm.status import StatusWriter, format_status, status_bytes
 from streamcore.wire.inbox import NOBLOCK, Inbox, make_context
-from streamcore.wire.messages import WAKE_MESSAGE
+from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 DEADLINE_S = 20
+KEY = 77
 
 
 class Desk:
@@ -30,13 +31,13 @@ class Desk:
         self.commands: deque[channel.Command] = deque()
         page = segment.create("status", status_bytes([]))
         format_status(page, [])
-        self.lifeline = Lifeline(self.context, control, self.inbox.path, self.commands.append, StatusWriter(page))
+        self.lifeline = Lifeline(self.context, control, self.inbox.path, self.commands.append, StatusWriter(page), KEY)
         self.lifeline.start()
 
     def woken(self) -> bool:
         if not self.inbox.poll(DEADLINE_S * 1000):
             return False
-        assert self.inbox.recv(NOBLOCK) == WAKE_MESSAGE
+        assert self.inbox.recv(NOBLOCK) == sealed(WAKE_MESSAGE, KEY)
         return True
 
     def close(self) -> None:

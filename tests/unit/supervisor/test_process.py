@@ -26,7 +26,8 @@ def spawn(tmp_path):
     def start(*steps, ring_fds=(), **options):
         node = NodePlan("a", "fake", "fake:Fake", "source", {"do": steps}, {}, (), (), ())
         status_fd = os.memfd_create("status")
-        boot = Boot("run", "0123456789abcdef", str(tmp_path), node, (), (), 1, {str(fd): fd for fd in ring_fds}, status_fd, -1, os.getpid())
+        inherited = {str(fd): fd for fd in ring_fds}
+        boot = Boot("run", "0123456789abcdef", str(tmp_path), node, (), (), 1, inherited, status_fd, -1, os.getpid(), 0)
         log_fd = os.open(tmp_path / "a.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             spawned.append(Process(boot, log_fd, options.get("command", COMMAND)))

@@ -14,9 +14,10 @@ import zmq
 from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.wire.inbox import NOBLOCK, Again, Inbox, Peer, Waker, inbox_path, make_context
-from streamcore.wire.messages import WAKE_MESSAGE, read_header
+from streamcore.wire.messages import CHECK_BYTES, WAKE_MESSAGE, unsealed
 
 DEADLINE_MS = 10_000
+KEY = 0x0DDBA115
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def inbox(context, tmp_path):
 
 def receive(inbox: Inbox) -> bytes:
     assert inbox.poll(DEADLINE_MS), "no message arrived"
-    return inbox.recv(NOBLOCK)
+    return unsealed(inbox.recv(NOBLOCK), KEY)
 
 
 def test_the_path_of_an_inbox_names_node_and_incarnation(tmp_path):
@@ -56,7 +57,7 @@ def test_binding_leaves_the_umask_alone(inbox):
 
 
 def test_messages_of_one_peer_arrive_in_order(context, inbox):
-    peer = Peer(context, inbox.path)
+    peer = Peer(context, inbox.path, KEY)
     for number in range(5000):
         peer.send(b"%d" % number)
     assert [int(receive(inbox)) for _ in range(5000)] == list(range(5000))
@@ -65,14 +66,14 @@ def test_messages_of_one_peer_arrive_in_order(context, inbox):
 
 def test_a_peer_never_blocks_although_nobody_receives(context, tmp_path):
     # Credits are the limit. A high-water mark as well would refuse messages that there is credit for.
-    peer = Peer(context, str(tmp_path / "nobody.1"))
+    peer = Peer(context, str(tmp_path / "nobody.1"), KEY)
     for _ in range(20_000):
         peer.send(b"x" * 100)
     peer.close(orderly=False)
 
 
 def test_what_was_sent_before_an_orderly_close_arrives(context, inbox):
-    peer = Peer(context, inbox.path)
+    peer = Peer(context, inbox.path, KEY)
     for number in range(100):
         peer.send(b"%d" % number)
     peer.close(orderly=True)
@@ -81,7 +82,7 @@ def test_what_was_sent_before_an_orderly_close_arrives(context, inbox):
 
 def test_sending_to_a_closed_peer_sends_to_nobody(context, inbox):
     # Another thread may be about to send just when the main thread closes.
-    peer = Peer(context, inbox.path)
+    peer = Peer(context, inbox.path, KEY)
     send = peer.send
     peer.close(orderly=False)
     send(b"x")
@@ -89,10 +90,11 @@ def test_sending_to_a_closed_peer_sends_to_nobody(context, inbox):
 
 
 def test_a_message_longer_than_the_limit_does_not_arrive(context, inbox):
-    longest, longer = Peer(context, inbox.path), Peer(context, inbox.path)
-    longer.send(bytes(limits.MESSAGE_BYTES_MAX + 1))
-    longest.send(bytes(limits.MESSAGE_BYTES_MAX))
-    assert len(receive(inbox)) == limits.MESSAGE_BYTES_MAX
+    longest, longer = Peer(context, inbox.path, KEY), Peer(context, inbox.path, KEY)
+    most = limits.MESSAGE_BYTES_MAX - CHECK_BYTES
+    longer.send(bytes(most + 1))
+    longest.send(bytes(most))
+    assert len(receive(inbox)) == most
     assert not inbox.poll(50)
     for peer in (longest, longer):
         peer.close(orderly=False)
@@ -104,18 +106,22 @@ def test_garbage_on_the_socket_does_not_disturb_a_good_peer(context, inbox):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
             stranger.connect(inbox.path)
             stranger.sendall(noise)
-    peer = Peer(context, inbox.path)
+    peer = Peer(context, inbox.path, KEY)
     peer.send(b"good")
-    while (found := receive(inbox)) != b"good":
-        with pytest.raises(MessageError):
-            read_header(found)
+    while True:
+        assert inbox.poll(DEADLINE_MS), "the good message did not arrive"
+        try:
+            assert unsealed(inbox.recv(NOBLOCK), KEY) == b"good"
+            break
+        except MessageError:
+            pass
     peer.close(orderly=False)
 
 
 def test_another_thread_ends_the_wait(context, inbox):
     def wake() -> None:
-        waker = Waker(context)
-        waker.wake(WAKE_MESSAGE)
+        waker = Waker(context, KEY)
+        waker.wake()
         waker.close()
 
     thread = threading.Thread(target=wake)

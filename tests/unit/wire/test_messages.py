@@ -12,6 +12,7 @@ from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.wire import messages
 from streamcore.wire.messages import (
+    CHECK_BYTES,
     COMPLETION,
     DATA,
     END,
@@ -31,6 +32,8 @@ from streamcore.wire.messages import (
     read_header,
     read_receipt,
     receipt,
+    sealed,
+    unsealed,
 )
 
 MUTATIONS = 40_000
@@ -88,10 +91,11 @@ def test_a_wake_says_nothing_but_that():
 
 def test_the_largest_messages_fit_an_inbox():
     # A longer one would be dropped by the inbox, and the connection with it.
-    assert len(receipt(1, 1, 0, [(2**64 - 1, 2**32 - 1, 2)] * RECEIPTS_MAX)) <= limits.MESSAGE_BYTES_MAX
-    assert len(data_one(1, 1, 0, 0, 0, 0, 0, bytes(limits.META_BYTES_MAX))) <= limits.MESSAGE_BYTES_MAX
+    fullest = receipt(1, 1, 0, [(2**64 - 1, 2**32 - 1, 2)] * RECEIPTS_MAX)
+    assert limits.MESSAGE_BYTES_MAX - COMPLETION.size < len(sealed(fullest, 1)) <= limits.MESSAGE_BYTES_MAX
+    assert len(sealed(data_one(1, 1, 0, 0, 0, 0, 0, bytes(limits.META_BYTES_MAX)), 1)) <= limits.MESSAGE_BYTES_MAX
     fullest_batch = limits.BATCH_BYTES_MAX - 1 + RECORD.size + limits.META_BYTES  # the record that fills it may be as long as any
-    assert HEADER.size + fullest_batch <= limits.MESSAGE_BYTES_MAX
+    assert HEADER.size + fullest_batch + CHECK_BYTES <= limits.MESSAGE_BYTES_MAX
 
 
 GOOD = data_many(5, 2, WANT, [(7, 1, 3, 1, b"meta"), (8, 2, 4, 0, b"")])
@@ -147,6 +151,26 @@ def test_mutated_messages_are_refused_or_still_well_formed_never_anything_else()
         except MessageError:
             refused += 1
     assert MUTATIONS // 4 < refused < MUTATIONS
+
+
+@given(st.binary(max_size=200), u32)
+def test_a_sealed_message_is_opened_with_its_key_and_with_no_other(message, key):
+    raw = sealed(message, key)
+    assert unsealed(raw, key) == message
+    assert len(raw) == len(message) + CHECK_BYTES
+    for other in (key ^ 1, key ^ 1 << 31, (key + 1) % 2**32, ~key % 2**32):
+        with pytest.raises(MessageError, match="none of this run"):
+            unsealed(raw, other)
+
+
+@given(st.binary(max_size=60), u32)
+def test_a_sealed_message_of_which_any_bit_is_changed_or_any_byte_is_missing_is_refused(message, key):
+    raw = sealed(message, key)
+    changed = [bytes(b ^ (1 << bit if at == place else 0) for at, b in enumerate(raw)) for place in range(len(raw)) for bit in range(8)]
+    cut = [raw[:at] for at in range(len(raw))] + [raw[at:] for at in range(1, len(raw) + 1)]
+    for mutant in changed + [mutant for mutant in cut if mutant != raw]:
+        with pytest.raises(MessageError):
+            read_header(unsealed(mutant, key))  # under one key of all, nothing at all has the right checksum
 
 
 def test_every_outcome_has_a_name():
