@@ -6,11 +6,12 @@ They are loaded on first use, so that `import streamcore` costs a millisecond.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # known to type checkers by its name; `typing` takes longer to import than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from streamcore.errors import ConfigError, PayloadError
     from streamcore.node.api import Node, Port, Sink, Source
     from streamcore.packet import StreamPacket, array

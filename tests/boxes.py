@@ -110,6 +110,16 @@ class Box:
         wait_until("every socket of the run to be gone", lambda: not self.sockets(), deadline_s)
 
 
+def signals_of(pid: int, which: str) -> set[int]:
+    """The signals that a process has blocked (SigBlk), ignores (SigIgn) or catches (SigCgt); none of one that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
+    mask = next((int(line.split()[1], 16) for line in lines if line.startswith(f"{which}:")), 0)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
 def shmem_kib() -> int:
     return next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Shmem:"))
 

@@ -121,11 +121,11 @@ def nothing_left(coordinator, path):
 def run_of(runtime_dir):
     """Make a Run of a plan; extra options are those of coordinator.Options."""
 
-    def make(plan, watcher=None, **options):
+    def make(plan, watcher=None, signals=None, **options):
         watcher = watcher or Watcher()
         run_dir = RunDir.take(plan.run)
         path = run_dir.path
-        coordinator = Coordinator(plan, run_dir, watcher, Options(command=options.pop("command", FAKE_NODE), **options))
+        coordinator = Coordinator(plan, run_dir, watcher, Options(command=options.pop("command", FAKE_NODE), **options), signals=signals)
         return Run(coordinator, watcher, path)
 
     return make

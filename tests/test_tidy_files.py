@@ -18,7 +18,7 @@ PRIVATE_TEXT = re.compile("|".join(OUTSIDE))
 
 def texts() -> list[Path]:
     """Every text file that belongs to the project, build products left out."""
-    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]  # a file in a linked worktree
     found += [path for name in TEXT_DIRS for path in (ROOT / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return sorted(path for path in found if path.suffix in TEXT_SUFFIXES)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import click
 
+from streamcore.cli.entry import ctrl_c_raises
 from streamcore.cli.follow import Follower, LogLine, last_lines
 from streamcore.cli.options import quiet_debug_option
 from streamcore.clock import Clock
@@ -46,7 +47,8 @@ def logs(node: str | None, follow: bool, count: int, run: str | None) -> int:
     if not follow:
         return 0
     try:
-        _follow(follower, lambda: live_info(path) is not None, alone=node is not None)
+        with ctrl_c_raises():
+            _follow(follower, lambda: live_info(path) is not None, alone=node is not None)
     except KeyboardInterrupt:
         pass  # the way to end --follow
     return 0

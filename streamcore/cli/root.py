@@ -61,6 +61,7 @@ def streamctl() -> None:
       1  a node failed for good
       2  the spec or the command line is wrong; nothing was started
       3  there is no such run
+      130, 143, 129  Ctrl-C (SIGINT), SIGTERM or SIGHUP came before it had done anything that has to be ended in order
     """
 
 
@@ -83,8 +84,3 @@ def run(args: Sequence[str] | None = None) -> int:
         # The interpreter flushes once more at exit and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status if isinstance(status, int) else 0
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    sys.exit(run())

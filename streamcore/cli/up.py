@@ -15,6 +15,7 @@ from streamcore.cli.options import debug_option, duration, spec_options
 if TYPE_CHECKING:
     from streamcore.cli.lines import Lines
     from streamcore.coordinator import RunResult
+    from streamcore.coordinator.coordinator import Options
     from streamcore.graph.model import Plan
     from streamcore.supervisor.detach import Announcer
 
@@ -56,6 +57,7 @@ def up(
       0  ended, or stopped on request
       1  a node failed for good
       2  SPEC or the command line is wrong, or a run of that name is up; nothing was started
+      130, 143, 129  Ctrl-C (SIGINT), SIGTERM or SIGHUP came while SPEC was still being checked; nothing was started
 
     \b
     Examples:
@@ -70,7 +72,9 @@ def up(
     plan, shm_limit = _plan(spec, sets, allow, name)
     if detach:
         return _in_background(plan.run, _words(spec, sets, allow, for_s, report, name, debug))
-    result = _supervise(plan, announcer, spec=spec, shm_limit=shm_limit, for_s=for_s, debug=debug)
+    from streamcore.coordinator.coordinator import Options
+
+    result = _supervise(plan, announcer, Options(os.path.abspath(spec), for_s, shm_limit, debug))
     return _conclude(result, report, announcer)
 
 
@@ -93,16 +97,18 @@ def _plan(spec: str, sets: dict[str, str], allow: tuple[str, ...], name: str | N
     return plan, known.limits.shm if known else None
 
 
-def _supervise(plan: Plan, announcer: Announcer, *, spec: str, shm_limit: int | None, for_s: float | None, debug: bool) -> RunResult:
+def _supervise(plan: Plan, announcer: Announcer, options: Options) -> RunResult:
+    from streamcore.cli.entry import over
     from streamcore.control.rundir import RunDir
     from streamcore.coordinator import Coordinator
-    from streamcore.coordinator.coordinator import Options
     from streamcore.errors import BudgetError, RunError
+    from streamcore.supervisor.loop import Signals
 
+    signals = Signals()  # before anything is made: what comes from here on ends the run in order
     try:
         run_dir = RunDir.take(plan.run)
-        shown = _display(plan, run_dir.path / "logs", announcer, debug=debug)
-        coordinator = Coordinator(plan, run_dir, shown, Options(os.path.abspath(spec), for_s, shm_limit, debug, ignore_late_signals=True))
+        shown = _display(plan, run_dir.path / "logs", announcer, debug=options.debug)
+        coordinator = Coordinator(plan, run_dir, shown, options, signals=signals)
         shown.snapshot = coordinator.snapshot
         try:
             return coordinator.run()
@@ -110,6 +116,9 @@ def _supervise(plan: Plan, announcer: Announcer, *, spec: str, shm_limit: int | 
             shown.close()
     except (RunError, BudgetError) as error:
         raise CannotStart(f"{error}\nnothing was started.") from error
+    finally:
+        over()  # a second Ctrl-C that comes a moment too late must not hit whoever writes the report
+        signals.close()
 
 
 def _display(plan: Plan, logs: Path, announcer: Announcer, *, debug: bool) -> Lines:

@@ -35,7 +35,7 @@ from streamcore.supervisor import budget, prctl, states
 from streamcore.supervisor.guard import Guard
 from streamcore.supervisor.incident import Case
 from streamcore.supervisor.incident import write as write_incident
-from streamcore.supervisor.loop import STOP_SIGNALS, Loop, Signals
+from streamcore.supervisor.loop import Loop, Signals
 from streamcore.supervisor.process import COMMAND
 from streamcore.supervisor.segments import Segments
 from streamcore.supervisor.usage import Usage
@@ -66,8 +66,6 @@ class Options:
     """What is asked of a run beside its plan.
 
     for_s: end it after so long, counted from when all nodes are ready. shm_limit: `limits.shm` of the spec, in bytes.
-    ignore_late_signals: once a signal has ended the run, ignore further ones for good. A second Ctrl-C that comes a moment too late
-    would otherwise hit whoever writes the report. For a process that ends after the run.
     """
 
     spec_file: str = ""
@@ -75,11 +73,13 @@ class Options:
     shm_limit: int | None = None
     debug: bool = False
     command: Sequence[str] = field(default=COMMAND)
-    ignore_late_signals: bool = False
 
 
 class Coordinator:
-    """One run of one plan. `run()` once, from the main thread; it takes over `run_dir` and closes it in any case."""
+    """One run of one plan. `run()` once, from the main thread; it takes over `run_dir` and closes it in any case.
+
+    signals: of a caller who has caught them earlier, and closes them: what came meanwhile ends the run before anything is started.
+    """
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class Coordinator:
         observer: Observer | None = None,
         options: Options | None = None,
         clock: Clock | None = None,
+        signals: Signals | None = None,
     ):
         self.plan, self.run_id = plan, secrets.token_hex(8)
         self.options = options or Options()
@@ -95,7 +96,7 @@ class Coordinator:
         self.usage = Usage(self.clock)
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
-        self._run_dir, self._observer = run_dir, observer or Observer()
+        self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
         self._failures: list[Failure] = []
         self._to_spawn = deque(plan.start_order)
         self._up_ns = 0
@@ -159,6 +160,7 @@ class Coordinator:
             self._run_dir.write_info(self.info())
             self._make(made)
             self._start_timers(shm_limit)
+            self._on_signals()
             self._spawn_more()
             while self._crew.unfinished() and not self._course.stuck:
                 self._loop.turn()
@@ -168,8 +170,9 @@ class Coordinator:
         """Everything that a run needs; `made` gives it back in reverse order, whatever happens meanwhile."""
         loop = self._loop = Loop(self.clock)
         made.callback(loop.close)
-        signals = Signals()
-        made.callback(signals.close)
+        if self._signals is None:
+            self._signals = Signals()
+            made.callback(self._signals.close)
         made.callback(prctl.set_subreaper, prctl.set_subreaper(True))
         guard = self._guard = Guard(str(self._run_dir.path), self.run_id)
         made.callback(guard.close)
@@ -184,7 +187,7 @@ class Coordinator:
             self.plan, self._crew, self._course, segments.readers, self._observer, self.clock, self._write_incident, self._fail
         )
         made.callback(self._end)
-        loop.watch(signals.fd, lambda: self._on_signals(signals))
+        loop.watch(self._signals.fd, self._on_signals)
         loop.watch(server.fd, lambda: self._serve(server))
         self._serve(server)
 
@@ -295,16 +298,14 @@ class Coordinator:
         self._observer.failed(failure)
         self.stop(f"node '{failure.node}' failed")
 
-    def _on_signals(self, signals: Signals) -> None:
-        numbers = signals.read()
+    def _on_signals(self) -> None:
+        numbers = self._signals.read() if self._signals is not None else []
         if signal.SIGCHLD in numbers:
             self._crew.reap()
             self._look_at_guard()
         for number in numbers:
             if number != signal.SIGCHLD:
                 self._course.on_signal(number)
-                if self.options.ignore_late_signals:
-                    signals.ignore_from_now_on(STOP_SIGNALS)
 
     def _look_at_guard(self) -> None:
         if self._guard is not None and not self._guard.alive():

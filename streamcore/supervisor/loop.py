@@ -98,10 +98,6 @@ class Signals:
         except BlockingIOError:
             return []
 
-    def ignore_from_now_on(self, numbers: Iterable[signal.Signals]) -> None:
-        """What `close` puts in place of what was there before, without a gap in which one of them could do harm."""
-        self._before |= dict.fromkeys(numbers, signal.SIG_IGN)
-
     def close(self) -> None:
         """Put back what was there before."""
         for number, handler in self._before.items():

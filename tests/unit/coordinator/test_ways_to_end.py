@@ -8,7 +8,7 @@ from fake_runs import BEGIN, END, FOR_EVER, ORDERLY, UNTIL_PEER_GONE, UNTIL_STOP
 
 from streamcore import limits
 from streamcore.coordinator import coordinator, course, crew
-from streamcore.supervisor.loop import STOP_SIGNALS
+from streamcore.supervisor.loop import STOP_SIGNALS, Signals
 
 
 @pytest.fixture
@@ -242,17 +242,23 @@ def test_an_error_of_the_observer_leaves_nothing_behind(run_of):
     assert run_of(chain(ORDERLY, ORDERLY)).go().status == 0  # and its name is free again
 
 
-def test_a_second_press_after_the_end_can_be_ignored_so_that_the_report_is_still_written(run_of):
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    try:
-        run = run_of(chain(UNTIL_STOP, [*BEGIN, ["sleep", 0.05], *END]), Watcher([lambda: press(signal.SIGINT)]), ignore_late_signals=True)
-        assert run.go().status == 0
-        assert [signal.getsignal(number) for number in STOP_SIGNALS] == [signal.SIG_IGN] * 3
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+@pytest.fixture
+def signals():
+    caught = Signals()
+    yield caught
+    caught.close()
 
 
-def test_without_a_signal_nothing_is_ignored_afterwards(run_of):
-    assert run_of(chain(ORDERLY, ORDERLY), ignore_late_signals=True).go().status == 0
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+def test_a_signal_that_came_before_anything_was_started_ends_the_run_without_a_process(run_of, signals):
+    press(signal.SIGTERM)  # the run directory does not even exist yet
+    run = run_of(chain(FOR_EVER, FOR_EVER), signals=signals)
+    result = run.go()
+    assert (result.status, result.reason) == (0, "SIGTERM")
+    assert run.watcher.told == [("stopping", "SIGTERM")]
+
+
+def test_signals_that_the_caller_has_caught_stay_caught_so_that_a_late_one_does_not_hit_whoever_writes_the_report(run_of, signals):
+    run = run_of(chain(UNTIL_STOP, [*BEGIN, ["sleep", 0.05], *END]), Watcher([lambda: press(signal.SIGINT)]), signals=signals)
+    assert run.go().status == 0
+    press(*STOP_SIGNALS)
+    assert [number for number in signals.read() if number in STOP_SIGNALS][-3:] == list(STOP_SIGNALS)

@@ -1,6 +1,7 @@
 """`--detach`: the starter learns how the start went, and the background process needs nobody afterwards."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -53,6 +54,14 @@ def test_the_descriptor_is_not_passed_on_to_children(detached, tmp_path):
     status, text, _ = detached(f"print({VARIABLE!r} in os.environ, flush=True); {child}; sys.exit(3)")
     assert (status, text) == (3, "False")
     fifo.write_text("now it may end")
+
+
+def test_a_signal_to_the_starter_is_passed_on_and_it_waits_until_the_background_process_has_ended(detached):
+    # Whoever presses Ctrl-C on `up --detach` would otherwise leave a run that nobody has asked for.
+    code = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); os.kill(os.getppid(), signal.SIGINT); "
+    status, text, log = detached(code + "time.sleep(1000)")
+    assert (status, "SIGINT" in text) == (128 + signal.SIGINT, True)
+    assert log.read_text() == ""
 
 
 def test_a_process_that_was_not_detached_announces_to_nobody(monkeypatch):
