@@ -194,7 +194,7 @@ class StreamPacket(msgspec.Struct, eq=False, weakref=True):
     in_port: str = ""
     trace: list[tuple[str, int]] | None = None
     parent: Any = None  # the host's record of the input that this is or was derived from; None for a packet that began here
-    lease: Any = None  # keeps the entry that it came with alive; None for a packet that this process made
+    lease: Any = None  # keeps the input that it is, or was derived from, from being completed; None for a packet that began here
 
     @classmethod
     def new(
@@ -228,7 +228,8 @@ class StreamPacket(msgspec.Struct, eq=False, weakref=True):
         """An output made from this input: same source, capture time and trace; a new id that a repeat would get again.
 
         `kind` and `meta` default to this packet's; a port that declares a kind gives its own. A payload that is this packet's payload, or a
-        view of it, is forwarded as a reference; a loan is committed in place; anything else is copied once.
+        view of it, is forwarded as a reference; a loan is committed in place; anything else is copied once. Whoever keeps the output keeps
+        the input: what was not emitted when the process dies is delivered and derived again.
         """
         return StreamPacket(
             kind or self.kind,
@@ -242,6 +243,7 @@ class StreamPacket(msgspec.Struct, eq=False, weakref=True):
             trace=self.trace,
             redelivered=self.redelivered,
             parent=self.parent,
+            lease=self.lease,
         )
 
     @property

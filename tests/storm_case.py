@@ -168,6 +168,8 @@ class Storm:
     # --- the end
 
     def _end(self) -> dict[str, Any]:
+        if self.how != "end of stream":
+            self.run.until("the run to be reachable", self.run.nodes)  # a box so busy that it has not come so far
         if self.how in ("SIGINT", "SIGTERM"):
             self.run.process.send_signal(getattr(signal, self.how))
         elif self.how == "down":

@@ -40,6 +40,7 @@ class Exchange:
         self.terminating = False
         self.paused = False
         self.closed = False  # nothing more is taken: flush() has been called
+        self.in_node_code = False  # what it lets go of is settled when its call is over, for only then its outputs are committed
         self.waiting: Waiting = deque()  # received and not yet taken, over all inlets, in order of arrival
         self.commands: deque[channel.Command] = deque()  # filled by the lifeline's thread
         self.redrives: deque[str] = deque()  # dead letters to be processed again
@@ -146,8 +147,8 @@ class Exchange:
             self._words[_CREDIT] = self.credit_wait_ns
 
     def settle(self) -> None:
-        """Count what node code has let go of."""
-        while self.released:
+        """Count what node code has let go of. Not while an output that was made of it may wait for a credit."""
+        while self.released and not self.in_node_code:
             self.released.popleft().settle()
 
     def flush_receipts(self, due: Callable[[Inlet], bool]) -> None:

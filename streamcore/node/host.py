@@ -119,6 +119,7 @@ class Host:
             self.on_draining()
             self.exchange.closed = True
             self._words[_EDGE], self._words[_BUSY] = NO_EDGE, monotonic_ns()
+            self.exchange.in_node_code = True
             self._each(self.node.flush())
         except Stopped:
             raise
@@ -126,6 +127,7 @@ class Host:
             if self._has_successor:
                 raise  # no END: the next incarnation goes on, and delivers what this one has emitted
             failure = error
+        self.exchange.in_node_code = False
         self._words[_BUSY] = 0
         for outlet in self._outlets.values():
             for edge in outlet.edges:
@@ -248,6 +250,7 @@ class Host:
         words[_EDGE], words[_ENTRY], words[_SEQUENCE] = first.inlet.plan.id, first.entry, first.sequence
         words[_BUSY] = began_ns = monotonic_ns()
         waited_ns = self._waited_ns
+        self.exchange.in_node_code = True
         for attempt in range(self.plan.retries + 1):
             try:
                 # A list of its own: the author may keep it, and this one is emptied below.
@@ -265,6 +268,7 @@ class Host:
                 self._count_failed("process", error, packets[0], len(packets))
                 for record in records:
                     record.outcome = messages.FAILED
+        self.exchange.in_node_code = False
         self._consumed += len(packets)
         self._words[_CONSUMED] = self._consumed
         packets.clear()

@@ -205,6 +205,24 @@ class Batches(Node):
         yield from (packet.derive(payload=packet.payload) for packet in packets)
 
 
+class Pairs(Node):
+    """Makes one packet of every two, derived from the second, and has let go of the first when it is emitted."""
+
+    inputs, outputs = {"in": ANY}, {"out": ANY}
+    retention = 1
+
+    def setup(self) -> None:
+        self.kept: list[StreamPacket] = []
+
+    def process(self, packet: StreamPacket) -> StreamPacket | None:
+        self.kept.append(packet)
+        if len(self.kept) < 2:
+            return None
+        both = [each.payload["n"] for each in self.kept]
+        self.kept.clear()
+        return packet.derive(payload={"n": sum(both) // 4})
+
+
 class Hoard(Node):
     """Keeps every packet until the end, then emits them all, newest first."""
 

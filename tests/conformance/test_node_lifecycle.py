@@ -61,6 +61,27 @@ def test_flush_emits_what_was_held_back_and_everything_arrives(tmp_path):
         assert rig.books("a", "b").completed == rig.books("b", "c").completed == 9
 
 
+def test_what_a_node_lets_go_of_is_not_completed_before_what_it_made_of_it_is_committed(tmp_path):
+    # Else a kill between the two loses the packet: its producer has forgotten it, and nobody has seen what was made of it.
+    nodes = [N("a", "Numbers", {"count": 40}), N("b", "Pairs"), N("c", "Counting")]
+    with Rig(tmp_path, nodes, [E("a", "b", depth=4), E("b", "c", depth=2)]) as rig:
+        rig.start()
+        rig.send("c", channel.Pause())
+        rig.until(lambda: rig.status("b").waits_for_credit, "b to wait for a credit")
+        for _ in range(2):  # it looks around while it waits
+            turns = rig.status("b").loop_count
+            rig.send("b", channel.Resume())
+            rig.until(lambda turns=turns: rig.status("b").loop_count > turns, "b to look around")
+        edge = next(edge.id for edge in rig.edges if edge.to_node == "b")
+        processed = sum(mark > 0 for mark in rig.members["b"].status.marks(edge))
+        assert rig.status("b").waits_for_credit and rig.books("a", "b").completed <= 2 * rig.status("b").produced
+        assert processed <= 2 * rig.status("b").produced
+        rig.send("c", channel.Resume())
+        for ended in rig.wait().values():
+            assert ended.exit == 0
+        assert rig.books("b", "c").completed == 20
+
+
 def test_a_source_is_told_the_outcome_of_every_packet(tmp_path):
     nodes = [N("a", "Frames", {"count": 30, "tell": True}), N("b", "Clumsy", {"bad": [2, 5]}), N("c", "Witness")]
     with Rig(tmp_path, nodes, [E("a", "b", depth=2), E("b", "c")]) as rig:

@@ -27,7 +27,10 @@ SHAPES: dict[str, dict[str, tuple[str, ...]]] = {  # consumers of each node's po
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a node does. `fan` outputs per input, of these `kinds`; keeps up to `retention` inputs; a source with or without positions."""
+    """What a node does. `fan` outputs per input, of these `kinds`; keeps up to `retention` inputs; a source with or without positions.
+
+    lets_go: it drops its input when it has made the last output of it, and not when that is emitted.
+    """
 
     fan: int
     kinds: tuple[str, ...]
@@ -35,6 +38,7 @@ class Behaviour:
     batch_max: int
     positions: bool
     on_error: str
+    lets_go: bool
 
 
 @dataclass
@@ -83,6 +87,7 @@ def drawn(rng: random.Random) -> Graph:
             batch_max=rng.choice([1, 1, 1, 3]),
             positions=rng.random() < 0.85,
             on_error=rng.choice(["fail_packet", "retry"]),
+            lets_go=rng.random() < 0.5,
         )
         for name in SHAPES[shape]
     }

@@ -127,15 +127,18 @@ def node_code(process: SimProcess) -> dict[str, Any]:
 
     def outputs(self: Any, packet: StreamPacket) -> Iterator[StreamPacket]:
         name = packet.meta["name"]  # type: ignore[index]
+        bad = world.fails(process, packet, "between")
         for index in range(does.fan):
             out = f"{name}.{process.name}{index}"
             made = packet.derive(payload=payload_of(self, packet, name), meta={"name": out})
             world.offered(process, out)
+            if does.lets_go and index == does.fan - 1:
+                del packet
             yield made
             del made
             world.accepted(process, out)
             process.park("between outputs")
-            if world.fails(process, packet, "between"):
+            if bad:
                 raise ValueError("bad packet")
 
     def payload_of(self: Any, packet: StreamPacket, name: str) -> Any:
