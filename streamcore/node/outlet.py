@@ -249,15 +249,16 @@ class Outlet:
         return (ref, raw) if len(raw) <= self.writer.geometry.meta_bytes else self._spill(meta)
 
     def _tie(self, lineage: Record | None, parents: list[Record]) -> Parent:
-        """Make the inputs that this output depends on wait for it; gives what its entry says of them."""
+        """Make the inputs that this output depends on wait for it; gives what its entry says of them.
+
+        An entry names one: that whose memory it forwards, if there is one, for a successor must not give that back too early.
+        """
         if lineage is not None and lineage.inlet.delivered and lineage not in parents:
             parents.append(lineage)
-        parent = NO_PARENT
         for record in parents:
             record.outputs += 1
             self.pinned += 1
-            parent = (record.inlet.plan.id, record.entry, record.sequence)
-        return parent
+        return (parents[0].inlet.plan.id, parents[0].entry, parents[0].sequence) if parents else NO_PARENT
 
     def _entry_is_free(self) -> bool:
         return self.writer.free_entries > 0

@@ -8,6 +8,7 @@ import pytest
 from streamcore import Port, StreamPacket
 from streamcore.node.lease import Record
 from streamcore.packet import source_id16
+from streamcore.shm.ring import RingWriter
 from streamcore.wire import messages
 
 FRAME = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -53,6 +54,20 @@ def again(packet: StreamPacket) -> StreamPacket:
     repeat = an_input()
     repeat.id16 = packet.id16
     return repeat
+
+
+def test_the_entry_of_an_output_names_the_input_whose_memory_it_forwards(make_wire):
+    # Its successor must not give that frame back while somebody views it, whatever else the output was derived from.
+    upstream, downstream = make_wire(), make_wire(forwards=frozenset({"in"}))
+    consumer = upstream.consumers[0]
+    consumer.inlet.delivered = True
+    upstream.emit(FRAME)
+    upstream.emit(FRAME)
+    older, newer = consumer.take(), consumer.take()
+    downstream.outlet.emit(newer.derive(payload=older.payload), False)
+    (row,) = RingWriter(downstream.memory, downstream.shape).adopted
+    assert row.parent == (consumer.inlet.plan.id, older.parent.entry, older.parent.sequence)
+    assert (older.parent.outputs, newer.parent.outputs) == (1, 1)
 
 
 def test_outputs_get_the_same_ids_when_their_inputs_are_repeated_in_other_batches(wire, make_wire):
