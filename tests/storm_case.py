@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Storm:
         self.outcome.end, self.outcome.has = self.how, tuple(sorted(self.graph.shapes))
         self.witnesses = {name: Witness(name, flows) for name, flows in self.graph.flows.items()}
         self.hurt: set[str] = set()  # nodes whose process was ended by us
+        self.stopped: dict[int, float] = {}  # when, by process; wall time, as incidents have it
         self.paused: set[str] = set()
         self.run: Run
 
@@ -140,6 +142,8 @@ class Storm:
             except ProcessLookupError:
                 continue
             self._note(number.name, name)
+            if number == signal.SIGSTOP:
+                self.stopped.setdefault(pid, time.time())
 
     def _note(self, what: str, name: str) -> None:
         """Count it by the role of the node."""
@@ -232,8 +236,9 @@ class Storm:
         if incident["reason"] == "hang":
             if not incident["stacks"]["python"] and "stopped" not in incident["cause"]:
                 raise Broken(f"the incident of a hang of {name} has no stack: {path}")
-            if incident["busy_s"]:
-                self.outcome.time("a hang until its incident, less progress_s", incident["busy_s"] - PROGRESS_S)
+            noticed = datetime.fromisoformat(incident["ts"].replace("Z", "+00:00")).timestamp()
+            if incident["pid"] in self.stopped:
+                self.outcome.time("a SIGSTOP until its incident, less progress_s", noticed - self.stopped[incident["pid"]] - PROGRESS_S)
 
     def _check_witnesses(self, *, whole: bool = True) -> None:
         lines = {name: read_lines(self.box.folder / f"{name}.jsonl") for name in self.graph.flows}
