@@ -93,21 +93,44 @@ class Box:
 
     def processes(self) -> list[psutil.Process]:
         """Whatever still runs with this box' run directory in its environment."""
-        found = []
-        for process in psutil.process_iter():
+        found, wanted = [], os.fsencode(f"XDG_RUNTIME_DIR={self.runtime}")
+        for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                if process.environ().get("XDG_RUNTIME_DIR") == str(self.runtime) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):  # a zombie has none
+                    found.append(psutil.Process(int(pid)))
+            except (OSError, psutil.NoSuchProcess):
                 continue
         return found
 
     def sockets(self) -> list[Path]:
         return [path for path in self.runtime.rglob("*") if path.is_socket()]
 
-    def assert_nothing_left(self, deadline_s: float = 10.0) -> None:
+    def assert_nothing_left(self, deadline_s: float = DEADLINE_S) -> None:
         wait_until("every process of the run to be gone", lambda: not self.processes(), deadline_s)
         wait_until("every socket of the run to be gone", lambda: not self.sockets(), deadline_s)
+
+
+def memory_of(pid: int) -> set[tuple[int, int]]:
+    """The shared memory of a run that a process has open or mapped: (device, inode) of each memfd. None of a process that is gone."""
+    found = set()
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if "memfd:streamcore:" in os.readlink(f"/proc/{pid}/fd/{fd}"):
+                status = os.stat(f"/proc/{pid}/fd/{fd}")
+                found.add((status.st_dev, status.st_ino))
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if "memfd:streamcore:" in line:
+                _, _, _, device, inode, _ = line.split(maxsplit=5)
+                major, minor = (int(part, 16) for part in device.split(":"))
+                found.add((os.makedev(major, minor), int(inode)))
+    except (OSError, ValueError):  # it ends while we look
+        pass
+    return found
+
+
+def holders_of(memory: set[tuple[int, int]]) -> list[int]:
+    """Processes, anywhere on the box, that keep some of this memory from being given back."""
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and memory & memory_of(int(pid))] if memory else []
 
 
 def signals_of(pid: int, which: str) -> set[int]:

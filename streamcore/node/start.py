@@ -201,9 +201,10 @@ class NodeProcess:
 
     def _fail(self, error: Exception | SystemExit) -> int:
         text = traceback.format_exc()
-        fault = error.fault if isinstance(error, StreamcoreError) else "plugin"
-        known = isinstance(error, (ConfigError, PluginError))
-        cause = str(error) if known else f"{type(error).__name__}: {error}"
+        known, no_memory = isinstance(error, (ConfigError, PluginError)), isinstance(error, MemoryError)
+        fault = error.fault if isinstance(error, StreamcoreError) else "box" if no_memory else "plugin"
+        name = "MemoryError" if no_memory else type(error).__name__  # numpy has one of its own; SYNC: supervisor/exits.py
+        cause = str(error) if known else f"{name}: {error}"
         where = "config" if isinstance(error, ConfigError) and self.where == "setup" else self.where
         self.log.error("failed in %s: %s", where, cause, exc_info=not known)
         if self.where == "run":

@@ -14,14 +14,14 @@ GOODBYE_S = 5.0  # it has nothing left to do after `bye`; past this the box is i
 class Guard:
     """A guardian process and the pipe to it. Closing the pipe without `close()` is what the death of the coordinator looks like."""
 
-    def __init__(self, run_dir: str, run_id: str):
-        """Start it. Raises OSError if the box has no process or descriptor left."""
+    def __init__(self, run_dir: str, run_id: str, coordinator_pid: int | None = None):
+        """Start it for this process, or another one. Raises OSError if the box has no process or descriptor left."""
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         environ = {key: value for key, value in os.environ.items() if key != guardian.MARK[:-1].decode()}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-E", guardian.__file__, run_dir, run_id],
+                [sys.executable, "-I", "-S", "-E", guardian.__file__, run_dir, run_id, str(coordinator_pid or os.getpid())],
                 stdin=reader,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

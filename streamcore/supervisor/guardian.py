@@ -1,7 +1,7 @@
 """The process that cleans up after a coordinator that can no longer do it (kill -9, the kernel's out-of-memory killer).
 
-Run as a file by a bare interpreter, so it imports nothing of streamcore and costs 15 ms and 8 MiB. Arguments: RUN_DIR RUN_ID. Its standard
-input is a pipe from the coordinator (SYNC: guard.py), one line each:
+Run as a file by a bare interpreter, so it imports nothing of streamcore and costs 15 ms and 8 MiB. Arguments: RUN_DIR RUN_ID PID, the last
+of the coordinator. Its standard input is a pipe from there (SYNC: guard.py), one line each:
 
     +123    process group 123 belongs to the run
     -123    it is gone
@@ -23,7 +23,8 @@ import sys
 
 MARK = b"STREAMCORE_PROCESS="  # RUN_ID/NODE/INCARNATION/, set for every node and inherited by all that it starts
 PID_FILE = "coordinator.pid"
-LOCK_TRIES, LOCK_PAUSE_S = 25, 0.01
+DEATH_S = 30.0  # from the end of a pipe to that of the process: the kernel gives back its memory, gigabytes at times
+LOCK_TRIES, LOCK_PAUSE_S = 25, 0.01  # a reader looks whether it is locked; a new run keeps it
 LOOKS, LOOK_PAUSE_S = 3, 0.001  # at a process without environment: exec takes microseconds, and some have none for good
 ROUNDS_MAX = 50  # a process that forks while it is hunted needs a second look; one that outruns 50 is hostile
 
@@ -94,7 +95,7 @@ def _listen() -> tuple[bool, set[int]]:
                 groups.discard(int(line[1:]))
 
 
-def _take_pid_file(directory: int) -> bool:
+def _take_pid_file(directory: int, coordinator: int) -> bool:
     """Lock it, so that no new run of this name begins while its files go. False if one has begun, and has swept the directory itself."""
     try:
         pid_file = os.open(PID_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -104,7 +105,8 @@ def _take_pid_file(directory: int) -> bool:
         try:
             fcntl.flock(pid_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except BlockingIOError:  # the kernel gives up a dead process' locks some time after it has closed its pipes
+        except BlockingIOError:
+            _await_end(coordinator)
             select.select((), (), (), LOCK_PAUSE_S)
     return False
 
@@ -120,12 +122,27 @@ def _kill(run_id: str, groups: set[int]) -> None:
         rounds += 1
 
 
-def _remove_files(run_dir: str) -> None:
+def _await_end(pidfd: int) -> None:
+    """Until the coordinator is gone altogether. Its pipe may end some time before its lock does."""
+    if pidfd >= 0:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        poller.poll(DEATH_S * 1000)
+
+
+def _open_pid(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # it is gone and was reaped
+        return -1
+
+
+def _remove_files(run_dir: str, coordinator: int) -> None:
     try:
         directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return  # somebody removed it
-    if _take_pid_file(directory):
+    if _take_pid_file(directory, coordinator):
         for name in os.listdir(directory):
             try:
                 if name == PID_FILE or stat.S_ISSOCK(os.lstat(name, dir_fd=directory).st_mode):
@@ -137,10 +154,11 @@ def _remove_files(run_dir: str) -> None:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    coordinator = _open_pid(int(sys.argv[3]))
     bye, groups = _listen()
     if not bye:
         _kill(sys.argv[2], groups)
-        _remove_files(sys.argv[1])
+        _remove_files(sys.argv[1], coordinator)
 
 
 if __name__ == "__main__":

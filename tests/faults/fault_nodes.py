@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,13 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from streamcore import Node, Port, Sink, StreamPacket
+import numpy as np
+
+from streamcore import ConfigError, Node, Port, Sink, StreamPacket
 
 ANY = Port("any", "any")
 
 
 def do_harm(how: str) -> None:
-    """One of: stop, gil, native, spin, segfault, exit, raise."""
+    """One of: stop, gil, native, spin, segfault, exit, raise, config, memory."""
     if how == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif how == "segfault":
@@ -27,6 +30,12 @@ def do_harm(how: str) -> None:
         os._exit(3)
     elif how == "raise":
         raise RuntimeError("harm was asked for")
+    elif how == "config":
+        raise ConfigError("harm is configured")
+    elif how == "memory":
+        limit_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (64 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+        np.ones(1 << 30, np.uint8)
     while how != "stop":  # a signal ends a sleep early
         if how == "gil":
             ctypes.PyDLL(None).sleep(1000)

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 from boxes import Box
-from fault_kit import Ledger, Run, frames, node, spec
+from fault_kit import PATIENCE_S, Ledger, Run, frames, node, spec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 FEW = "restart: {max_restarts: 3, window_s: 60, backoff_s: 0.01, backoff_max_s: 0.05}"
 
 
@@ -21,29 +21,42 @@ def chain(plugin: str, config: str = "", more: str = FEW, rate: float = 500, cou
 
 
 @pytest.mark.parametrize(
-    ("plugin", "config", "restarts", "cause"),
+    ("plugin", "config", "more", "restarts", "cause", "fault"),
     [
-        ("fault_import:Forward", "", 0, "this module has been replaced meanwhile"),
-        ("fault_nodes:HarmInSetup", "how: exit", 3, "exited with 3"),
-        ("fault_nodes:HarmInSetup", "how: raise", 3, "harm was asked for"),
-        ("fault_nodes:HarmInSetup", "how: segfault", 3, "SIGSEGV"),
+        ("fault_import:Forward", "", FEW, 0, "this module has been replaced meanwhile", "plugin"),
+        ("fault_nodes:HarmInSetup", "how: config", FEW, 0, "harm is configured", "spec"),
+        ("fault_nodes:HarmInSetup", "how: exit", FEW, 3, "exited with 3", "plugin"),
+        ("fault_nodes:HarmInSetup", "how: raise", FEW, 3, "harm was asked for", "plugin"),
+        ("fault_nodes:HarmInSetup", "how: segfault", FEW, 3, "SIGSEGV", "plugin"),
+        ("fault_nodes:HarmInSetup", "how: memory", FEW, 3, "MemoryError: Unable to allocate", "box"),
+        ("fault_nodes:HarmInSetup", "how: native", f"startup_s: 1, {FEW}", 3, "not ready after 1 s", "plugin"),
     ],
-    ids=["import", "exit in setup", "exception in setup", "segfault in setup"],
+    ids=["import", "config", "exit", "exception", "segfault", "memory", "startup deadline"],
 )
-def test_a_node_that_never_gets_ready_is_given_up_with_its_cause(plugin, config, restarts, cause, box: Box):
-    run = Run(box, "loop", chain(plugin, config))
-    assert run.process.wait(60) == 1, run.output
-    assert cause in run.output
+def test_a_node_that_never_gets_ready_is_given_up_with_its_cause(plugin, config, more, restarts, cause, fault, box: Box):
+    run = Run(box, "loop", chain(plugin, config, more))
+    assert run.process.wait(PATIENCE_S) == 1, run.output
+    assert cause in run.output and f"fault   {fault}: " in run.output
     report = json.loads(run.report_path.read_text())
     assert report["nodes"]["mid"]["restarts"] == restarts
     assert report["status"] == "error"
     run.nothing_left()
 
 
+def test_an_exception_under_on_error_stop_ends_the_node_after_what_came_before_was_delivered(box: Box):
+    run = Run(box, "strict", chain("fault_nodes:Harm", "how: raise, at: [120], once: false", f"on_error: stop, {FEW}"))
+    assert run.process.wait(PATIENCE_S) == 1, run.output
+    run.nothing_left()
+    assert "harm was asked for" in run.output
+    report = json.loads(run.report_path.read_text())
+    assert report["nodes"]["mid"]["restarts"] == 0 and report["account"]["balanced"]
+    assert Ledger(box.folder / "sink.jsonl").check(repeats_max=0, sources=["src"], expected=120)["arrived"] == 120
+
+
 @pytest.mark.parametrize("how", ["exit", "segfault"])
 def test_one_frame_that_kills_is_put_aside_and_all_others_arrive(how, box: Box):
     run = Run(box, "poison", chain("fault_nodes:Harm", f"how: {how}, at: [120], once: false"))
-    assert run.process.wait(60) == 0, run.output
+    assert run.process.wait(PATIENCE_S) == 0, run.output
     run.nothing_left()
     report = json.loads(run.report_path.read_text())
     lines = Ledger(box.folder / "sink.jsonl").lines()
@@ -57,7 +70,7 @@ def test_one_frame_that_kills_is_put_aside_and_all_others_arrive(how, box: Box):
 def test_a_node_that_dies_of_every_first_frame_is_given_up(box: Box):
     every = ", ".join(map(str, range(300)))
     run = Run(box, "first", chain("fault_nodes:Harm", f"how: exit, at: [{every}], once: false"))
-    assert run.process.wait(60) == 1, run.output
+    assert run.process.wait(PATIENCE_S) == 1, run.output
     run.nothing_left()
     assert "exited with 3" in run.output
     assert not Ledger(box.folder / "sink.jsonl").lines()
@@ -73,7 +86,7 @@ def test_a_node_that_is_given_up_in_isolation_lets_the_others_go_on(box: Box):
         node("other", "debug.null"),
     ]
     run = Run(box, "isolate", spec(nodes, [("src", "bad"), ("src", "good"), ("good", "sink"), ("bad", "other")]))
-    run.process.wait(60)
+    run.process.wait(PATIENCE_S)
     run.nothing_left()
     Ledger(box.folder / "sink.jsonl").check(repeats_max=0, sources=["src"], expected=400)
 

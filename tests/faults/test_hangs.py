@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from boxes import Box
-from fault_kit import Ledger, Run, frames, node, spec
+from fault_kit import PATIENCE_S, Ledger, Run, frames, node, spec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 KINDS = ("stop", "gil", "native", "spin")
 TIMES, FRAMES = 5, 2000
-PROGRESS_S, LOOKS_S = 1.0, 1.0
-NOISE_S = 10.0  # what else runs on a shared machine may keep the coordinator from its look
+PROGRESS_S = 2.0  # a node that gets no processor for so long, because the box is busy, would count as hung too
 
 
 def test_every_kind_of_hang_is_found_five_times_and_nothing_is_lost(box: Box):
@@ -30,6 +29,7 @@ def test_every_kind_of_hang_is_found_five_times_and_nothing_is_lost(box: Box):
     run.wait_up()
     run.hurt(signal.SIGSTOP, {"stop": TIMES})  # from outside, at whatever it is doing
     report = run.end(how="end of stream")
+    found_s: list[float] = []
     for kind in KINDS:
         print(kind, Ledger(box.folder / f"{kind}.jsonl").check(repeats_max=0, sources=[f"src-{kind}"], expected=FRAMES))
         row = report["nodes"][kind]
@@ -41,18 +41,21 @@ def test_every_kind_of_hang_is_found_five_times_and_nothing_is_lost(box: Box):
             if kind == "stop":
                 assert "File" in stacks, stacks[:2000]
             else:
-                assert PROGRESS_S <= incident["busy_s"] <= PROGRESS_S + LOOKS_S + NOISE_S, (kind, incident["busy_s"])
+                # Never sooner; the second that it may take longer is that of a box which lets the coordinator look.
+                assert PROGRESS_S <= incident["busy_s"] < PATIENCE_S, (kind, incident["busy_s"])
+                found_s.append(incident["busy_s"])
                 assert "do_harm" in stacks, stacks[:2000]
+    print(f"found after {sorted(found_s)} s")
 
 
 def test_a_slow_node_is_never_taken_for_a_hung_one_nor_is_one_that_waits_for_it(box: Box):
     nodes = [
-        node("src", "synthetic.frames", frames(0, 12), f"progress_s: {PROGRESS_S}"),
+        node("src", "synthetic.frames", frames(0, 10), f"progress_s: {PROGRESS_S}"),
         node("pass", "flow.forward", "", f"progress_s: {PROGRESS_S}"),
-        node("slow", "debug.slow", "work_ms: 700", f"progress_s: {PROGRESS_S}"),
+        node("slow", "debug.slow", "work_ms: 1000", f"progress_s: {PROGRESS_S}"),
         node("sink", "debug.hash", "path: slow.jsonl", f"progress_s: {PROGRESS_S}"),
     ]
     run = Run(box, "slow", spec(nodes, [("src", "pass"), ("pass", "slow"), ("slow", "sink")]))
     report = run.end(how="end of stream")
-    Ledger(box.folder / "slow.jsonl").check(repeats_max=0, sources=["src"], expected=12)
+    Ledger(box.folder / "slow.jsonl").check(repeats_max=0, sources=["src"], expected=10)
     assert all(row["restarts"] == 0 for row in report["nodes"].values())

@@ -11,7 +11,7 @@ import pytest
 from boxes import Box, wait_until
 from fault_kit import Ledger, Run, frames, node, spec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def chain(count: int = 0) -> str:
@@ -58,7 +58,7 @@ def test_a_run_whose_directory_is_deleted_goes_on_and_ends_in_order(box: Box):
     before = len(ledger.lines())
     wait_until("packets to go on", lambda: len(ledger.lines()) > before + 50 or run.process.poll() is not None)
     run.process.send_signal(signal.SIGINT)
-    run.process.wait(30)
+    run.process.wait(90)
     run.nothing_left()
     ledger.check(repeats_max=0, sources=["src"])
 
