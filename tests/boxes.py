@@ -143,21 +143,6 @@ def signals_of(pid: int, which: str) -> set[int]:
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
-def shmem_kib() -> int:
-    return next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Shmem:"))
-
-
-def others_run() -> bool:
-    """Whether runs are up on this box at all: shared memory is counted for the whole box, so theirs would be taken for ours."""
-    for process in psutil.process_iter():
-        try:
-            if "streamcore.node" in process.cmdline():
-                return True
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return False
-
-
 @contextmanager
 def new_box() -> Iterator[Box]:
     folder = Path(tempfile.mkdtemp(prefix="sc-"))  # short: socket paths have 107 bytes

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from boxes import Box, new_box, others_run, shmem_kib
+from boxes import Box, new_box
 from storm_case import Outcome, Storm
 
 KEPT_MAX = 20  # folders of broken cases
@@ -170,15 +170,11 @@ def main() -> int:
     )
     given = parser.parse_args()
     tally = Tally(Path(given.keep).resolve(), quiet=not sys.stderr.isatty())
-    before_kib = shmem_kib()
     storm(given, tally)
-    left_kib = 0 if others_run() else shmem_kib() - before_kib
     report(tally)
     if given.json:
         Path(given.json).write_text(json.dumps(tally.as_json(), indent=2) + "\n")
-    if left_kib > 1024:
-        _say(f"shared memory has grown by {left_kib} KiB")
-    return 130 if tally.interrupted else 1 if tally.broken or left_kib > 1024 else 0
+    return 130 if tally.interrupted else 1 if tally.broken else 0
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ class Storm:
         if self.rng.random() < 0.8:  # else it is hurt while it starts
             self.run.wait_up()
         self._storm(self.storm_s)
+        self.run.see_memory()
         if self.how == "kill -9":
             self._kill_coordinator()
             return
