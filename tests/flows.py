@@ -22,7 +22,7 @@ from streamcore_nodes.witness import payload_hash
 
 Op = tuple[Any, ...]  # ("crop", x, y, width, height), ("resize", width, height) or ("turn",)
 Line = dict[str, Any]  # of debug.hash
-NUMBERS_AHEAD = 20_000  # packets that an edge that drops may leave out in a row, at most
+NUMBERS_AHEAD = 300_000  # packets that an edge that drops may leave out in a row: what a source makes flat out while its consumer hangs
 
 
 class Broken(AssertionError):
