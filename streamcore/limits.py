@@ -15,6 +15,7 @@ EDGES_PER_PORT_MAX = 32  # edges_pending is a 32-bit mask
 # --- packets and messages -----------------------------------------------------------------------------------------------------------
 META_BYTES = 8 * KIB  # metadata of one packet, default; larger JSON payloads go to a slot
 MESSAGE_BYTES_MAX = 64 * KIB  # MAXMSGSIZE of every inbox: metadata only, frames never travel this way
+INBOX_SPARE = 64  # messages of a connection that carry no packet: questions, END, receipts of what was taken before a restart
 META_BYTES_MAX = 60 * KIB  # what a message can carry of one packet
 BATCH_BYTES_MAX = 32 * KIB  # DATA records that share one message; with one META_BYTES record on top still below the above
 NDIM_MAX = 8  # an array of more axes is a mistake; bounds the descriptor

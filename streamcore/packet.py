@@ -128,16 +128,37 @@ decode_json = msgspec.msgpack.Decoder().decode
 
 
 def encode_meta(meta: Meta) -> bytes:
-    """Raises PayloadError for what decode_meta would refuse: not JSON, or names too long. The fault is found where it was made."""
-    if len(meta.kind) > limits.KIND_CHARS_MAX or len(meta.source_id) > limits.SOURCE_ID_CHARS_MAX:
-        most = f"{limits.KIND_CHARS_MAX} and {limits.SOURCE_ID_CHARS_MAX}"
-        raise PayloadError(f"found kind and source_id of {len(meta.kind)} and {len(meta.source_id)} characters, expected at most {most}")
+    """Raises PayloadError for what decode_meta would refuse: the fault is found where it was made (SYNC: decode_meta)."""
+    own = meta.meta
+    try:
+        raw = _encode(meta)
+        plain = (
+            type(meta.kind) is str is type(meta.source_id)
+            and type(meta.wall_ns) is int is type(meta.capture_ns)
+            and type(meta.id16) is bytes
+            and (meta.position is None or type(meta.position) is int)
+            and (own is None or (type(own) is dict and "".join(own) is not None))  # raises TypeError unless all keys are text
+            and meta.trace is None
+            and len(meta.id16) == ID_BYTES
+            and len(meta.kind) <= limits.KIND_CHARS_MAX
+            and len(meta.source_id) <= limits.SOURCE_ID_CHARS_MAX
+        )
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise PayloadError(f"payload or meta is not JSON: {error}") from None
+    if not plain:  # a subclass perhaps, or a trace: only reading tells
+        _check_readable(meta, raw)
+    return raw
+
+
+def _check_readable(meta: Meta, raw: bytes) -> None:
+    """Raises PayloadError, with what was found and what is expected."""
     if meta.meta is not None and not (isinstance(meta.meta, dict) and all(type(key) is str for key in meta.meta)):
         raise PayloadError(f"found meta {type(meta.meta).__name__}, expected a mapping with text as keys, or None")
     try:
-        return _encode(meta)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise PayloadError(f"payload or meta is not JSON: {error}") from None
+        decode_meta(raw)
+    except MessageError as error:
+        names = f"kind of at most {limits.KIND_CHARS_MAX} and source_id of at most {limits.SOURCE_ID_CHARS_MAX} characters"
+        raise PayloadError(f"found a packet that nobody could read ({error}), expected {names}, times and position as integers") from None
 
 
 def decode_meta(raw: bytes | memoryview) -> Meta:

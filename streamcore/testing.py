@@ -231,7 +231,10 @@ class _Bench:
         nbytes = payload.nbytes if isinstance(payload, (np.ndarray, memoryview)) else len(payload) if by_slot else 0
         if nbytes > limits.SLOT_BYTES:
             raise PayloadTooLarge(f"{self.node_id}.{packet.port}", nbytes, limits.SLOT_BYTES)
-        encode_meta(Meta(packet.id16, packet.kind, packet.source_id, packet.wall_ns, packet.capture_ns, value=None if by_slot else payload))
+        value = None if by_slot else payload
+        encode_meta(
+            Meta(packet.id16, packet.kind, packet.source_id, packet.wall_ns, packet.capture_ns, None, value, position=packet.position)
+        )
         found = len(encode_meta(Meta(packet.id16, packet.kind, packet.source_id, packet.wall_ns, packet.capture_ns, meta=packet.meta)))
         if found > limits.META_BYTES:
             raise PayloadError(f"port {self.node_id}.{packet.port}: metadata of {found} bytes, meta_bytes is {limits.META_BYTES}")

@@ -52,7 +52,7 @@ class Fake:
         socket.socket(socket.AF_UNIX).bind(f"{self.boot['run_dir']}/{name}")
 
     def nonsense(self, text):
-        self.control.send(text.encode())
+        self.control.send(text.encode("latin-1"))
 
     def hang_up(self, _):
         self.control.close()

@@ -9,18 +9,19 @@ Unknown verbs, unknown keys and wrong types are refused, never guessed. Bodies o
 
 from __future__ import annotations
 
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import msgspec
 
 from streamcore.errors import MessageError
 
 VERSION = 1
+RECORD_CHARS_MAX = 64  # a packet id has 32; it goes on to the node in one datagram
 Version = Literal[1]
 
 
 class Ping(msgspec.Struct, tag="ping", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"pid"}: is anybody there."""
+    """{"pid", "refused"}: is anybody there; and how many requests were none, so far."""
 
     v: Version
 
@@ -82,7 +83,7 @@ class Redrive(msgspec.Struct, tag="redrive", tag_field="verb", forbid_unknown_fi
 
     v: Version
     node: str
-    record: str
+    record: Annotated[str, msgspec.Meta(max_length=RECORD_CHARS_MAX)]
 
 
 Request = Union[Ping, Ps, Stats, Info, Down, Account, Restart, Pause, Resume, Redrive]

@@ -14,6 +14,7 @@ from streamcore.errors import MessageError, StreamcoreError
 
 REQUESTS_PER_TURN_MAX = 32  # one flooding client must not keep the coordinator from its nodes
 REPLY_LINGER_MS = 200  # the reply to `down --now` is under way when the run ends; bounded, so closing never hangs
+REQUESTS_WAITING_MAX = 64  # of one client; more wait at the client, not in our memory
 REPLIES_WAITING_MAX = 64  # to one client that asks and does not read; further replies to it are dropped
 
 Answer = Callable[[protocol.Request], dict[str, Any]]
@@ -31,6 +32,7 @@ class Server:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX)
+        self._socket.setsockopt(zmq.RCVHWM, REQUESTS_WAITING_MAX)
         self._socket.setsockopt(zmq.SNDHWM, REPLIES_WAITING_MAX)
         if hasattr(zmq, "IPC_FILTER_UID"):
             self._socket.setsockopt(zmq.IPC_FILTER_UID, os.geteuid())

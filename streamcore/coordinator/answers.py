@@ -35,7 +35,7 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any]:
         return run.orders.resume(request.node, run.phase)
     if isinstance(request, protocol.Redrive):
         return run.orders.redrive(request.node, request.record)
-    return {"pid": os.getpid()}
+    return {"pid": os.getpid(), "refused": run.requests_refused}
 
 
 def _head(run: Coordinator) -> dict[str, Any]:

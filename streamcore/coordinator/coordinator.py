@@ -106,6 +106,7 @@ class Coordinator:
         self._recovery: Recovery
         self.orders: Orders
         self._segments: Segments
+        self._server: Server
         self._guard: Guard | None = None
 
     # --- what others call while it runs
@@ -139,6 +140,10 @@ class Coordinator:
     def phase(self) -> str:
         """One of course.py."""
         return self._course.phase
+
+    @property
+    def requests_refused(self) -> int:
+        return self._server.refused
 
     def uptime_s(self) -> float:
         return (self.clock.monotonic_ns() - self.started_ns) / 1e9
@@ -178,7 +183,7 @@ class Coordinator:
         made.callback(guard.close)
         segments = self._segments = Segments(self.plan, self.run_id)
         made.callback(segments.close)
-        server = Server(str(self._run_dir.path / CONTROL_SOCKET), lambda request: answers.answer(self, request))
+        server = self._server = Server(str(self._run_dir.path / CONTROL_SOCKET), lambda request: answers.answer(self, request))
         made.callback(server.close)
         self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
         self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)

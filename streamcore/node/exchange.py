@@ -24,6 +24,9 @@ from streamcore.wire import messages
 from streamcore.wire.inbox import NOBLOCK, Again, Inbox, Peer
 
 TURN_PACKETS, TURN_NS = 16, 1_000_000  # look into the inbox at least that often while there is work
+DRAIN_MAX = (
+    256  # messages per look: whoever floods the inbox must not keep the node from its packets; what is left ends the next wait at once
+)
 GUARD_NS = 200_000_000  # the guard stays on for so long after the last batch was begun
 BATCH_NS = 1_000_000  # a batch older than this is sent by the guard
 
@@ -57,7 +60,8 @@ class Exchange:
         self._keeping: list[OutEdge] = []
         self._guarded_until_ns = 0
         self._turned_ns = monotonic_ns()
-        self._since_turn = self._refused = self._loops = 0
+        self._since_turn = self._loops = 0
+        self._refused = status.get("refused")  # a predecessor's are counted on
 
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""
@@ -159,7 +163,7 @@ class Exchange:
     def _drain(self) -> None:
         recv = self._inbox.recv
         try:
-            while True:
+            for _ in range(DRAIN_MAX):
                 self._on_message(recv(NOBLOCK))
         except Again:
             pass
@@ -220,6 +224,8 @@ class Exchange:
         inlet = self.inlets.get(header.edge)
         if inlet is None:
             raise MessageError(f"edge {header.edge} does not end at node {self.node_id}")
+        if header.type == messages.END:
+            messages.read_end(raw)
         if header.incarnation != inlet.peer_incarnation:
             if header.incarnation < inlet.peer_incarnation:
                 return  # its successor sends it again
@@ -227,7 +233,6 @@ class Exchange:
                 inlet.check_restarted(raw, header)
             self._on_peer_restarted(inlet.plan.from_node, header.incarnation)  # it came before the coordinator's word
         if header.type == messages.END:
-            messages.read_end(raw)
             inlet.ended = True
             return
         self.waiting.extend((inlet, record) for record in inlet.admit(raw, header))

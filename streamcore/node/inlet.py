@@ -26,6 +26,7 @@ from streamcore.wire.messages import FAILED, LOST, OK
 _TAKEN, _REDELIVERED, _WAITING, _BYTES = (EDGE_WORD[name] for name in ("taken", "redelivered", "waiting", "bytes"))
 _IN_FLIGHT = EDGE_WORD["in_flight"]
 U64_MAX = 2**64 - 1
+SEQUENCE_MAX = 2**62 - 2  # what a mark on the status page holds; a row never used holds a higher one
 
 
 class Inlet:
@@ -93,16 +94,17 @@ class Inlet:
         """The records of a DATA message that are new, checked against the producer's table. Raises MessageError."""
         records = messages.read_data(raw, header.records)
         self._check_entries(records)
+        fresh = records if not records or records[0][0] > self._high_water else self._fresh(records)
+        self._check_rows(fresh)
+        if len(fresh) < len(records):
+            self._answer_repeats(records)
         if header.flags & messages.WANT:
             self.want = True
-        if records and records[0][0] <= self._high_water:
-            records = self._without_repeats(records)
-        if records:
-            self._check_rows(records)
-            self._high_water = records[-1][0]
-            self.waiting += len(records)
+        if fresh:
+            self._high_water = fresh[-1][0]
+            self.waiting += len(fresh)
             self._words[self._row + _WAITING] = self.waiting
-        return records
+        return fresh
 
     def check_restarted(self, raw: bytes, header: messages.Header) -> None:
         """Raises MessageError unless a DATA message of an incarnation not known yet is vouched for by the producer's table."""
@@ -116,19 +118,26 @@ class Inlet:
                 raise MessageError(f"edge {self.plan.name}: entry {record[2]}, the ring has {self._entry_count}")
 
     def _check_rows(self, records: list[messages.Record]) -> None:
-        """A forged sequence would make the packets that follow look like repeats."""
-        sequence_at = self._readers[self.plan.ring].sequence_at
+        """A wrong sequence would make the packets that follow look like repeats."""
+        sequence_at, last = self._readers[self.plan.ring].sequence_at, -1
         for sequence, _, entry, _, _ in records:
             if sequence_at(entry) != sequence:
                 raise MessageError(f"edge {self.plan.name}: sequence {sequence} in entry {entry}, the table has {sequence_at(entry)}")
+            if sequence <= last:
+                raise MessageError(f"edge {self.plan.name}: sequence {sequence} after {last} in one message")
+            last = sequence
+        if last > SEQUENCE_MAX:
+            raise MessageError(f"edge {self.plan.name}: sequence {last} is that of no packet")
 
-    def _without_repeats(self, records: list[messages.Record]) -> list[messages.Record]:
+    def _fresh(self, records: list[messages.Record]) -> list[messages.Record]:
+        return [record for record in records if record[0] > self._high_water]
+
+    def _answer_repeats(self, records: list[messages.Record]) -> None:
         for sequence, _, entry, _, _ in records:
             if sequence < self._taken_upto:
                 self._taken_unreported += 1
                 if sequence not in self._open:
                     self._completions.append((sequence, entry, OK))
-        return [record for record in records if record[0] > self._high_water]
 
     def take(self, record: messages.Record) -> StreamPacket | None:
         """Begin a packet. None if there is nothing to process: it was processed before, or its metadata is refused.

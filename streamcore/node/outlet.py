@@ -20,7 +20,7 @@ from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.placing import JSON_TYPES, as_bytes, ref_to, without_payload
-from streamcore.node.positions import Positions
+from streamcore.node.positions import POSITION_MAX, Positions
 from streamcore.packet import (
     DTYPE_NAMES,
     Meta,
@@ -270,6 +270,8 @@ class Outlet:
             record.derived += 1
             return derived_id16(packet.id16, b"%s\0%d" % (self.full_name.encode(), record.derived - 1))
         if packet.position is not None:
+            if type(packet.position) is not int or not 0 <= packet.position <= POSITION_MAX:
+                raise PayloadError(f"port {self.full_name}: found position {packet.position!r:.40}, expected None or 0 to {POSITION_MAX}")
             return source_id16(self._node, self._name, packet.position)
         return packet.id16
 
@@ -278,7 +280,7 @@ class Outlet:
         if trace is None:
             if packet.parent is None and not self.writer.next_sequence % limits.TRACE_EVERY:
                 trace = [(self._node, now_ns)]
-        elif len(trace) < limits.TRACE_HOPS_MAX:
+        elif type(trace) is list and len(trace) < limits.TRACE_HOPS_MAX:
             trace = [*trace, (self._node, now_ns)]
         return Meta(
             id16,

@@ -6,6 +6,8 @@ from collections import deque
 
 from streamcore.shm.status import WORD, StatusWriter
 
+POSITION_MAX = 2**63 - 1  # the status page holds one more, in a u64
+
 
 class Positions:
     """Follows positions in the order in which they were emitted; they need not be contiguous, but must not go back.

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from streamcore import plugins
+from streamcore import limits, plugins
 from streamcore.clock import iso_utc
 from streamcore.errors import ConfigError, PluginError, Stopped, StreamcoreError
 from streamcore.graph.model import Boot, RingPlan
@@ -88,7 +88,9 @@ class NodeProcess:
         self._control = socket.socket(fileno=boot.control_fd)
         self._status = StatusWriter(boot.status_fd)
         self._context = make_context()
-        self._inbox = Inbox(self._context, inbox_path(boot.run_dir, boot.node.id, boot.incarnation))
+        under_way = sum(edge.window for edge in boot.edges)
+        path = inbox_path(boot.run_dir, boot.node.id, boot.incarnation)
+        self._inbox = Inbox(self._context, path, limits.INBOX_SPARE + 2 * under_way)  # a packet is reported taken, then completed
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
         self._host: Host
         self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status, boot.message_key)

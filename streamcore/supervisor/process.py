@@ -20,6 +20,7 @@ from streamcore.supervisor import guardian
 _DROP_CWD = "import sys; del sys.path[0]; import runpy; runpy.run_module('streamcore.node', run_name='__main__', alter_sys=True)"
 COMMAND = (sys.executable, *(("-P", "-m", "streamcore.node") if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
 MARK = guardian.MARK[:-1].decode()
+REPORTS_PER_TURN_MAX = 1024  # more than the channel holds, so the last words of a dead process are among them; a flood waits its turn
 
 
 class Process:
@@ -85,13 +86,13 @@ class Process:
         return True
 
     def reports(self) -> list[channel.Report]:
-        """What it said since the last call. The channel is closed at its end of file.
+        """What it said since the last call; what is beyond REPORTS_PER_TURN_MAX waits for the next. Closed at its end of file.
 
         Raises:
           MessageError: something that is no report; the channel is closed, for nothing after it can be trusted.
         """
         said: list[channel.Report] = []
-        while self._channel is not None:
+        while self._channel is not None and len(said) < REPORTS_PER_TURN_MAX:
             try:
                 raw = self._channel.recv(channel.DATAGRAM_BYTES_MAX)
                 if raw:
@@ -99,7 +100,7 @@ class Process:
                     continue
             except BlockingIOError:
                 break
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 self.close_channel()
                 raise MessageError(f"control channel of pid {self.pid}: {error}") from None
             except ConnectionResetError:

@@ -34,10 +34,13 @@ def make_context() -> zmq.Context[zmq.Socket[bytes]]:
 class Inbox:
     """Where everything for this process arrives: DATA, RECEIPT and END from peers, WAKE from its own threads."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str):
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str, waiting_max: int):
+        """`waiting_max`: messages of one connection that may wait here unread; more wait at their sender. At least what a genuine peer may
+        have under way: so they bound only what a flood may take of our memory.
+        """
         self.path = path
         self._socket = context.socket(zmq.PULL)
-        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, waiting_max)
         self._socket.setsockopt(zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX)
         if hasattr(zmq, "IPC_FILTER_UID") and zmq.has("ipc"):
             self._socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())

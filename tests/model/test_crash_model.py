@@ -99,7 +99,7 @@ BROKEN = {
     "a dead consumer's receipt counts": ("looks at|lost|books", (Exchange, "_on_receipt", accept_every_receipt), NOT_MARKED),
     "sequences begin anew": ("lost|deadlock|order|never made", (RingWriter, "commit", commit_at_once)),
     "a successor forgets whose output waits for whom": ("looks at|lost|deadlock", (Outlet, "adopt", forget_what_was_committed)),
-    "a repeat is processed again": ("twice|looks at|the table has|never made", (Inlet, "_without_repeats", lambda inlet, records: records)),
+    "a repeat is processed again": ("twice|looks at|the table has|never made", (Inlet, "_fresh", lambda inlet, records: records)),
     "ids are not remembered": ("twice", (Inlet, "_is_known", lambda inlet, id16: False)),
     "repeats are not flagged": ("flagged|gave up", (out_edge, "REDELIVERED", 0)),
     "what kills is looked for in a batch": ("gave up", (host, "REDELIVERED", 0)),

@@ -142,3 +142,38 @@ def test_mutated_metadata_is_refused_or_still_well_formed_never_anything_else():
             assert len(found.id16) == ID_BYTES
     # Most mutations hit a length or a type; the others change a letter or a number, which nobody can see from here.
     assert MUTATIONS // 4 < refused < MUTATIONS
+
+
+ANYTHING = (
+    None,
+    True,
+    0,
+    -1,
+    2**64 - 1,
+    2**64,
+    -(2**63) - 1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 200,
+    "\ud800",
+    b"",
+    b"i" * 16,
+    b"i" * 17,
+)
+ANYTHING = (*ANYTHING, [], [[]], [("n", 1)], [("n", "1")], [["n", 1, 2]], {}, {"a": 1}, {1: 2}, {"a": object()}, object(), 10**400, (), {1})
+
+
+@pytest.mark.parametrize("field", [name for name in Meta.__struct_fields__ if name != "ref"])
+def test_what_can_be_encoded_can_be_decoded_whatever_stands_in_a_field(field):
+    # Else the fault would be found at the consumer, where nobody can mend it.
+    refused = 0
+    for value in ANYTHING:
+        try:
+            raw = encode_meta(meta(**{field: value}))
+        except PayloadError:
+            refused += 1
+        else:
+            decode_meta(raw)
+    assert 3 <= refused < len(ANYTHING)

@@ -9,7 +9,7 @@ import pytest
 
 from streamcore.errors import Stopped
 from streamcore.node import channel
-from streamcore.node.exchange import TURN_NS, TURN_PACKETS, Exchange
+from streamcore.node.exchange import DRAIN_MAX, TURN_NS, TURN_PACKETS, Exchange
 from streamcore.node.outlet import Outlet
 from streamcore.wire import messages
 from streamcore.wire.inbox import Again
@@ -157,6 +157,37 @@ def test_a_message_that_is_not_for_this_process_is_refused_and_counted(middle, r
     assert middle.consumer.page.node("refused") == 9
     assert len([record for record in caplog.records if "message refused" in record.message]) == 4  # the 1st, 2nd, 4th and 8th
     assert not middle.exchange.ended
+
+
+def test_a_flood_does_not_keep_a_process_from_its_packets(middle):
+    # Each look answers a bounded number; what is left ends the next wait at once.
+    for _ in range(3 * DRAIN_MAX):
+        middle.inbox.queue.append(b"flood")
+    emit(middle, 1)
+    for left in (2, 1, 0):
+        assert not middle.exchange.waiting
+        middle.exchange.wait(None)
+        assert len(middle.inbox.queue) == left * DRAIN_MAX + (left > 0) or not left
+    middle.exchange.wait(None)
+    assert len(middle.exchange.waiting) == 1
+    assert middle.consumer.page.node("refused") == 3 * DRAIN_MAX
+
+
+def test_a_successor_counts_on_from_what_its_predecessor_has_refused(middle):
+    middle.inbox.queue.append(b"noise")
+    middle.exchange.wait(None)
+    successor = Exchange("middle", middle.inbox, middle.consumer.page.writer, logging.getLogger("test_exchange"), KEY)
+    successor.refuse("more noise")
+    assert middle.consumer.page.node("refused") == 2
+
+
+@pytest.mark.parametrize("forged", [messages.data_one(0, 1, 0, 0, 0, 0, 0, b""), messages.end(0, 1, 0), messages.WAKE_MESSAGE])
+def test_without_the_key_nothing_is_believed(middle, forged):
+    for raw in (forged, messages.sealed(forged, KEY ^ 1), messages.sealed(forged, 0)):
+        middle.inbox.queue.append(raw)
+    middle.exchange.wait(None)
+    assert middle.consumer.page.node("refused") == 3
+    assert not middle.exchange.ended and not middle.exchange.waiting
 
 
 def test_an_input_ends_when_its_end_has_come_and_all_was_taken(middle):

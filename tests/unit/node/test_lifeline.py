@@ -25,7 +25,7 @@ class Desk:
 
     def __init__(self, folder):
         self.context = make_context()
-        self.inbox = Inbox(self.context, str(folder / "node.1"))
+        self.inbox = Inbox(self.context, str(folder / "node.1"), 100)
         self.coordinator, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = control
         self.commands: deque[channel.Command] = deque()

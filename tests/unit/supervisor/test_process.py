@@ -84,8 +84,9 @@ def test_its_last_words_can_be_read_after_its_death(spawn):
     assert process.status == -9
 
 
-def test_nonsense_on_its_channel_is_refused_and_ends_the_talk(spawn):
-    process = spawn(["nonsense", "[]"], ["ready", 0], ["sleep", 1000])
+@pytest.mark.parametrize("text", ["[]", '{"type": "\xff"}', '{"type": "failed", "where": "\xff"}', "[" * 60_000])
+def test_nonsense_on_its_channel_is_refused_and_ends_the_talk(spawn, text):
+    process = spawn(["nonsense", text], ["ready", 0], ["sleep", 1000])
     with pytest.raises(MessageError, match="control channel of pid"):
         next_reports(process)
     assert process.channel_fd == -1

@@ -18,6 +18,7 @@ from streamcore.wire.messages import CHECK_BYTES, WAKE_MESSAGE, unsealed
 
 DEADLINE_MS = 10_000
 KEY = 0x0DDBA115
+WAITING_MAX = 100
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def context():
 
 @pytest.fixture
 def inbox(context, tmp_path):
-    made = Inbox(context, inbox_path(str(tmp_path), "sink", 3))
+    made = Inbox(context, inbox_path(str(tmp_path), "sink", 3), WAITING_MAX)
     yield made
     made.close()
 
@@ -100,6 +101,23 @@ def test_a_message_longer_than_the_limit_does_not_arrive(context, inbox):
         peer.close(orderly=False)
 
 
+def test_an_inbox_that_is_not_read_takes_no_more_than_a_bounded_number_of_messages(context, inbox):
+    # A flood waits at its sender: the memory of a node that is busy with a packet must not be anybody's to fill.
+    flood = context.socket(zmq.PUSH)
+    flood.setsockopt(zmq.SNDHWM, 1)
+    flood.setsockopt(zmq.SNDTIMEO, 300)
+    flood.connect(f"ipc://{inbox.path}")
+    taken = 0
+    try:
+        while taken < 100 * WAITING_MAX:
+            flood.send(bytes(limits.MESSAGE_BYTES_MAX))
+            taken += 1
+    except Again:
+        pass  # it is held back
+    assert WAITING_MAX <= taken < 3 * WAITING_MAX  # and what the kernel holds of it
+    flood.close(linger=0)
+
+
 def test_garbage_on_the_socket_does_not_disturb_a_good_peer(context, inbox):
     # libzmq takes bytes without a greeting for its oldest protocol and may deliver pieces of them: those no reader may accept.
     for noise in (b"GET / HTTP/1.1\r\n\r\n", b"\x05\x00junk", random.Random(5).randbytes(300), b"\xff" * 9 + b"\x7f" + b"\0" * 60):
@@ -138,7 +156,7 @@ def test_polling_an_empty_inbox_gives_up_at_its_deadline(inbox):
 
 def test_a_closed_inbox_leaves_no_socket_behind(context, tmp_path):
     path = inbox_path(str(tmp_path), "sink", 1)
-    Inbox(context, path).close()
+    Inbox(context, path, WAITING_MAX).close()
     assert os.listdir(tmp_path) == []
 
 
