@@ -24,9 +24,7 @@ from streamcore.wire import messages
 from streamcore.wire.inbox import NOBLOCK, Again, Inbox, Peer
 
 TURN_PACKETS, TURN_NS = 16, 1_000_000  # look into the inbox at least that often while there is work
-DRAIN_MAX = (
-    256  # messages per look: whoever floods the inbox must not keep the node from its packets; what is left ends the next wait at once
-)
+DRAIN_MAX = 256  # messages per look: a flood must not keep the node from its packets; what is left ends the next wait at once
 GUARD_NS = 200_000_000  # the guard stays on for so long after the last batch was begun
 BATCH_NS = 1_000_000  # a batch older than this is sent by the guard
 
