@@ -17,7 +17,7 @@ from streamcore.clock import Clock
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.observer import Observer
 from streamcore.errors import InvalidTransition, MessageError
-from streamcore.graph.model import Boot, Plan
+from streamcore.graph.model import Boot, NodePlan, Plan
 from streamcore.node import channel
 from streamcore.supervisor import exits, guardian, states
 from streamcore.supervisor.guard import Guard
@@ -82,7 +82,7 @@ class Crew:
         log_fd = -1
         try:
             log_fd = self._equipment.open_log(member.id)
-            member.process = Process(_boot(self._equipment, member), log_fd, self._equipment.command)
+            member.process = Process(_boot(self._equipment, member, self._gone()), log_fd, self._equipment.command)
         except OSError as error:
             kind = exits.NO_PROCESS if error.errno in _MAY_PASS else exits.NO_COMMAND
             member.blame("start", f"cannot start a process: {error.strerror}", "box", kind=kind)
@@ -100,6 +100,9 @@ class Crew:
         self._loop.watch(process.channel_fd, lambda: self._on_channel(member, process))
         member.set_deadline(self._loop.after(member.plan.startup_s, lambda: self._on_startup_deadline(member)))
         self._advance(member, states.SPAWNED, f"pid {process.pid}")
+
+    def _gone(self) -> list[NodePlan]:
+        return [member.plan for member in self.members.values() if member.state == states.FAILED]
 
     def send(self, members: Iterable[Member], command: channel.Command) -> None:
         for member in members:
@@ -301,8 +304,8 @@ def _still_a_child(pid: int) -> bool:
         return False
 
 
-def _boot(equipment: Equipment, member: Member) -> Boot:
-    """The template with what differs from node to node. The control channel is made by Process."""
+def _boot(equipment: Equipment, member: Member, gone: Iterable[NodePlan]) -> Boot:
+    """The template with what differs from node to node. The control channel is made by Process. `gone`: nodes that have failed for good."""
     node, plan = member.plan, equipment.plan
     rings = equipment.segments.rings_of(node)
     edges = {*node.in_edges, *node.out_edges}
@@ -315,6 +318,7 @@ def _boot(equipment: Equipment, member: Member) -> Boot:
         ring_fds={str(ring): fd for ring, fd in rings.items()},
         status_fd=equipment.segments.status_of(node),
         poisoned=member.poison.removed,
+        lost_slots={str(ring): slots for ring, slots in equipment.segments.lost_slots(node, gone).items()},
     )
 
 

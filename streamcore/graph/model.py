@@ -137,3 +137,4 @@ class Boot(msgspec.Struct, frozen=True):
     message_key: int  # of this run, random: what seals every message. It stands nowhere else
     debug: bool = False
     poisoned: tuple[Poisoned, ...] = ()
+    lost_slots: dict[str, tuple[int, ...]] = {}  # of its own rings, by ring id as text: see Segments.lost_slots

@@ -56,7 +56,7 @@ class Redrive(msgspec.Struct, tag="redrive", frozen=True):
 
 
 class PeerGone(msgspec.Struct, tag="peer_gone", frozen=True):
-    """A node failed for good: its edges end. What waited for it fails; what came from it is finished."""
+    """A node failed for good, and its process is gone: its edges end. What waited for it fails; what it had committed is processed."""
 
     node: str
 

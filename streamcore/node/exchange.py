@@ -266,7 +266,7 @@ class Exchange:
         elif isinstance(command, channel.PeerDone):
             self._on_peer_ended(command.node, Outlet.on_done)
         elif isinstance(command, channel.PeerGone):
-            self._on_peer_ended(command.node, Outlet.on_gone)
+            self._on_peer_gone(command.node)
         elif isinstance(command, channel.Redrive):
             self.redrives.append(command.record)
         elif isinstance(command, (channel.Pause, channel.Resume)):
@@ -281,7 +281,7 @@ class Exchange:
         for node in start.done:
             self._on_peer_ended(node, Outlet.on_done)
         for node in start.gone:
-            self._on_peer_ended(node, Outlet.on_gone)
+            self._on_peer_gone(node)
         self.started = True
 
     def _connect(self, node: str, incarnation: int) -> None:
@@ -307,6 +307,13 @@ class Exchange:
             if inlet.plan.from_node == node:
                 inlet.producer_restarted(incarnation)
         self._connect(node, incarnation)
+
+    def _on_peer_gone(self, node: str) -> None:
+        """It failed for good. This word may overtake its last DATA, but not what it had committed before it died."""
+        for inlet in self.inlets.values():
+            if inlet.plan.from_node == node:
+                self.waiting.extend((inlet, record) for record in inlet.left_behind())
+        self._on_peer_ended(node, Outlet.on_gone)
 
     def _on_peer_ended(self, node: str, settle: Callable[[Outlet, OutEdge], None]) -> None:
         peer = self.peers.pop(node, None)

@@ -106,6 +106,21 @@ class Inlet:
             self._words[self._row + _WAITING] = self.waiting
         return fresh
 
+    def left_behind(self) -> list[messages.Record]:
+        """What a producer that is gone for good had committed to this edge and this process has not received, in order.
+
+        Exact: the producer was reaped, and nobody else writes its table. Once it is gone a receipt changes nothing there, so what a
+        predecessor of this process has completed is still pending; its marks tell.
+        """
+        repeat = REDELIVERED if self._incarnation > 1 else 0  # a predecessor may have had it
+        rows = self._readers[self.plan.ring].pending_on(1 << self.plan.bit)
+        records = [(row.sequence, 0, row.entry, row.flags | repeat, row.meta) for row in rows if row.sequence > self._high_water]
+        if records:
+            self._high_water = records[-1][0]
+            self.waiting += len(records)
+            self._words[self._row + _WAITING] = self.waiting
+        return records
+
     def check_restarted(self, raw: bytes, header: messages.Header) -> None:
         """Raises MessageError unless a DATA message of an incarnation not known yet is vouched for by the producer's table."""
         records = messages.read_data(raw, header.records)

@@ -174,6 +174,7 @@ class NodeProcess:
         outlets = {}
         for name, number in plan.outputs.items():
             writer = RingWriter(self._attach(rings[number], writable=True), rings[number])
+            writer.set_aside(boot.lost_slots.get(str(number), ()))
             edges = [edge for edge in out_edges if edge.plan.from_port == name]
             forwards = frozenset(forwarded_inputs(cls, name))
             outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -124,6 +125,15 @@ class Adopted:
     meta: bytes
 
 
+class Pending(NamedTuple):
+    """A row that an edge has not completed."""
+
+    entry: int
+    sequence: int
+    flags: int
+    meta: bytes
+
+
 class RingWriter:
     """The one writer of a ring. Free rows and slots are reused last in, first out: warm caches, few touched pages.
 
@@ -209,6 +219,12 @@ class RingWriter:
         if slot >= 0:
             self._slot_users[slot] += 1
 
+    def set_aside(self, slots: Iterable[int]) -> None:
+        """Never use these slots: a row of a node that is gone for good shows them, and somebody may still look."""
+        for slot in slots:
+            self._slot_users[slot] += 1
+        self._free_slots = [slot for slot in self._free_slots if not self._slot_users[slot]]
+
     def slot_view(self, slot: int, nbytes: int) -> memoryview:
         """The first `nbytes` of a slot, writable."""
         start = self.geometry.slots_offset + slot * self.geometry.slot_bytes
@@ -291,6 +307,16 @@ class RingReader:
     def sequence_at(self, entry: int) -> int:
         """What the table says of a row that a DATA message names; the message has ordered the two."""
         return self._u64[entry * ENTRY_U64]
+
+    def pending_on(self, bit: int) -> list[Pending]:
+        """What an edge has not completed, in the order of its sequence. Only of a writer that is gone: a living one writes meanwhile."""
+        found = []
+        for entry in range(self.geometry.entry_count):
+            sequence, state, pending, *_, meta_len, flags = ENTRY.unpack_from(self.memory, HEADER_BYTES + entry * ENTRY_BYTES)
+            if state == COMMITTED and pending & bit:
+                start = self.geometry.meta_offset + entry * self.geometry.meta_bytes
+                found.append(Pending(entry, sequence, flags, self.memory[start : start + min(meta_len, self.geometry.meta_bytes)]))
+        return sorted(found, key=lambda row: row.sequence)
 
     def interface(self, ref: SlotRef) -> dict[str, Any]:
         """The `__array_interface__` of a read-only array at `ref`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterable
 
 from streamcore.errors import RunError
 from streamcore.graph.model import EdgePlan, NodePlan, Plan
@@ -59,6 +60,18 @@ class Segments:
             outcome = marks[row.entry] - 4 * (row.sequence + 1)
             counts[0 if not OK <= outcome <= FAILED else 2 if outcome == FAILED else 1] += 1
         return Left(*counts)
+
+    def lost_slots(self, node: NodePlan, gone: Iterable[NodePlan]) -> dict[int, tuple[int, ...]]:
+        """Slots of this node's rings, by ring, that what others have left for good still shows: forwarded, and not completed behind them.
+
+        Who lived when the other one went has put them aside (see Outlet.on_gone), but only in its own memory.
+        """
+        own, found = set(node.outputs.values()), dict[int, set[int]]()
+        for edge in (self._plan.edges[number] for other in gone for number in other.out_edges):
+            for row in entries.pending_on(self._writable[edge.ring], self._plan.rings[edge.ring], edge.bit):
+                if row.ref.ring in own:
+                    found.setdefault(row.ref.ring, set()).add(row.ref.slot)
+        return {ring_id: tuple(sorted(slots)) for ring_id, slots in found.items()}
 
     def allocated(self) -> dict[str, int]:
         """Port to bytes of physical memory behind its ring now."""

@@ -5,6 +5,7 @@ Several chains share a run, so that on two cores one process starts while anothe
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -53,3 +54,21 @@ def test_nothing_is_lost_when_a_node_is_killed_again_and_again(victim, kills, mi
     assert not own, "processes that ended by themselves"
     restarts = {row["restarts"] for name, row in report["nodes"].items() if name.startswith(victim)}
     assert restarts == {kills // CHAINS}
+
+
+def test_what_a_node_had_emitted_before_it_was_lost_for_good_is_processed(box: Box):
+    # A deep edge into a slow node: when its producer dies, some packets lie in its inbox, some on their way, some in a batch not yet sent.
+    nodes = [
+        f"  - {{id: src, plugin: synthetic.frames, config: {{{frames(0)}}}, restart: {{policy: never, on_give_up: isolate}}}}",
+        node("slow", "debug.slow", "work_ms: 20"),
+        node("sink", "debug.hash", "path: sink.jsonl"),
+    ]
+    text = spec(nodes, [("src", "slow"), ("slow", "sink")]).replace("{from: src, to: slow}", "{from: src, to: slow, depth: 64}")
+    run = Run(box, "lost", text)
+    run.wait_up()
+    run.until("packets", lambda: len(Ledger(box.folder / "sink.jsonl").lines()) > 3)
+    os.kill(run.nodes()["src"]["pid"], signal.SIGKILL)
+    report = run.end(how="end of stream", status=1)
+    edge = report["edges"]["src.out->slow.in"]
+    assert edge["failed"] == 0 and edge["sent"] == edge["completed"] > 60
+    Ledger(box.folder / "sink.jsonl").check(repeats_max=0, sources=["src"], expected=edge["sent"])

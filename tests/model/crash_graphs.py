@@ -127,7 +127,8 @@ def plan(graph: Graph) -> None:
         bit = bits[source] = bits.get(source, -1) + 1
         numbers = (window.depth, window.packets, (), window.kept, 5.0 if policy == "sample" else 0.0)
         ring = graph.rings[source].id
-        graph.edges.append(EdgePlan(number, bit, source, "out", target, "in", ring, policy, *numbers, graph.completion))
+        passed_on = bool(graph.consumers[target])  # ports of kind "any" may forward
+        graph.edges.append(EdgePlan(number, bit, source, "out", target, "in", ring, policy, *numbers, graph.completion, passed_on))
     for name, does in graph.nodes.items():
         ins = tuple(edge.id for edge in graph.edges if edge.to_node == name)
         outs = tuple(edge.id for edge in graph.edges if edge.from_node == name)

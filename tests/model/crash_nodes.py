@@ -165,7 +165,8 @@ def node_code(process: SimProcess) -> dict[str, Any]:
 
 
 def sink_code(process: SimProcess) -> dict[str, Any]:
-    world = process.world
+    world, does = process.world, process.world.graph.nodes[process.name]
+    kept: list[StreamPacket] = []
 
     def process_batch(self: Any, packets: list[StreamPacket]) -> None:
         beware(process, packets)
@@ -175,8 +176,13 @@ def sink_code(process: SimProcess) -> dict[str, Any]:
         for packet in packets:
             process.fuse.burn()
             world.arrived(process, packet)
+        kept.extend(packets)
+        del kept[: max(0, len(kept) - world.rng.randint(0, does.retention))]
 
-    return {"process": lambda self, packet: process_batch(self, [packet]), "process_batch": process_batch}
+    def close(self: Any) -> None:
+        kept.clear()
+
+    return {"process": lambda self, packet: process_batch(self, [packet]), "process_batch": process_batch, "close": close}
 
 
 def make_node(process: SimProcess) -> Any:

@@ -24,6 +24,8 @@ def check_end(world: World) -> None:
     for edge in world.graph.edges:
         if edge.from_node not in world.gone:
             check_edge(world, edge)
+        elif edge.to_node not in world.gone:
+            check_last_words(world, edge)
 
 
 def in_flight(world: World) -> dict[str, Any]:
@@ -74,7 +76,8 @@ def check_edge(world: World, edge: EdgePlan) -> None:
         if lost:
             raise Violation(f"edge {edge.name} lost {sorted(lost)}")
         failed = len(world.failed[target]) + (world.bad.get(target) is not None) * 99
-        if edge.completion == "hop" and (books.dropped or books.failed > failed):
+        handed_back = world.gone and graph.consumers[target]  # what was lost behind it was lost for it, too
+        if edge.completion == "hop" and not handed_back and (books.dropped or books.failed > failed):
             raise Violation(f"books of {edge.name}: {books}")
     ghosts = set(seen) - set(offered)
     if ghosts:
@@ -89,6 +92,25 @@ def check_edge(world: World, edge: EdgePlan) -> None:
     bound = sum(world.deaths.values()) * (edge.window + 1) * max(1, len(graph.nodes))
     if len(entries) - len(seen) > bound:
         raise Violation(f"edge {edge.name}: {len(entries) - len(seen)} repeats, at most {bound} after {dict(world.deaths)}")
+
+
+def check_last_words(world: World, edge: EdgePlan) -> None:
+    """What a node had committed before it went for good is processed, and its books balance although it keeps them no more."""
+    source, target = edge.from_node, edge.to_node
+    open_ = [sequence for sequence, mark in world.left_on(edge) if mark < 0]
+    if open_:
+        raise Violation(f"edge {edge.name}: {open_}, left behind by {source}, were not processed")
+    entries = world.witness[source, target]
+    seen = list(dict.fromkeys(name for name, _, _ in entries))
+    world.counts["last words"] += len(world.left_on(edge))
+    lost = world.names_accepted[source] - set(seen) - set(world.failed[target])
+    if edge.policy == "block" and lost:
+        raise Violation(f"edge {edge.name} lost {sorted(lost)} with {source}")
+    if set(seen) - set(world.names_offered[source]):
+        raise Violation(f"edge {edge.name} delivered {sorted(set(seen) - set(world.names_offered[source]))}, which nobody sent")
+    firsts = seen if edge.policy == "block" else list(dict.fromkeys(name for name, again, _ in entries if not again))
+    if in_order(world, edge) and firsts != [name for name in world.names_offered[source] if name in set(firsts)]:
+        raise Violation(f"edge {edge.name}: {firsts} is not in the order of {world.names_offered[source]}")
 
 
 def in_order(world: World, edge: EdgePlan) -> bool:

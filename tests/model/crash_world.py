@@ -7,53 +7,29 @@ import mmap
 import os
 import random
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from crash_graphs import Graph, drawn
+from crash_net import Key, Me, Net, told
 from crash_nodes import check_views, make_node
-from crash_process import KEY, Killed, SimProcess, Violation, watch_ring_structs
+from crash_process import Killed, SimProcess, Violation, watch_ring_structs
 
+from streamcore.graph.model import EdgePlan
 from streamcore.node import channel, exchange, host, inlet, out_edge, outlet
-from streamcore.packet import StreamPacket
+from streamcore.packet import StreamPacket, decode_meta
 from streamcore.shm import segment
 from streamcore.shm.layout import COMMITTED
-from streamcore.shm.ring import clear_table, geometry, ring_bytes
+from streamcore.shm.ring import RingReader, clear_table, geometry, ring_bytes
 from streamcore.shm.status import StatusReader, format_status, status_bytes
 from streamcore.supervisor.poison import Poison
 from streamcore.wire import messages
 
 TICKS_MAX = 30_000
+AFTERMATH_MAX = 2
 FUSES = (4, 12, 40, 120)  # stores; a packet takes a dozen or two
-Me = tuple[str, int]
-Key = tuple[Me, Me]
-
-
-class Net:
-    """FIFO connections between incarnations. What lay in a dead process' sockets, either way, dies with it."""
-
-    def __init__(self, rng: random.Random):
-        self._rng = rng
-        self.queues: dict[Key, deque[bytes]] = {}
-
-    def send(self, key: Key, message: bytes) -> None:
-        self.queues.setdefault(key, deque()).append(message)
-
-    def cut(self, key: Key) -> None:
-        self.queues.pop(key, None)
-
-    def killed(self, me: Me) -> None:
-        for key, queue in list(self.queues.items()):
-            if key[1] == me:
-                del self.queues[key]
-            elif key[0] == me:
-                for _ in range(self._rng.randint(0, len(queue))):  # an unsent tail
-                    queue.pop()
-
-    def loaded(self, live: set[Me]) -> list[Key]:
-        return [key for key, queue in self.queues.items() if queue and key[1] in live]
 
 
 class Warnings(logging.Handler):
@@ -74,6 +50,7 @@ class World:
         self.rng = rng = random.Random(seed)
         self.trace, self.kills = trace, rng.randint(0, kills)
         self.meddling = rng.choice([0, 0, 1])
+        self.losing = rng.choice([0, 0, 1])  # whether a death may be a node's last
         self.graph: Graph = drawn(rng)
         self.net = Net(rng)
         self.turn = threading.Lock()
@@ -219,6 +196,10 @@ class World:
     def choices(self) -> list[tuple[str, Any]]:
         if self.live and self.counts["kill"] < self.kills and self.rng.random() < 0.03:
             return [("kill", self.rng.choice(sorted(self.live)))]
+        if self.gone and self.counts["aftermath"] < AFTERMATH_MAX and self.rng.random() < 0.1:
+            beside = sorted(self.graph.neighbours(next(iter(self.gone))) & set(self.live))
+            if beside:
+                return [("aftermath", self.rng.choice(beside))]
         found: list[tuple[str, Any]] = [("step", name) for name, process in self.live.items() if process.runnable]
         found += [("net", key) for key in self.net.loaded({process.me for process in self.live.values()})]
         found += [("order", name) for name, process in self.live.items() if process.orders]
@@ -242,14 +223,7 @@ class World:
         if chance < 0.004:
             return [("pause", True)]
         name = rng.choice(sorted(self.graph.nodes))
-        if chance < 0.0045 and name in self.live and not self.gone and not self.forwards(name):
-            return [("lose", name)]
         return [("terminate", name)] if name in self.live and self.live[name].host is not None else []
-
-    def forwards(self, name: str) -> bool:
-        """Whether this node's consumers may look at frames of the nodes before it."""
-        does = self.graph.nodes[name]
-        return not self.graph.is_source(name) and bool(self.graph.consumers[name]) and bool({"whole", "crop", "flip"} & set(does.kinds))
 
     def take_stop(self, _: None) -> None:
         self.stopped = True
@@ -266,10 +240,30 @@ class World:
     def take_terminate(self, name: str) -> None:
         self.live[name].terminate()
 
-    def take_lose(self, name: str) -> None:
+    def lose(self, name: str) -> None:
+        """Its last process is dead."""
+        self.say("     ", name, "is gone for good")
+        self.counts["lost"] += 1
         self.gone.add(name)
-        self.take_kill(name)
         self.tell_neighbours(name, channel.PeerGone(name))
+
+    def left_on(self, edge: EdgePlan) -> list[tuple[int, int]]:
+        """(sequence, what its consumer has marked: an outcome, or -1) of what a dead producer's ring holds for an edge.
+
+        SYNC: Segments.left_by, the books of a dead producer.
+        """
+        rows = RingReader(self.memory[edge.ring], self.graph.rings[edge.from_node]).pending_on(1 << edge.bit)
+        reader = StatusReader(self.pages[edge.to_node])
+        marks = [(row.sequence, reader.marks(edge.id)[row.entry] - 4 * (row.sequence + 1)) for row in rows]
+        reader.close()
+        return [(sequence, mark if messages.OK <= mark <= messages.LOST else -1) for sequence, mark in marks]
+
+    def lost_slots(self, ring: int) -> set[int]:
+        """SYNC: Segments.lost_slots."""
+        edges = [edge for edge in self.graph.edges if edge.from_node in self.gone]
+        readers = [(RingReader(self.memory[edge.ring], self.graph.rings[edge.from_node]), edge) for edge in edges]
+        refs = [decode_meta(row.meta).ref for reader, edge in readers for row in reader.pending_on(1 << edge.bit)]
+        return {ref.slot for ref in refs if ref is not None and ref.ring == ring}
 
     def take_spawn(self, name: str) -> None:
         self.incarnation[name] += 1
@@ -283,6 +277,10 @@ class World:
         process.resume()
         if process.ended:
             self.over(process)
+
+    def take_aftermath(self, name: str) -> None:
+        """A neighbour of a lost node dies soon after it: what it knew of the loss dies too."""
+        self.take_kill(name)
 
     def take_kill(self, name: str) -> None:
         process = self.live[name]
@@ -303,6 +301,8 @@ class World:
         self.blame(process)
         if process.ended not in ("killed", "terminated"):
             self.violation(f"{process.me} ended: {process.ended}")
+        if self.losing and self.begun and not self.gone and process.ended == "killed" and self.rng.random() < 0.3:
+            self.lose(process.name)
 
     def blame(self, process: SimProcess) -> None:
         """SYNC: coordinator/recovery.py finds the packet under work in the same way."""
@@ -396,22 +396,6 @@ class World:
 def name_of(packet: StreamPacket) -> str:
     name: str = packet.meta["name"]  # type: ignore[index]
     return name
-
-
-def told(raw: bytes) -> str:
-    """A message in short, for a trace."""
-    header = messages.read_header(raw := messages.unsealed(raw, KEY))
-    want = " WANT" if header.flags else ""
-    if header.type == messages.DATA:
-        return (
-            f"edge {header.edge} DATA "
-            + " ".join(f"#{r[0]}@{r[2]}{'again' * r[3]}" for r in messages.read_data(raw, header.records))
-            + want
-        )
-    if header.type == messages.RECEIPT:
-        taken, completed = messages.read_receipt(raw, header.records)
-        return f"edge {header.edge} RECEIPT upto {taken} " + " ".join(f"#{c[0]}@{c[1]}:{c[2]}" for c in completed)
-    return f"edge {header.edge} END"
 
 
 def format_rows(memory: mmap.mmap, shape: Any) -> None:

@@ -43,6 +43,7 @@ def test_no_kill_between_any_two_stores_breaks_a_promise(block):
     print(f"seeds {block * SEEDS_PER_BLOCK} to {(block + 1) * SEEDS_PER_BLOCK - 1}: {dict(counts)}")
     assert counts["arrived"] > 10 * SEEDS_PER_BLOCK
     assert counts["kill"] > SEEDS_PER_BLOCK and counts["repeats"] > 0
+    assert counts["lost"] > SEEDS_PER_BLOCK / 20 and counts["last words"] > 0
 
 
 def test_a_seed_gives_the_same_schedule_and_the_same_deaths_again():
@@ -96,7 +97,12 @@ whole_commit, whole_adopt, whole_derive = RingWriter.commit, Outlet.adopt, Strea
 NOT_MARKED = (Inlet, "_mark", lambda inlet, record: None)
 BROKEN = {
     "nothing is sent again to a restarted consumer": ("deadlock", (Outlet, "resend", lambda outlet, edge: None)),
-    "a dead consumer's receipt counts": ("looks at|lost|books", (Exchange, "_on_receipt", accept_every_receipt), NOT_MARKED),
+    "a dead consumer's receipt counts": (
+        "looks at|lost|books",
+        (Exchange, "_on_receipt", accept_every_receipt),
+        NOT_MARKED,
+        (World, "lose", lambda world, name: None),  # what is left behind is judged by the marks
+    ),
     "sequences begin anew": ("lost|deadlock|order|never made", (RingWriter, "commit", commit_at_once)),
     "a successor forgets whose output waits for whom": ("looks at|lost|deadlock", (Outlet, "adopt", forget_what_was_committed)),
     "a repeat is processed again": ("twice|looks at|the table has|never made", (Inlet, "_fresh", lambda inlet, records: records)),
@@ -108,6 +114,8 @@ BROKEN = {
         (Exchange, "settle", settle_at_once),
         (StreamPacket, "derive", derive_without_lease),
     ),
+    "last words are not heard": ("left behind by", (Inlet, "left_behind", lambda inlet: [])),
+    "slots that a lost node shows are used again": ("looks at", (RingWriter, "set_aside", lambda writer, slots: None)),
     "one edge is waited for after the other": ("lost|books", (Outlet, "_may_send", lambda outlet: outlet._blocking[0].may_send())),
 }
 

@@ -10,6 +10,7 @@ import pytest
 from streamcore.errors import Stopped
 from streamcore.node import channel
 from streamcore.node.exchange import DRAIN_MAX, TURN_NS, TURN_PACKETS, Exchange
+from streamcore.node.inlet import Inlet
 from streamcore.node.outlet import Outlet
 from streamcore.wire import messages
 from streamcore.wire.inbox import Again
@@ -258,6 +259,48 @@ def test_when_a_producer_is_gone_its_edge_has_ended_and_nothing_is_sent_to_it(mi
     del packet
     middle.exchange.wait(None)
     assert middle.sent_back == 0
+
+
+def test_what_a_producer_had_committed_before_it_was_gone_is_processed_although_its_messages_never_came(middle):
+    # The coordinator's word comes by another way than DATA, and a batch may have died with the process that held it.
+    emit(middle, 1)
+    middle.exchange.wait(None)
+    for number in (1, 2):
+        middle.wire.emit({"n": number})
+    middle.consumer.to_it.clear()
+    middle.exchange.commands.append(channel.PeerGone("camera"))
+    middle.exchange.wait(None)
+    packets = [middle.take() for _ in range(3)]
+    assert [(packet.payload["n"], packet.sequence, packet.redelivered) for packet in packets] == [(n, n, False) for n in range(3)]
+    assert middle.consumer.page.edge(0).waiting == 0
+    assert middle.exchange.ended
+    del packets
+    middle.exchange.wait(None)
+
+
+def test_of_what_a_lost_producer_left_a_message_that_comes_late_is_a_repeat(middle):
+    middle.wire.emit({"n": 0})
+    middle.exchange.commands.append(channel.PeerGone("camera"))
+    middle.exchange.wait(None)
+    middle.hand_over()
+    middle.exchange.wait(None)
+    assert len(middle.exchange.waiting) == 1
+
+
+def test_a_new_process_gets_what_a_lost_producer_left_for_its_predecessor_and_it_says_so(make_wire):
+    wire = make_wire()
+    wire.emit({"n": 0})
+    first, again = wire.consumers[0], wire.consumers[0].inlet
+    packet = first.take()
+    packet.parent.settle()
+    del packet
+    first.settle()  # processed, and the receipt went to nobody
+    wire.emit({"n": 1})
+    again = Inlet(again.plan, {0: wire.reader}, wire.shape.entry_count, 2, first.page.writer, first.released.append)
+    processed, left = again.left_behind()
+    assert again.take(processed) is None
+    packet = again.take(left)
+    assert (packet.payload, packet.redelivered) == ({"n": 1}, True)
 
 
 def test_everything_is_delivered_when_the_last_packet_is_completed_and_the_end_was_told(middle):

@@ -8,6 +8,7 @@ from fake_runs import ORDERLY, chain
 
 from streamcore import limits
 from streamcore.errors import RunError
+from streamcore.packet import SlotRef
 from streamcore.shm.ring import NO_REF, RingWriter, attach_ring
 from streamcore.shm.status import StatusWriter
 from streamcore.supervisor import segments as module
@@ -60,6 +61,21 @@ def test_what_a_dead_node_has_left_is_judged_by_the_marks_of_its_consumers(segme
     assert segments.left_by(a) == {0: Left(under_way=2, completed=1, failed=1)}
     writer.complete(*rows[3], 1)
     assert segments.left_by(a) == {0: Left(under_way=1, completed=1, failed=1)}
+
+
+def test_slots_that_a_lost_node_still_shows_are_known_to_the_next_process_of_their_owner(segments):
+    # Its predecessor had put them aside, but only in its own memory; written again, a frame would be torn under those behind the lost one.
+    plan = chain(ORDERLY, ORDERLY, ORDERLY)
+    a, b, c = plan.nodes
+    writer = RingWriter(attach_ring(segments.rings_of(b)[1], plan.rings[1], RUN_ID, writable=True), plan.rings[1])
+    refs = [SlotRef(ring, slot, 0, 1, "uint8", (1,), ()) for ring, slot in ((0, 2), (0, 1), (0, 3), (1, 0))]
+    rows = [writer.commit(b"meta", 1, ref) for ref in refs]
+    writer.complete(*rows[2], 1)
+    assert segments.lost_slots(a, [b]) == {0: (1, 2)}
+    assert segments.lost_slots(a, []) == {} == segments.lost_slots(c, [b])
+    owner = RingWriter(attach_ring(segments.rings_of(a)[0], plan.rings[0], RUN_ID, writable=True), plan.rings[0])
+    owner.set_aside((1, 2))
+    assert [owner.claim_slot() for _ in range(owner.free_slots)] == [0, 3]
 
 
 def test_closing_gives_back_every_descriptor():
