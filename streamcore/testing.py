@@ -61,7 +61,8 @@ def run_node(
       limit: ask a source to stop once it has emitted so many packets.
       resume_position: what a source finds in `self.resume_position`.
     Returns:
-      What the node emitted, in order. Payloads are the very objects the node gave out. Each was completed at once, with outcome ok.
+      What the node emitted, in order, with the ids that a run gives to the same inputs of a node of this id. Payloads are the very objects
+      the node gave out. Each was completed at once, with outcome ok.
     Raises:
       ConfigError: names every key of the config that the schema refuses.
       PayloadError: an output whose port, type or profile is wrong, or that is not able to travel.
@@ -113,6 +114,13 @@ class _Numbers:
     gauge = counter
 
 
+class _Input:
+    """What the packets that are derived from one input have in common."""
+
+    def __init__(self) -> None:
+        self.derived = 0  # as node/lease.Record.derived counts: part of their ids
+
+
 class _Bench:
     """The Runtime behind `run_node`."""
 
@@ -123,7 +131,6 @@ class _Bench:
         self.metrics: Metrics = _Numbers(self.outputs.metrics)
         self.stopping = False
         self.resume_position = resume_position
-        self._index: dict[str, int] = {}
 
     # --- what node code calls
 
@@ -161,7 +168,6 @@ class _Bench:
         sequences: dict[str, int] = {}
         inputs = (self._as_input(packet, sequences) for packet in packets)
         while batch := list(islice(inputs, batch_max)):
-            self._index.clear()
             self.emit_each(self.node.process_batch(batch) if batch_max > 1 else self.node.process(batch[0]))
 
     def _as_input(self, packet: StreamPacket, sequences: dict[str, int]) -> StreamPacket:
@@ -181,7 +187,7 @@ class _Bench:
         if given.sequence < 0:
             given.sequence = sequences.get(given.in_port, 0)
         sequences[given.in_port] = given.sequence + 1
-        given.port, given.parent = "", self
+        given.port, given.parent = "", _Input()
         return given
 
     # --- checking what it emits
@@ -194,6 +200,7 @@ class _Bench:
         if not isinstance(packet, StreamPacket):
             found = type(packet).__name__
             raise PayloadError(f"node {self.node_id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
+        packet = copy.copy(packet)  # the node may keep the one that it made, derive from it, or emit it again
         ports = type(self.node).outputs
         if not packet.port and len(ports) == 1:
             packet.port = next(iter(ports))
@@ -217,10 +224,10 @@ class _Bench:
         return ports[name]
 
     def _seal(self, packet: StreamPacket) -> None:
-        """Give the packet the id that a repeat would get again."""
-        if packet.parent is self:
-            index = self._index[packet.port] = self._index.get(packet.port, -1) + 1
-            packet.id16 = derived_id16(packet.id16, f"{self.node_id}.{packet.port}\0{index}".encode())
+        """Give the packet the id that the host gives it, and that a repeat would get again. SYNC: Outlet._id16."""
+        if isinstance(packet.parent, _Input):
+            packet.parent.derived += 1
+            packet.id16 = derived_id16(packet.id16, f"{self.node_id}.{packet.port}\0{packet.parent.derived - 1}".encode())
         elif packet.position is not None:
             packet.id16 = source_id16(self.node_id, packet.port, packet.position)
         packet.parent = None

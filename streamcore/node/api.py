@@ -108,7 +108,8 @@ class Node:
     def on_completed(self, packet: StreamPacket, outcome: str) -> None:
         """An output of this node was completed by all its consumers; outcome is ok, dropped or failed.
 
-        Called between packets; `packet` comes without its payload.
+        Called between packets; `packet` comes without its payload. An exception is counted as a failure of the node and logged with the
+        packet's id; the packet keeps its outcome and the node goes on, whatever `on_error` says.
         """
 
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any = np.uint8, timeout_ns: int = FOREVER) -> np.ndarray[Any, Any]:

@@ -336,4 +336,9 @@ class Host:
     def _deliver_completed(self) -> None:
         while self._completed_out:
             packet, outcome = self._completed_out.popleft()
-            self.node.on_completed(packet, messages.OUTCOMES[outcome])
+            try:
+                self.node.on_completed(packet, messages.OUTCOMES[outcome])
+            except Stopped:
+                raise
+            except Exception as error:  # the author's code. Whatever on_error says: the packet is done with, nothing is left to retry
+                self._count_failed("on_completed", error, packet)

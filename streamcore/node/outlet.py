@@ -264,7 +264,7 @@ class Outlet:
         return self.writer.free_entries > 0
 
     def _id16(self, packet: StreamPacket) -> bytes:
-        """An id that a repeat gets again. Outputs are counted per input, not per call: a repeat may come in another batch."""
+        """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing._Bench._seal."""
         record = packet.parent
         if record is not None:
             record.derived += 1

@@ -13,7 +13,7 @@
  9      u64  consumed         packets taken by process(), over all inputs
  10     u64  produced         packets emitted, over all outputs
  11     u64  emitted          the same, of a source
- 12     u64  failed           packets that failed here: process() raised, or a payload was refused
+ 12     u64  failed           packets that failed here: process() raised, a payload was refused, or on_completed() raised over one
  13     u64  refused          messages that were no messages of ours
  14     u64  work_ns          time inside node code
  15     u64  wait_ns          time without anything to do

@@ -124,6 +124,8 @@ class Frames(Source):
             number += 1
 
     def on_completed(self, packet: StreamPacket, outcome: str) -> None:
+        if packet.meta["n"] in self.config.get("stumbles_at", ()):
+            raise RuntimeError("the last straw")
         if self.config.get("tell"):
             write_down(self, n=packet.meta["n"], id=packet.packet_id, outcome=outcome, payload=packet.payload is None)
 
@@ -162,6 +164,24 @@ class Pass(Node):
         if isinstance(payload, np.ndarray) and payload.ndim == 3:
             payload = payload[CUTS[self.config.get("cut", "whole")]]
         return packet.derive(payload=payload)
+
+
+class Split(Node):
+    """Three outputs per packet on two ports, in turns, and one of the packet before."""
+
+    inputs, outputs = {"in": ANY}, {"left": ANY, "right": ANY}
+    retention = 1
+
+    def setup(self) -> None:
+        self.before: StreamPacket | None = None
+
+    def process(self, packet: StreamPacket) -> Iterator[StreamPacket]:
+        meta = {"n": packet.meta["n"]}
+        for port in ("left", "right", "left"):
+            yield packet.derive(payload=1, meta=meta, port=port)
+        if self.before is not None:
+            yield self.before.derive(payload=2, meta=meta, port="right")
+        self.before = packet
 
 
 class Copy(Node):

@@ -11,9 +11,10 @@ from collections import Counter
 import pytest
 import zmq
 from rig import KEY, E, N, Rig
-from rig_nodes import digest, frame
+from rig_nodes import Frames, Split, digest, frame
 
 from streamcore.node import channel
+from streamcore.testing import run_node
 from streamcore.wire.messages import HEADER, WAKE_MESSAGE, data_one, end, receipt, sealed
 
 TERMINATED = 128 + signal.SIGTERM
@@ -120,6 +121,30 @@ def test_a_setup_that_fails_says_where_and_whose_fault_and_never_ready(tmp_path,
         ended = rig.wait()["c"]
         assert (ended.exit, [type(report) for report in ended.reports]) == (1, [channel.Failed])
         assert (ended.failure.where, ended.failure.cause, ended.failure.fault) == (where, cause, fault)
+
+
+def test_an_exception_in_on_completed_is_counted_and_the_node_goes_on(tmp_path):
+    # The packet has arrived. Ending the node for it would lose those that come after.
+    nodes = [N("a", "Frames", {"count": 30, "tell": True, "stumbles_at": [3, 29]}), N("c", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "c")]) as rig:
+        rig.run()
+        assert [line["n"] for line in rig.lines("c")] == list(range(30))
+        assert [line["n"] for line in rig.lines("a")] == [n for n in range(30) if n not in (3, 29)]
+        assert (rig.status("a").failed, rig.books("a", "c").completed) == (2, 30)
+        lost = rig.lines("c")[3]["id"]
+        assert f"packet {lost} failed in on_completed (1 so far): RuntimeError: the last straw" in rig.log("a")
+
+
+def test_ids_are_those_that_run_node_gives_to_the_same_inputs(tmp_path):
+    # A sink that writes each id once would otherwise behave differently in its author's test.
+    nodes = [N("a", "Frames", {"count": 5}), N("b", "Split"), N("c", "Witness"), N("d", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "b"), E("b.left", "c"), E("b.right", "d")]) as rig:
+        rig.run()
+        found = {port: [line["id"] for line in rig.lines(sink)] for port, sink in (("left", "c"), ("right", "d"))}
+    inputs = run_node(type("Counted", (Frames,), {"config": {"count": {"type": "integer"}}}), (), {"count": 5}, node_id="a")
+    out = run_node(Split, inputs, node_id="b")
+    assert found == {port: [packet.packet_id for packet in out.on(port)] for port in ("left", "right")}
+    assert len({packet.packet_id for packet in out}) == len(out) == 3 * 5 + 4
 
 
 @pytest.mark.parametrize("where", ["flush", "close"])
