@@ -149,7 +149,7 @@ class Run:
                     left[name] -= 1
                     self.counts[f"{how.name} {name}"] += 1
                     os.kill(row["pid"], how)
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     @property
     def hurts(self) -> int:

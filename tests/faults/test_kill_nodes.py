@@ -38,7 +38,7 @@ def chains(middle: str, config: str, rate: float) -> str:
     ids=["sink", "forwarding node", "cropping node", "source"],
 )
 def test_nothing_is_lost_when_a_node_is_killed_again_and_again(victim, kills, middle, config, box: Box):
-    run = Run(box, "kills", chains(middle, config, 300), seed=kills)
+    run = Run(box, "kills", chains(middle, config, 200), seed=kills)
     run.wait_up()
     run.hurt(signal.SIGKILL, {f"{victim}{i}": kills // CHAINS for i in range(CHAINS)})
     report = run.end()

@@ -196,10 +196,9 @@ class World:
     def choices(self) -> list[tuple[str, Any]]:
         if self.live and self.counts["kill"] < self.kills and self.rng.random() < 0.03:
             return [("kill", self.rng.choice(sorted(self.live)))]
-        if self.gone and self.counts["aftermath"] < AFTERMATH_MAX and self.rng.random() < 0.1:
-            beside = sorted(self.graph.neighbours(next(iter(self.gone))) & set(self.live))
-            if beside:
-                return [("aftermath", self.rng.choice(beside))]
+        before_lost = sorted({edge.from_node for edge in self.graph.edges if edge.to_node in self.gone} & set(self.live))
+        if before_lost and self.counts["aftermath"] < AFTERMATH_MAX and self.rng.random() < 0.1:
+            return [("aftermath", self.rng.choice(before_lost))]
         found: list[tuple[str, Any]] = [("step", name) for name, process in self.live.items() if process.runnable]
         found += [("net", key) for key in self.net.loaded({process.me for process in self.live.values()})]
         found += [("order", name) for name, process in self.live.items() if process.orders]
@@ -209,6 +208,9 @@ class World:
         for name, process in self.live.items():
             if process.host is not None:
                 found += [("guard", (name, e)) for e, (_, edge) in process.host.exchange.out_edges.items() if edge.batch_since_ns]
+        if self.gone and self.rng.random() < 0.9:  # those behind a lost node are slow: what it left is in their hands for long
+            behind = {edge.to_node for edge in self.graph.edges if edge.from_node in self.gone}
+            found = [choice for choice in found if choice[0] != "step" or choice[1] not in behind] or found
         return found
 
     def orders_from_outside(self) -> list[tuple[str, Any]]:
@@ -279,7 +281,7 @@ class World:
             self.over(process)
 
     def take_aftermath(self, name: str) -> None:
-        """A neighbour of a lost node dies soon after it: what it knew of the loss dies too."""
+        """A producer of a lost node dies soon after it: what it knew of the loss dies too."""
         self.take_kill(name)
 
     def take_kill(self, name: str) -> None:

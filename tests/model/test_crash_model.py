@@ -98,7 +98,7 @@ NOT_MARKED = (Inlet, "_mark", lambda inlet, record: None)
 BROKEN = {
     "nothing is sent again to a restarted consumer": ("deadlock", (Outlet, "resend", lambda outlet, edge: None)),
     "a dead consumer's receipt counts": (
-        "looks at|lost|books",
+        "looks at|lost|books|the table has",
         (Exchange, "_on_receipt", accept_every_receipt),
         NOT_MARKED,
         (World, "lose", lambda world, name: None),  # what is left behind is judged by the marks
