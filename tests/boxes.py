@@ -147,12 +147,14 @@ def signals_of(pid: int, which: str) -> set[int]:
 def new_box() -> Iterator[Box]:
     folder = Path(tempfile.mkdtemp(prefix="sc-"))  # short: socket paths have 107 bytes
     made = Box(folder)
-    yield made
-    for process in made.processes():
-        process.send_signal(signal.SIGKILL)
-    for process in made.started:
-        process.wait(DEADLINE_S)
-    shutil.rmtree(folder)
+    try:
+        yield made
+    finally:  # Ctrl-C too
+        for process in made.processes():
+            process.send_signal(signal.SIGKILL)
+        for process in made.started:
+            process.wait(DEADLINE_S)
+        shutil.rmtree(folder)
 
 
 def clip(name: str) -> Path:

@@ -1,8 +1,8 @@
 """Many packets through runs that are watched from outside: tools/soak. Memory, descriptors, threads and shared memory must stay flat.
 
-Two graphs, one after the other: small JSON packets, source → forward → count, and frames, source → forward → crop → count. Every process is
-looked at once a second. Of each number the median of the tenth after the warm-up is held against that of the last tenth. The sink knows
-which packet comes next, so a lost, repeated or overtaken one is counted.
+Three graphs, one after the other: small JSON packets from source to sink, small ones by way of a forwarding node, and frames, source →
+forward → crop → sink. Every process is looked at once a second. Of each number the median of the tenth after the warm-up is held against
+that of the last tenth. The sink knows which packet comes next, so a lost, repeated or overtaken one is counted.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ EVERY_S = 1.0
 WARM_UP_SHARE = 0.1  # of the samples: pages, caches and the interpreter's free lists fill
 RSS_GROWTH_KIB_MAX = 1024  # from the first tenth to the last: what the C library's arenas do
 SHARED_GROWTH_KIB_MAX = 64
-FRAMES_SHARE = 0.05  # of all packets: one frame takes as long as some twenty small packets
+SHARES = {"small": 0.84, "relay": 0.15, "frames": 0.01}  # of all packets, so that each takes some minutes
+DEPTH = 256  # of edges for small packets
 WIDTH, HEIGHT = 640, 480
 Row = dict[str, int]
 
 
 def graph(kind: str, packets: int) -> dict[str, Any]:
-    if kind == "small":
-        source = {"payload": "json", "bytes": 64, "count": packets, "burst": 16}
-        names, plugins = ["source", "forward", "sink"], ["synthetic.frames", "flow.forward", "fault_nodes:Count"]
-    else:
-        source = {"width": WIDTH, "height": HEIGHT, "fill": "touch", "count": packets}
-        names, plugins = ["source", "forward", "crop", "sink"], ["synthetic.frames", "flow.forward", "vision.crop", "fault_nodes:Count"]
-    configs: dict[str, Any] = {"source": source, "crop": {"width": WIDTH // 2, "height": HEIGHT // 2}}
-    nodes = [{"id": name, "plugin": plugin, "config": configs.get(name, {})} for name, plugin in zip(names, plugins, strict=True)]
-    edges = [{"from": a, "to": b} for a, b in itertools.pairwise(names)]
+    """The spec of one of SHARES."""
+    small = {"payload": "json", "bytes": 64, "count": packets, "burst": 16}
+    frames = {"width": WIDTH, "height": HEIGHT, "fill": "touch", "count": packets}
+    names = {"small": ["source", "sink"], "relay": ["source", "forward", "sink"], "frames": ["source", "forward", "crop", "sink"]}[kind]
+    plugins = {"source": "synthetic.frames", "forward": "flow.forward", "crop": "vision.crop", "sink": "fault_nodes:Count"}
+    configs: dict[str, Any] = {"source": frames if kind == "frames" else small, "crop": {"width": WIDTH // 2, "height": HEIGHT // 2}}
+    nodes = [{"id": name, "plugin": plugins[name], "config": configs.get(name, {})} for name in names]
+    edges = [{"from": a, "to": b, **({} if kind == "frames" else {"depth": DEPTH})} for a, b in itertools.pairwise(names)]
     return {"version": 2, "name": "soak", "allow": ["fault_nodes"], "nodes": nodes, "edges": edges}
 
 
@@ -152,16 +152,15 @@ def show(found: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packets", type=int, default=20_000_000, help="of both graphs together (default: %(default)s)")
+    parser.add_argument("--packets", type=int, default=20_000_000, help="of all graphs together (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers into this file")
     given = parser.parse_args()
-    frames = max(1000, round(given.packets * FRAMES_SHARE))
     found: list[dict[str, Any]] = []
     try:
-        for kind, packets in (("small", given.packets - frames), ("frames", frames)):
+        for kind, share in SHARES.items():
             with new_box() as box:
                 box.env["PYTHONPATH"] = str(FOLDER)
-                found.append(soak(box, kind, packets))
+                found.append(soak(box, kind, round(given.packets * share)))
                 show(found[-1])
     except KeyboardInterrupt:
         print("\ninterrupted")
