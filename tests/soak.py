@@ -2,7 +2,8 @@
 
 Three graphs, one after the other: small JSON packets from source to sink, small ones by way of a forwarding node, and frames, source →
 forward → crop → sink. Every process is looked at once a second. Of each number the median of the tenth after the warm-up is held against
-that of the last tenth. The sink knows which packet comes next, so a lost, repeated or overtaken one is counted.
+that of the last tenth: private memory, for resident memory holds what a process has touched of the rings as well. Those may only take what
+is planned for them. The sink knows which packet comes next, so a lost, repeated or overtaken one is counted.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from fault_kit import FOLDER, Broken, Run
 
 EVERY_S = 1.0
 WARM_UP_SHARE = 0.1  # of the samples: pages, caches and the interpreter's free lists fill
-RSS_GROWTH_KIB_MAX = 1024  # from the first tenth to the last: what the C library's arenas do
-SHARED_GROWTH_KIB_MAX = 64
+PRIVATE_GROWTH_KIB_MAX = 1024  # from the first tenth to the last: what the C library's arenas do
 SHARES = {"small": 0.84, "relay": 0.15, "frames": 0.01}  # of all packets, so that each takes some minutes
 DEPTH = 256  # of edges for small packets
 WIDTH, HEIGHT = 640, 480
@@ -53,10 +53,9 @@ def look(coordinator: int) -> Iterator[tuple[str, Row]]:
                 words = process.cmdline()
                 name = "coordinator" if process.pid == coordinator else words[-2].partition("/")[2] if "streamcore.node" in words else ""
                 if name:
-                    yield (
-                        name,
-                        {"rss_kib": process.memory_info().rss >> 10, "descriptors": process.num_fds(), "threads": process.num_threads()},
-                    )
+                    memory = process.memory_info()
+                    numbers = {"descriptors": process.num_fds(), "threads": process.num_threads()}
+                    yield name, {"private_kib": (memory.rss - memory.shared) >> 10, "rss_kib": memory.rss >> 10, **numbers}
         except psutil.NoSuchProcess:
             continue
 
@@ -71,6 +70,14 @@ def shared_kib(coordinator: int) -> int:
         except OSError:
             continue
     return total
+
+
+def planned_kib(run: Run, frame_bytes: int) -> int:
+    """The most that its rings may occupy: each table, each room for metadata, and each slot with a frame in it."""
+    rings = run.ask("info")["plan"]["rings"]
+    page = 4096
+    frame = -(-frame_bytes // page) * page if frame_bytes else 0
+    return sum(2 * page + ring["entry_count"] * (64 + ring["meta_bytes"]) + ring["slot_count"] * frame for ring in rings) >> 10
 
 
 class Watch:
@@ -111,6 +118,8 @@ def _ends(values: list[int]) -> list[int]:
 def soak(box: Box, kind: str, packets: int) -> dict[str, Any]:
     """Raises Broken if the run does not end well or a packet is not where it belongs."""
     run, watch, began = Run(box, "soak", json.dumps(graph(kind, packets)), 0), Watch(), time.monotonic()
+    run.wait_up()
+    most_kib = planned_kib(run, WIDTH * HEIGHT * 3 if kind == "frames" else 0)
     while run.process.poll() is None:
         time.sleep(EVERY_S)
         watch.sample(run)
@@ -128,18 +137,23 @@ def soak(box: Box, kind: str, packets: int) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 1),
         "packets_per_s": round(watch.rate()),
         "looks": len(watch.shared),
+        "planned_kib": most_kib,
         "growth": watch.growth(),
     }
 
 
 def not_flat(found: dict[str, Any]) -> list[str]:
-    allowed = {"rss_kib": RSS_GROWTH_KIB_MAX, "shared_kib": SHARED_GROWTH_KIB_MAX, "descriptors": 0, "threads": 0}
-    return [
+    allowed = {"private_kib": PRIVATE_GROWTH_KIB_MAX, "descriptors": 0, "threads": 0}
+    wrong = [
         f"{found['graph']}: {name}: {key} grew from {first} to {last}, at most {allowed[key]} is flat"
         for name, numbers in found["growth"].items()
         for key, (first, last, _) in numbers.items()
-        if last - first > allowed[key]
+        if key in allowed and last - first > allowed[key]
     ]
+    most = found["growth"]["all rings"]["shared_kib"][2]
+    if most > found["planned_kib"]:
+        wrong.append(f"{found['graph']}: the rings occupied {most} KiB, {found['planned_kib']} are planned")
+    return wrong
 
 
 def show(found: dict[str, Any]) -> None:
@@ -153,14 +167,15 @@ def show(found: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packets", type=int, default=20_000_000, help="of all graphs together (default: %(default)s)")
+    parser.add_argument("--graph", choices=SHARES, action="append", help="only this one; may be given more than once (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers into this file")
     given = parser.parse_args()
     found: list[dict[str, Any]] = []
     try:
-        for kind, share in SHARES.items():
+        for kind in given.graph or SHARES:
             with new_box() as box:
                 box.env["PYTHONPATH"] = str(FOLDER)
-                found.append(soak(box, kind, round(given.packets * share)))
+                found.append(soak(box, kind, round(given.packets * SHARES[kind])))
                 show(found[-1])
     except KeyboardInterrupt:
         print("\ninterrupted")
