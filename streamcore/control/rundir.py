@@ -115,6 +115,14 @@ class RunDir:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(f"logs/{node}.log", flags, 0o600, dir_fd=self._directory_fd)
 
+    @property
+    def in_place(self) -> bool:
+        """False once somebody has removed the directory, or put another one in its place."""
+        try:
+            return os.path.samestat(os.stat(self.path, follow_symlinks=False), os.fstat(self._directory_fd))
+        except OSError:
+            return False
+
     def forget(self, node: str, incarnation: int) -> None:
         """Remove the inbox that a dead process has left. SYNC: wire.inbox.inbox_path."""
         try:

@@ -28,7 +28,7 @@ from streamcore.coordinator.memory_watch import MemoryWatch
 from streamcore.coordinator.observer import Failure, Observer
 from streamcore.coordinator.orders import Orders
 from streamcore.coordinator.recovery import Recovery
-from streamcore.coordinator.rounds import Rounds, watch_rings
+from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
 from streamcore.supervisor import budget, prctl, states
@@ -231,7 +231,8 @@ class Coordinator:
         rounds = Rounds(self._crew, readers, self._loop, self.clock, self.usage, self._observer, restart)
         if self.plan.shm_bytes_max > shm_limit:  # else it cannot be reached, and nobody has to look
             watch = MemoryWatch(shm_limit)
-            rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit))
+            rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit), often=True)
+        rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
         rounds.start()
 
     def _spawn_more(self) -> None:

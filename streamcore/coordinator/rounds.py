@@ -50,9 +50,9 @@ class Rounds:
         self._moved_before: dict[str, tuple[int, int]] = {}
         self._more: list[Callable[[], None]] = []
 
-    def also(self, look: Callable[[], None]) -> None:
-        """Call this in every round, once a second even if nothing moves."""
-        self._limited = True
+    def also(self, look: Callable[[], None], *, often: bool) -> None:
+        """Call this in every round. Often: once a second even if nothing moves."""
+        self._limited = self._limited or often
         self._more.append(look)
 
     def start(self) -> None:
@@ -133,6 +133,22 @@ class Rounds:
             self._restart_for_memory(member, what)
         elif crossed:
             self._observer.warning(f"node '{member.id}': {what}")
+
+
+class DirectoryWatch:
+    """Says once that the run directory is gone. Sockets that are open go on; nobody can connect to one any more."""
+
+    def __init__(self, path: str, in_place: Callable[[], bool], observer: Observer):
+        self._path, self._in_place, self._observer = path, in_place, observer
+        self._said = False
+
+    def look(self) -> None:
+        if not self._said and not self._in_place():
+            self._said = True
+            self._observer.warning(
+                f"run directory {self._path} was removed: `ps`, `logs` and `down` cannot reach this run, and neither can a node that was "
+                "still starting; end the run with Ctrl-C or SIGTERM and start it again"
+            )
 
 
 def watch_rings(

@@ -54,9 +54,12 @@ def test_a_run_whose_directory_is_deleted_goes_on_and_ends_in_order(box: Box):
     run = Run(box, "gone", chain())
     run.wait_up()
     ledger = Ledger(box.folder / "sink.jsonl")
+    # A node that is READY was told to connect, and connects in a moment of its own; without the directory it could not.
+    wait_until("the first packets: every edge is connected", lambda: len(ledger.lines()) > 5)
     shutil.rmtree(box.runtime / "streamcore" / "gone")
     before = len(ledger.lines())
     wait_until("packets to go on", lambda: len(ledger.lines()) > before + 50 or run.process.poll() is not None)
+    wait_until("the run to say so", lambda: "was removed: `ps`" in run.output)
     run.process.send_signal(signal.SIGINT)
     run.process.wait(90)
     run.nothing_left()

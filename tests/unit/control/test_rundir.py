@@ -225,6 +225,14 @@ def _try_lock(path):
     raise SystemExit(1)
 
 
+def test_a_directory_that_was_removed_or_replaced_is_noticed(taken):
+    assert taken.in_place
+    taken.path.rename(taken.path.with_name("elsewhere"))
+    assert not taken.in_place
+    taken.path.mkdir()
+    assert not taken.in_place
+
+
 def test_known_runs_are_listed_by_name_and_strangers_skipped(taken, runtime_dir):
     RunDir.take("alpha").close()
     (runtime_dir / "streamcore" / "Not An Id").mkdir()
