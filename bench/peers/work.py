@@ -131,19 +131,25 @@ class Source:
     def __init__(self, job: Job, line: Line) -> None:
         self._job = job
         self._line = line
+        self._period_ns = int(1e9 / job.rate) if job.rate else 0
+        self._begin_ns = 0
         self._picture = np.random.default_rng(1).integers(0, 256, job.nbytes, np.uint8)
 
+    def left_s(self, sequence: int) -> float:
+        """Time until this packet is due. Also tells the desk when the first measured one is next."""
+        if sequence == self._job.warmup:
+            self._line.measuring()
+        if not self._period_ns:
+            return 0.0
+        if not sequence:
+            self._begin_ns = time.monotonic_ns()
+        return (self._begin_ns + sequence * self._period_ns - time.monotonic_ns()) / 1e9
+
     def __iter__(self) -> Iterator[int]:
-        job = self._job
-        period_ns = int(1e9 / job.rate) if job.rate else 0
-        begin_ns = time.monotonic_ns()
-        for sequence in range(job.total):
-            if sequence == job.warmup:
-                self._line.measuring()
-            if period_ns:
-                left_ns = begin_ns + sequence * period_ns - time.monotonic_ns()
-                if left_ns > 0:
-                    time.sleep(left_ns / 1e9)
+        for sequence in range(self._job.total):
+            left_s = self.left_s(sequence)
+            if left_s > 0:
+                time.sleep(left_s)
             yield sequence
 
     def write(self, slot: np.ndarray, sequence: int) -> None:
