@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def run_graph(job: work.Job) -> None:
             unit.OUTPUT.num_buffers = min(job.depth, 64)  # for small messages faster than more, and than its default of 32
             unit.OUTPUT.buf_size = job.nbytes + 4096
     chain = [units[name] for name in names if not name.startswith("receiver")]
-    edges = [(one.OUTPUT, other.INPUT) for one, other in zip(chain, chain[1:], strict=False)]
+    edges = [(one.OUTPUT, other.INPUT) for one, other in pairwise(chain)]
     edges += [(chain[-1].OUTPUT, units[name].INPUT) for name in names if name.startswith("receiver")]
     ez.run(components=units, connections=edges, process_components=list(units.values()), graph_address=server.address)
     server.stop()
