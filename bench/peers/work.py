@@ -61,7 +61,7 @@ class Job:
         if unknown:
             cannot(f"this program knows no {', '.join(sorted(unknown))}")
         if found.get("case", "flow") != "flow":
-            found = {"nbytes": 6_220_800, "count": 1} | found
+            found = {"nbytes": 6_220_800, "count": 1} | found | {"rate": found.get("rate") or 60.0}
         job = cls(**found)
         if job.nbytes < 24 or job.count < 1 or job.receivers < 1 or job.hops < 0:
             raise ValueError(f"impossible job: {text}")
@@ -276,7 +276,7 @@ def measure(file: str, peer: Peer, text: str) -> None:
     leave_s = 0.0
     try:
         result = flow(file, peer, job) if job.case == "flow" or not peer.special else peer.special(job)
-        leave_s = 3.0
+        leave_s = 3.0 if job.case == "flow" else 0.0
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGTERM, signal.SIGINT):

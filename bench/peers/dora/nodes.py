@@ -1,6 +1,6 @@
 """The nodes of the dora dataflow: `nodes.py ROLE INDEX`, started by dora, with the job in the environment.
 
-Input queues of dora drop or overflow, so receivers give the sender credits: an output `credit` of theirs is an input of the sender.
+Input queues of dora drop what is too much, so receivers give the sender credits: an output `credit` of theirs is an input of the sender.
 """
 
 from __future__ import annotations
