@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import signal
 import struct
@@ -80,12 +81,12 @@ class Peer:
     cases: tuple[str, ...] = ("flow",)
     rounds: int = 1
     launch: Callable[[Job, list[str]], None] | None = None
-    clean: Callable[[Job], None] | None = None
+    clean: Callable[[], None] = lambda: None
     special: Callable[[Job], dict[str, Any]] | None = None
 
     @property
     def version(self) -> str:
-        return f"{self.name} {version(self.package)}" if self.package else self.name
+        return f"{self.name} {version(self.package) if self.package else platform.python_version()}"
 
 
 def cannot(sentence: str) -> NoReturn:
@@ -281,9 +282,7 @@ def measure(file: str, peer: Peer, text: str) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        end_all(leave_s)
-        if peer.clean:
-            peer.clean(job)
+        end_all(leave_s, peer.clean)
     print(json.dumps(result | {"version": peer.version}), flush=True)
 
 

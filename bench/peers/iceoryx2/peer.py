@@ -134,8 +134,7 @@ def receive(job: work.Job, line: work.Line, index: int) -> None:
     sink.done()
 
 
-def clean(job: work.Job) -> None:
-    del job
+def clean() -> None:
     for path in Path("/dev/shm").glob(f"{PREFIX}*"):
         path.unlink(missing_ok=True)
     shutil.rmtree("iox2", ignore_errors=True)
