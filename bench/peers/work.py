@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import signal
 import struct
@@ -72,22 +71,23 @@ class Job:
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer: `roles` is the function of (job, line, index) by role, `rounds` how often each node calls Line.ready before the first packet,
-    `launch` starts the nodes (each by a command of its own if not given), `special` does the cases other than flow.
+    """A peer: `package` names what gives it its version, or gives the version; `roles` is the function of (job, line, index) by role;
+    `rounds` how often each node calls Line.ready before the first packet; `launch` starts the nodes (each by a command of its own if not
+    given); `special` does the cases other than flow.
     """
 
     name: str
-    package: str
+    package: str | Callable[[], str]
     roles: dict[str, Callable[[Job, Line, int], None]]
     cases: tuple[str, ...] = ("flow",)
-    rounds: int = 1
+    rounds: Callable[[Job], int] = lambda job: 1
     launch: Callable[[Job, list[str]], None] | None = None
     clean: Callable[[], None] = lambda: None
     special: Callable[[Job], dict[str, Any]] | None = None
 
     @property
     def version(self) -> str:
-        return f"{self.name} {version(self.package) if self.package else platform.python_version()}"
+        return f"{self.name} {version(self.package) if isinstance(self.package, str) else self.package()}"
 
 
 def cannot(sentence: str) -> NoReturn:
@@ -160,7 +160,6 @@ class Source:
         STAMP.pack_into(slot, 0, sequence, begin_ns)
         slot[-1] = sequence & 255
 
-
     def write_items(self, slot: Any, sequence: int) -> None:
         """The same for memory that takes bytes by assignment but shows no buffer."""
         begin_ns = time.monotonic_ns()
@@ -227,7 +226,7 @@ def upstream(job: Job, role: str, index: int) -> int:
     return index if role == "hop" else job.hops
 
 
-def result_of(peer: Peer, job: Job, desk: Desk) -> dict[str, Any]:
+def result_of(desk: Desk) -> dict[str, Any]:
     latencies_us = np.concatenate([np.frombuffer(one["latencies_ns"], np.int64) for one in desk.reports]) / 1000
     p50_us, p99_us = np.percentile(latencies_us, [50, 99])
     slowest = min((one["measured"] - 1) / max((one["last_ns"] - one["first_ns"]) / 1e9, 1e-9) for one in desk.reports)
@@ -241,7 +240,6 @@ def result_of(peer: Peer, job: Job, desk: Desk) -> dict[str, Any]:
         "wrong": sum(one["wrong"] for one in desk.reports),
         "uss_mib": round(desk.uss_mib, 1),
         "threads": desk.threads,
-        "version": peer.version,
     }
 
 
@@ -268,8 +266,8 @@ def flow(file: str, peer: Peer, job: Job) -> dict[str, Any]:
             peer.launch(job, names)
         else:
             launch(file, job, names)
-        desk.serve(peer.rounds, job.receivers)
-        return result_of(peer, job, desk)
+        desk.serve(peer.rounds(job), job.receivers)
+        return result_of(desk)
     finally:
         desk.close()
 
@@ -278,6 +276,7 @@ def measure(file: str, peer: Peer, text: str) -> None:
     job = Job.parse(text)
     if job.case not in peer.cases:
         cannot(f"{peer.name} has no case {job.case}")
+    found = peer.version
     os.environ["PEER_JOB"] = text
     own_all_children()
 
@@ -296,7 +295,7 @@ def measure(file: str, peer: Peer, text: str) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         end_all(leave_s, peer.clean)
-    print(json.dumps(result | {"version": peer.version}), flush=True)
+    print(json.dumps(result | {"version": found}), flush=True)
 
 
 def main(file: str, peer: Peer) -> None:

@@ -140,7 +140,7 @@ def clean() -> None:
     shutil.rmtree("iox2", ignore_errors=True)
 
 
-PEER = work.Peer("iceoryx2", "iceoryx2", {"sender": send, "hop": forward, "receiver": receive}, rounds=3, clean=clean)
+PEER = work.Peer("iceoryx2", "iceoryx2", {"sender": send, "hop": forward, "receiver": receive}, rounds=lambda job: 3, clean=clean)
 
 if __name__ == "__main__":
     work.main(__file__, PEER)

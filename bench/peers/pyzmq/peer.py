@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import zmq
-
 import work
+import zmq
 
 # Below this size libzmq's copy is cheaper than sharing the memory with it.
 SHARED_BYTES = 64 * 1024

@@ -6,6 +6,7 @@ Nothing is lost: the sender waits for a slot that all receivers have given back.
 from __future__ import annotations
 
 import multiprocessing
+import platform
 import sys
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -100,7 +101,7 @@ def clean() -> None:
         memory.unlink()
 
 
-PEER = work.Peer("shared_memory", "", {}, launch=launch, clean=clean)
+PEER = work.Peer("shared_memory", platform.python_version, {}, launch=launch, clean=clean)
 
 if __name__ == "__main__":
     work.main(__file__, PEER)

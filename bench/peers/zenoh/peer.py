@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import work
 import zenoh
 from zenoh import shm
-
-import work
 
 SHARED_BYTES = 64 * 1024
 SETTLE_S = 0.5
