@@ -110,7 +110,9 @@ class Line:
         self._expect("go")
 
     def measuring(self) -> None:
+        """The next packet is the first measured one; returns when the desk has read its clocks."""
         self._connection.send(("measuring",))
+        self._expect("measure")
 
     def stay(self) -> None:
         """Until all receivers have everything; what the node holds in memory stays valid until then."""
@@ -148,6 +150,11 @@ class Source:
         return (self._begin_ns + sequence * self._period_ns - time.monotonic_ns()) / 1e9
 
     def __iter__(self) -> Iterator[int]:
+        if not self._period_ns:
+            yield from range(self._job.warmup)
+            self._line.measuring()
+            yield from range(self._job.warmup, self._job.total)
+            return
         for sequence in range(self._job.total):
             left_s = self.left_s(sequence)
             if left_s > 0:
