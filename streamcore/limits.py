@@ -14,6 +14,7 @@ EDGES_PER_PORT_MAX = 32  # edges_pending is a 32-bit mask
 
 # --- packets and messages -----------------------------------------------------------------------------------------------------------
 META_BYTES = 8 * KIB  # metadata of one packet, default; larger JSON payloads go to a slot
+INLINE_BYTES_MAX = 1 * KIB  # bytes up to here travel in the metadata: copying and checking them costs less than a view of a slot
 MESSAGE_BYTES_MAX = 64 * KIB  # MAXMSGSIZE of every inbox: metadata only, frames never travel this way
 INBOX_SPARE = 64  # messages of a connection that carry no packet: questions, END, receipts of what was taken before a restart
 META_BYTES_MAX = 60 * KIB  # what a message can carry of one packet
@@ -27,6 +28,7 @@ TRACE_HOPS_MAX = 64
 # --- rings -------------------------------------------------------------------------------------------------------------------------
 SLOT_BYTES = 32 * MIB  # an upper bound only: pages that no frame has touched cost nothing; an 8K YUV frame is 50 MB
 SLOT_BYTES_MAX = 1 * GIB
+WARM_BYTES = 256 * KIB  # a slot at least so large is given back at once: writing into one that left the cache costs more than a message
 ENTRIES_MAX = 4096  # times META_BYTES is 32 MiB of metadata room, all of it sparse
 PAGE_BYTES = 4096
 LOANS = 2  # slots a node may hold while it fills them: the new one, and the last one its local variable still names

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from streamcore import limits
@@ -43,6 +42,8 @@ def names() -> dict[str, str]:
 
 def _registered() -> dict[str, list[str]]:
     """Name to its different targets: more than one if packages disagree."""
+    from importlib.metadata import entry_points  # a node process never asks, and would load it for 10 ms
+
     found: dict[str, list[str]] = {}
     for entry in entry_points(group=GROUP):
         targets = found.setdefault(entry.name, [])

@@ -47,6 +47,7 @@ class Exchange:
         self.redrives: deque[str] = deque()  # dead letters to be processed again
         self.released: deque[Record] = deque()  # filled by finalizers, in whatever thread
         self.inlets: dict[int, Inlet] = {}
+        self._inlets: list[Inlet] = []  # the same, to go through
         self.outlets: dict[str, Outlet] = {}
         self.out_edges: dict[int, tuple[Outlet, OutEdge]] = {}
         self.peers: dict[str, Peer] = {}
@@ -55,6 +56,7 @@ class Exchange:
         self.call_guard: Callable[[Callable[[], bool]], None] = lambda guard: None
         self.idle_ns = self.credit_wait_ns = 0
         self._inbox, self._words = inbox, status.words
+        self._edges: list[OutEdge] = []  # all of out_edges, to go through
         self._keeping: list[OutEdge] = []
         self._guarded_until_ns = 0
         self._turned_ns = monotonic_ns()
@@ -64,10 +66,12 @@ class Exchange:
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""
         self.inlets = {inlet.plan.id: inlet for inlet in inlets}
+        self._inlets = list(self.inlets.values())
         self.outlets = outlets
         self.out_edges = {edge.plan.id: (outlet, edge) for outlet in outlets.values() for edge in outlet.edges}
-        self._keeping = [edge for _, edge in self.out_edges.values() if edge.plan.kept]
-        for _, edge in self.out_edges.values():
+        self._edges = [edge for _, edge in self.out_edges.values()]
+        self._keeping = [edge for edge in self._edges if edge.plan.kept]
+        for edge in self._edges:
             edge.on_batch = self._need_guard
 
     def released_in(self, poke: Callable[[], None]) -> Callable[[Record], None]:
@@ -86,12 +90,12 @@ class Exchange:
     @property
     def pressed(self) -> bool:
         """A producer of ours is out of credit."""
-        return any(inlet.want for inlet in self.inlets.values())
+        return any(inlet.want for inlet in self._inlets)
 
     @property
     def ended(self) -> bool:
         """Every input has ended and everything received was taken."""
-        return not self.waiting and all(inlet.ended for inlet in self.inlets.values())
+        return not self.waiting and all(inlet.ended for inlet in self._inlets)
 
     @property
     def delivered(self) -> bool:
@@ -100,17 +104,20 @@ class Exchange:
 
     def look_around(self, now_ns: int) -> bool:
         """Between packets: every few of them, or after a long one, answer what has come in. True if it did."""
-        self.settle()
+        if self.released:
+            self.settle()
         self._since_turn += 1
-        if self._since_turn < TURN_PACKETS and now_ns - self._turned_ns < TURN_NS and not self._keeps():
+        if self._since_turn < TURN_PACKETS and now_ns - self._turned_ns < TURN_NS and not (self._keeping and self._keeps()):
             return False
         self._flush_batches()
         self._drain()
-        self.flush_receipts(lambda inlet: inlet.receipt_due)
+        for inlet in self._inlets:
+            if inlet.due:
+                inlet.flush(self._turned_ns)
         return True
 
     def _keeps(self) -> bool:
-        return bool(self._keeping) and any(edge.credit.kept for edge in self._keeping)
+        return any(edge.credit.kept for edge in self._keeping)
 
     def wait(self, deadline_ns: int | None) -> None:
         """Wait for a message (or the deadline) and answer all that came. Producers that are out of credit get their receipts first.
@@ -119,9 +126,13 @@ class Exchange:
         """
         self.settle()
         self._flush_batches()
-        now_ns = monotonic_ns()
-        self.flush_receipts(lambda inlet: inlet.receipt_due or (inlet.want and inlet.unreported))
-        unreported = any(inlet.unreported for inlet in self.inlets.values())
+        now_ns, unreported = monotonic_ns(), False
+        for inlet in self._inlets:
+            if inlet.unreported:
+                if inlet.want or inlet.due:
+                    inlet.flush(now_ns)
+                else:
+                    unreported = True
         timeout_ms = limits.RECEIPT_IDLE_MS if unreported else None
         if deadline_ns is not None:
             left_ms = max(0, -(-(deadline_ns - now_ns) // 1_000_000))
@@ -178,14 +189,19 @@ class Exchange:
         words = self._words
         words[_LOOPS] = self._loops
         words[_BEAT] = self._turned_ns = monotonic_ns()
-        words[_LEASES] = sum(inlet.under_way for inlet in self.inlets.values())
-        words[_COPIED] = sum(outlet.copied for outlet in self.outlets.values())
+        leases = copied = 0
+        for inlet in self._inlets:
+            leases += inlet.under_way
+        for outlet in self.outlets.values():
+            copied += outlet.copied
+        words[_LEASES], words[_COPIED] = leases, copied
 
     # --- batches
 
     def _flush_batches(self) -> None:
-        for _, edge in self.out_edges.values():
-            edge.flush_batch()
+        for edge in self._edges:
+            if edge.batch_since_ns:
+                edge.flush_batch()
 
     def _need_guard(self) -> None:
         """A batch was begun: if node code keeps this thread, the lifeline sends it. Armed once for a while, not per batch."""

@@ -16,6 +16,7 @@ from streamcore.node.api import Counter, Node, Source
 from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
 from streamcore.node.inlet import Inlet
+from streamcore.node.lease import Record
 from streamcore.node.outlet import Outlet
 from streamcore.node.positions import Positions
 from streamcore.packet import StreamPacket
@@ -158,23 +159,25 @@ class Host:
         self._status.set("state", STATES.index(state))
 
     def _run_source(self, node: Source) -> None:
-        words = self._words
+        words, exchange = self._words, self.exchange
         if words[_SOURCE_ENDED]:
             return  # a predecessor had come to the end; what it left is being delivered
-        packets: Iterator[StreamPacket | list[StreamPacket]] = iter(node.run())
+        packets: Iterator[Any] = iter(node.run())
+        began_ns = words[_BUSY] = monotonic_ns()
         while not self.stopping:
-            if self.exchange.paused:
-                self.exchange.wait(None)
+            if exchange.paused:
+                words[_BUSY] = 0
+                exchange.wait(None)
+                began_ns = words[_BUSY] = monotonic_ns()
                 continue
-            began_ns = words[_BUSY] = monotonic_ns()
-            waited_ns = self._waited_ns
+            waited_ns = exchange.credit_wait_ns + exchange.idle_ns
             item = next(packets, _END)
             if item is _END:
                 break
             self._emit_own(item)
             del item  # it holds a slot while the source fills the next
             words[_EMITTED] = self._produced
-            self._between(began_ns, waited_ns)
+            began_ns = self._between(began_ns, waited_ns)
         words[_BUSY] = 0
         if self.exchange.terminating:
             raise Stopped  # its stream has not ended: a successor goes on with it
@@ -183,8 +186,8 @@ class Host:
         if close is not None:
             close()
 
-    def _emit_own(self, item: StreamPacket | list[StreamPacket]) -> None:
-        """A source's packets: one that cannot travel has failed, the source goes on."""
+    def _emit_own(self, item: Any) -> None:
+        """A source's packet, or several: one that cannot travel has failed, the source goes on."""
         for packet in item if isinstance(item, (list, tuple)) else (item,):
             try:
                 self._emit(packet)
@@ -192,17 +195,64 @@ class Host:
                 self._count_failed("emit", error, packet)
 
     def _run_consumer(self) -> None:
-        exchange = self.exchange
-        while not exchange.ended:
+        exchange, waiting, batch_max = self.exchange, self.exchange.waiting, self.plan.batch_max
+        simple = batch_max == 1 and not self.plan.retries
+        while waiting or not exchange.ended:
             if exchange.redrives and not exchange.paused:
                 self._redrive(exchange.redrives.popleft())
-            elif exchange.waiting and not exchange.paused:
-                self._handle(self.plan.batch_max)
+            elif waiting and not exchange.paused:
+                if simple:
+                    self._handle_one()
+                else:
+                    self._handle(batch_max)
             else:
                 exchange.wait(None)
                 self._deliver_completed()
 
     # --- one packet, or one batch
+
+    def _handle_one(self) -> None:
+        """What `_handle` and `_process` do, for the common node: one packet a call, no retries. Most of a small packet's time is here."""
+        exchange, words = self.exchange, self._words
+        inlet, record = exchange.waiting.popleft()
+        packet = inlet.take(record)
+        if inlet.due or inlet.want:
+            self._report(inlet)
+        if packet is None:
+            if inlet.refusal:
+                exchange.refuse(inlet.refusal)
+            return
+        if inlet.is_poisoned(record[0]):
+            self._fail_poisoned(packet)
+            return
+        mine: Record = packet.parent
+        words[_EDGE], words[_ENTRY], words[_SEQUENCE] = inlet.plan.id, mine.entry, mine.sequence
+        words[_BUSY] = began_ns = monotonic_ns()
+        waited_ns = exchange.credit_wait_ns + exchange.idle_ns
+        exchange.in_node_code = True
+        try:
+            out = self.node.process(packet)
+            if out is not None:
+                self._each(out)
+        except Stopped:
+            raise
+        except Exception as error:  # the author's code: what it raises follows on_error
+            if self.plan.on_error == "stop":
+                raise
+            self._count_failed("process", error, packet)
+            mine.outcome = messages.FAILED
+        exchange.in_node_code = False
+        packet = out = None  # from here on only node code holds them
+        self._consumed += 1
+        words[_CONSUMED] = self._consumed
+        mine.settle()
+        self._between(began_ns, waited_ns)
+        words[_BUSY] = 0
+
+    def _report(self, inlet: Inlet) -> None:
+        now_ns = monotonic_ns()
+        if inlet.due or now_ns - inlet.flushed_ns > WANT_NS:
+            inlet.flush(now_ns)
 
     def _handle(self, batch_max: int) -> None:
         packets: list[StreamPacket] = []
@@ -221,8 +271,8 @@ class Host:
                 packets.append(packet)
             elif inlet.refusal:
                 self.exchange.refuse(inlet.refusal)
-            if inlet.receipt_due or (inlet.want and monotonic_ns() - inlet.flushed_ns > WANT_NS):
-                inlet.flush(monotonic_ns())
+            if inlet.due or inlet.want:
+                self._report(inlet)
         packet = None
         if packets:
             self._process(packets)
@@ -249,7 +299,7 @@ class Host:
         words, first = self._words, records[0]
         words[_EDGE], words[_ENTRY], words[_SEQUENCE] = first.inlet.plan.id, first.entry, first.sequence
         words[_BUSY] = began_ns = monotonic_ns()
-        waited_ns = self._waited_ns
+        waited_ns = self.exchange.credit_wait_ns + self.exchange.idle_ns
         self.exchange.in_node_code = True
         for attempt in range(self.plan.retries + 1):
             try:
@@ -278,20 +328,20 @@ class Host:
         for record in records:
             record.settle()
         self._between(began_ns, waited_ns)
+        words[_BUSY] = 0
 
-    def _between(self, began_ns: int, waited_before_ns: int) -> None:
-        """After a packet: count its time, look whether something came in."""
-        now_ns = monotonic_ns()
-        self._work_ns += now_ns - began_ns - (self._waited_ns - waited_before_ns)
-        self._words[_WORK] = self._work_ns
-        self._words[_BUSY] = 0
-        if self.exchange.look_around(now_ns):
+    def _between(self, began_ns: int, waited_before_ns: int) -> int:
+        """After a packet: count its time, look whether something came in. The time it is now, in ns.
+
+        Waiting inside node code, for a credit or until a source's next packet is due, is not work.
+        """
+        exchange, now_ns = self.exchange, monotonic_ns()
+        self._work_ns += now_ns - began_ns - (exchange.credit_wait_ns + exchange.idle_ns - waited_before_ns)
+        words = self._words
+        words[_WORK], words[_BUSY] = self._work_ns, now_ns
+        if exchange.look_around(now_ns) and self._completed_out:
             self._deliver_completed()
-
-    @property
-    def _waited_ns(self) -> int:
-        """Time inside node code that was not work: waiting for credit, or until a source's next packet is due."""
-        return self.exchange.credit_wait_ns + self.exchange.idle_ns
+        return now_ns
 
     def _each(self, out: Any) -> None:
         """Emit what process() or flush() returned."""

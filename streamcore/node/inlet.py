@@ -1,7 +1,7 @@
 """The consumer's side of one edge: from DATA to packets, from finished packets to receipts.
 
-Receipts are coalesced: one is sent when half the depth was taken or completed, when the producer asked for it (WANT) and this process
-is about to wait or has let it wait for a while, or when the process has idled for RECEIPT_IDLE_MS.
+Receipts are coalesced: one is sent when enough was taken or completed (credit.report_every), when the producer asked for it (WANT) and
+this process is about to wait or has let it wait for a while, or when the process has idled for RECEIPT_IDLE_MS.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from msgspec import DecodeError
 
+from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.graph.model import EdgePlan
 from streamcore.node.lease import Lease, Record
@@ -21,6 +22,7 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
+from streamcore.wire.credit import report_every
 from streamcore.wire.messages import FAILED, LOST, OK
 
 _TAKEN, _REDELIVERED, _WAITING, _BYTES = (EDGE_WORD[name] for name in ("taken", "redelivered", "waiting", "bytes"))
@@ -61,12 +63,15 @@ class Inlet:
         self._high_water = -1
         self._taken_upto = 0
         self._taken_unreported = 0
+        self._due_at = report_every(plan.depth)
+        self._warm = False  # a large slot was completed: its producer should write the next frame there, while it is in the cache
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
         self._expected: dict[tuple[int, int], Record] = {}  # (entry, sequence) that adopted outputs depend on and that will come again
         self._ids: deque[bytes] = deque(maxlen=max(64, 2 * plan.window))  # of the last packets taken
         self._known: set[bytes] | None = None  # the same, once some of them may be derived again
         self._poisoned: frozenset[int] = frozenset()
+        self._call_mark, self._call_complete = self._mark, self._on_complete  # bound once, not per packet
         before = status.counters(plan.id)
         self._taken, self._redelivered, self._bytes = before.taken, before.redelivered, before.bytes
 
@@ -88,7 +93,7 @@ class Inlet:
         self._known = set(self._ids)
 
     def _record(self, sequence: int, entry: int) -> Record:
-        return Record(self, sequence, entry, self._mark, self._on_complete)
+        return Record(self, sequence, entry, self._call_mark, self._call_complete)
 
     def admit(self, raw: bytes, header: messages.Header) -> list[messages.Record]:
         """The records of a DATA message that are new, checked against the producer's table. Raises MessageError."""
@@ -128,8 +133,9 @@ class Inlet:
         self._check_rows(records)
 
     def _check_entries(self, records: list[messages.Record]) -> None:
+        count = self._entry_count
         for record in records:
-            if record[2] >= self._entry_count:
+            if record[2] >= count:
                 raise MessageError(f"edge {self.plan.name}: entry {record[2]}, the ring has {self._entry_count}")
 
     def _check_rows(self, records: list[messages.Record]) -> None:
@@ -165,9 +171,10 @@ class Inlet:
         self._taken_unreported += 1
         self._taken_upto = sequence + 1
         words, row = self._words, self._row
-        words[row + _TAKEN] = self._taken
-        words[row + _WAITING] = self.waiting
-        mine = self._expected.pop((entry, sequence), None) or self._record(sequence, entry)
+        words[row + _TAKEN], words[row + _WAITING] = self._taken, self.waiting
+        mine = self._expected.pop((entry, sequence), None) if self._expected else None
+        if mine is None:
+            mine = Record(self, sequence, entry, self._call_mark, self._call_complete)
         self._open[sequence] = mine
         words[row + _IN_FLIGHT] = len(self._open)
         self.refusal = ""
@@ -222,6 +229,9 @@ class Inlet:
         ref = meta.ref
         if ref is None:
             lease, payload = Lease(mine, self._release, None), meta.value
+            if type(payload) is bytes:
+                self._count_bytes(len(payload))
+                payload = memoryview(payload)
         else:
             lease, payload = self._view(ref, mine)
         return StreamPacket(
@@ -248,8 +258,7 @@ class Inlet:
             raise MessageError(f"edge {self.plan.name}: ring {ref.ring} is not one that this node may read")
         interface = reader.interface(ref)
         mine.ref = ref
-        self._bytes += ref.nbytes
-        self._words[self._row + _BYTES] = self._bytes & U64_MAX  # an array of stride 0 may claim to be enormous
+        self._count_bytes(ref.nbytes)
         lease = Lease(mine, self._release, interface)
         view: Any = np.asarray(lease)
         if ref.dtype == "msgpack":
@@ -258,6 +267,10 @@ class Inlet:
             except (DecodeError, ValueError, RecursionError) as error:
                 raise MessageError(f"edge {self.plan.name}: payload is not msgpack: {error}") from None
         return lease, view if ref.dtype else memoryview(view)
+
+    def _count_bytes(self, nbytes: int) -> None:
+        self._bytes += nbytes
+        self._words[self._row + _BYTES] = self._bytes & U64_MAX  # an array of stride 0 may claim to be enormous
 
     def _mark(self, mine: Record) -> None:
         """Processed and let go of: a successor completes it without processing it again. Stored before its receipt can leave."""
@@ -268,6 +281,8 @@ class Inlet:
             return
         self._words[self._row + _IN_FLIGHT] = len(self._open)
         self._completions.append((mine.sequence, mine.entry, mine.outcome))
+        if mine.ref is not None and mine.ref.nbytes >= limits.WARM_BYTES:
+            self._warm = True
 
     def give_up(self) -> None:
         """Complete what node code never let go of; only at the end of the process, when nobody reads it any more."""
@@ -284,15 +299,15 @@ class Inlet:
         return bool(self._taken_unreported or self._completions)
 
     @property
-    def receipt_due(self) -> bool:
-        """Half the depth was taken, or half the depth completed."""
-        return self._taken_unreported * 2 >= self.plan.depth or len(self._completions) * 2 >= self.plan.depth
+    def due(self) -> bool:
+        """Is it time for a receipt: enough was taken, or completed."""
+        return self._warm or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
 
     def flush(self, now_ns: int) -> None:
         """Report everything that the producer does not know yet."""
         completions, self._completions = self._completions, []
         self._taken_unreported = 0
-        self.want = False
+        self.want = self._warm = False
         self.flushed_ns = now_ns
         while len(completions) > messages.RECEIPTS_MAX:
             head, completions = completions[: messages.RECEIPTS_MAX], completions[messages.RECEIPTS_MAX :]

@@ -1,8 +1,8 @@
 """The producer's side of one edge: credits, what is kept while it is full, and the DATA messages to its consumer.
 
 Smart batching: while the consumer certainly has packets left to take, further ones share a message. That is known from its receipts:
-it reports every half depth, so with more than half the depth unreported it cannot have taken them all. A batch leaves when it is full,
-when credit runs out, and whenever the host looks around or waits; if node code keeps the main thread longer, the lifeline's guard sends it.
+it reports in time (report_every), so with more unreported it cannot have taken them all. A batch leaves when it is full, when credit
+runs out, and whenever the host looks around or waits; if node code keeps the main thread longer, the lifeline's guard sends it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamcore.graph.model import EdgePlan
 from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
-from streamcore.wire.credit import DROP, EdgeCredit, Row
+from streamcore.wire.credit import BATCHING_DEPTH, DROP, EdgeCredit, Row, report_every
 
 _SENT, _COMPLETED, _DROPPED, _FAILED = (EDGE_WORD[name] for name in ("sent", "completed", "dropped", "failed"))
 _IN_FLIGHT, _BYTES = EDGE_WORD["in_flight"], EDGE_WORD["bytes"]
@@ -42,8 +42,8 @@ class OutEdge:
         self.post: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
         self._batch: list[messages.Record] = []
         self._batch_lock = Lock()  # main thread and guard
-        self._batch_max = plan.depth // 8  # 0 or 1: an edge so shallow has no use for it
-        self._busy_above = plan.depth // 2 + self._batch_max if self._batch_max > 1 else plan.depth
+        self._batch_max = plan.depth // 8
+        self._busy_above = report_every(plan.depth) + self._batch_max if plan.depth >= BATCHING_DEPTH else plan.depth
         self._batch_bytes = 0
         self.batch_since_ns = 0  # when the batch was begun; 0: there is none
         self.on_batch: Callable[[], None] = lambda: None  # set by the host: a guard is needed
@@ -64,8 +64,7 @@ class OutEdge:
         credit.on_sent(sequence)
         self._post(entry, sequence, meta, flags, now_ns, pressed)
         words, row = self._words, self._row
-        words[row + _SENT] = credit.sent
-        words[row + _IN_FLIGHT] = credit.in_flight
+        words[row + _SENT], words[row + _IN_FLIGHT] = credit.sent, credit.in_flight
 
     def _post(self, entry: int, sequence: int, meta: bytes, flags: int, now_ns: int, pressed: bool) -> None:
         want = 0

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from streamcore import limits
 from streamcore.errors import MessageError, PayloadError, PayloadTooLarge, RingFull
 from streamcore.node.api import FOREVER, Port
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
-from streamcore.node.placing import JSON_TYPES, as_bytes, ref_to, without_payload
+from streamcore.node.placing import JSON_TYPES, as_bytes, meta_of, ref_to, small_bytes, without_payload
 from streamcore.node.positions import POSITION_MAX, Positions
 from streamcore.packet import (
     DTYPE_NAMES,
@@ -56,6 +55,7 @@ class Outlet:
         self.full_name = f"{node_id}.{name}"
         self.port, self.writer, self.edges = port, writer, edges
         self._node, self._name, self._forwards, self._wait_for = node_id, name, forwards, wait_for
+        self._json, self._kind = port.profile == "json", "" if port.kind == "any" else port.kind
         self._blocking = [edge for edge in edges if edge.plan.policy == "block"]
         self._dropped_loans: deque[int] = deque()  # filled by finalizers, in whatever thread
         self._parents: list[list[Record]] = [[] for _ in range(writer.geometry.entry_count)]
@@ -166,10 +166,10 @@ class Outlet:
         Raises:
           PayloadError: not what the port declares, or not able to travel. Nothing was committed.
         """
-        port, payload = self.port, packet.payload
-        if not (type(payload) in JSON_TYPES and port.profile == "json") and not payload_fits(port.profile, payload):
-            raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, expected {port.profile}")
-        id16 = self._id16(packet)
+        payload = packet.payload
+        if not (self._json and type(payload) in JSON_TYPES) and not payload_fits(self.port.profile, payload):
+            raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, expected {self.port.profile}")
+        id16 = packet.id16 if packet.parent is None and packet.position is None else self._id16(packet)
         if (self._adopted_ids and id16 in self._adopted_ids) or (self.emitted_ids is not None and id16 in self.emitted_ids):
             return False
         for edge in self._blocking:
@@ -205,7 +205,7 @@ class Outlet:
             self.press()
             self._wait_for(self._entry_is_free, None)
         parents: list[Record] = []
-        meta = self._meta(packet, id16, now_ns)
+        meta = meta_of(packet, id16, self._kind, self._node, writer.next_sequence, now_ns)
         position, again = meta.position, packet.redelivered
         if position is not None and self.positions is not None:
             again = again or position <= self.positions.emitted_before
@@ -218,7 +218,8 @@ class Outlet:
             if self._copy_slot >= 0:  # the entry holds it from here on, or nothing was committed
                 writer.release_slot(self._copy_slot)
                 self._copy_slot = -1
-        self._parents[entry] = parents
+        if parents:
+            self._parents[entry] = parents
         self._outcomes[entry] = messages.OK
         if position is not None and self.positions is not None:
             self.positions.emitted(position)
@@ -240,9 +241,11 @@ class Outlet:
 
     def _pack(self, meta: Meta, payload: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
         """Put the payload where it belongs and encode the metadata; `parents` gets the input whose payload is forwarded."""
+        ref = NO_REF
         if type(payload) in JSON_TYPES or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
             meta.value = payload
-            ref = NO_REF
+        elif (small := small_bytes(payload)) is not None:
+            meta.value = small
         else:
             ref = meta.ref = self._place(payload, parents)
         raw = encode_meta(meta)
@@ -275,26 +278,6 @@ class Outlet:
             return source_id16(self._node, self._name, packet.position)
         return packet.id16
 
-    def _meta(self, packet: StreamPacket, id16: bytes, now_ns: int) -> Meta:
-        trace = packet.trace
-        if trace is None:
-            if packet.parent is None and not self.writer.next_sequence % limits.TRACE_EVERY:
-                trace = [(self._node, now_ns)]
-        elif type(trace) is list and len(trace) < limits.TRACE_HOPS_MAX:
-            trace = [*trace, (self._node, now_ns)]
-        return Meta(
-            id16,
-            packet.kind if self.port.kind == "any" else self.port.kind,
-            packet.source_id,
-            packet.wall_ns,
-            packet.capture_ns,
-            None,
-            None,
-            packet.meta,
-            packet.position if packet.parent is None else None,
-            trace,
-        )
-
     def _place(self, payload: Any, parents: list[Record]) -> SlotRef:
         """Where the payload lies: in our ring if it is a loan, in another if it is forwarded, else in a slot that it is copied to."""
         owner = owner_of(payload)
@@ -324,11 +307,11 @@ class Outlet:
         return SlotRef(self.writer.shape.id, slot, 0, array.nbytes, dtype, array.shape, ())
 
     def _spill(self, meta: Meta) -> tuple[SlotRef, bytes]:
-        """A JSON payload that does not fit the metadata goes to a slot as msgpack."""
+        """A payload that does not fit the metadata goes to a slot: bytes as they are, JSON as msgpack."""
         ref = meta.ref
         if ref is None:
-            raw = np.frombuffer(encode_json(meta.value), np.uint8)
-            ref = self._copy(raw, "msgpack")
+            raw, dtype = (meta.value, "") if type(meta.value) is bytes else (encode_json(meta.value), "msgpack")
+            ref = self._copy(np.frombuffer(raw, np.uint8), dtype)
             meta.ref, meta.value = ref, None
         encoded = encode_meta(meta)
         if len(encoded) > self.writer.geometry.meta_bytes and meta.trace:
@@ -347,9 +330,10 @@ class Outlet:
     def on_receipt(self, edge: OutEdge, taken_upto: int, completions: list[messages.Completion]) -> None:
         edge.asked = False
         edge.credit.on_taken(taken_upto)
+        credit, writer, bit = edge.credit, self.writer, edge.bit
         for sequence, entry, outcome in completions:
-            if self.writer.sequence_at(entry) == sequence and edge.credit.on_completed(sequence, outcome):
-                self._finish(entry, sequence, edge.bit, outcome)
+            if writer.sequence_at(entry) == sequence and credit.on_completed(sequence, outcome):
+                self._finish(entry, sequence, bit, outcome)
         edge.send_kept()
         if edge.credit.kept:
             edge.ask()
@@ -373,17 +357,20 @@ class Outlet:
             self._finish(entry, sequence, edge.bit, messages.OK)
 
     def _finish(self, entry: int, sequence: int, bit: int, outcome: int) -> None:
-        self._outcomes[entry] = max(self._outcomes[entry], outcome)
+        if outcome > self._outcomes[entry]:
+            self._outcomes[entry] = outcome
         if outcome == messages.LOST:
             self.writer.quarantine(entry)
         if not self.writer.complete(entry, sequence, bit):
             return
-        parents, self._parents[entry] = self._parents[entry], []
-        for record in parents:
-            if record.inlet.delivered or self._outcomes[entry] == messages.LOST:
-                record.outcome = max(record.outcome, self._outcomes[entry])
-            self.pinned -= 1
-            record.settle_output()
+        parents = self._parents[entry]
+        if parents:
+            self._parents[entry] = []
+            for record in parents:
+                if record.inlet.delivered or self._outcomes[entry] == messages.LOST:
+                    record.outcome = max(record.outcome, self._outcomes[entry])
+                self.pinned -= 1
+                record.settle_output()
         if self._adopted_ids:
             self._adopted_ids = {id16: row for id16, row in self._adopted_ids.items() if row != entry}
         position = self._position_of[entry]

@@ -1,4 +1,4 @@
-"""Small things about payloads that an output port needs: which are JSON, which bytes they are, how a reference names them."""
+"""Small things that an output port needs of packets: which payloads are JSON or few bytes, how a reference names them, what Meta says."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streamcore import limits
 from streamcore.errors import PayloadError
-from streamcore.packet import SlotRef, StreamPacket, describe_payload
+from streamcore.packet import Meta, SlotRef, StreamPacket, describe_payload
 
 JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
 
@@ -23,9 +24,43 @@ def as_bytes(payload: bytes | bytearray | memoryview, port: str) -> np.ndarray[A
         raise PayloadError(f"port {port}: {describe_payload(payload)} is not contiguous bytes: {error}") from None
 
 
+def small_bytes(payload: Any) -> bytes | None:
+    """Bytes so few that they travel in the metadata: None for others, and for a view of a ring's memory, which needs no copy."""
+    if isinstance(payload, (bytes, bytearray)):
+        return bytes(payload) if len(payload) <= limits.INLINE_BYTES_MAX else None
+    if isinstance(payload, memoryview) and isinstance(payload.obj, (bytes, bytearray)):
+        return bytes(payload) if payload.nbytes <= limits.INLINE_BYTES_MAX and payload.contiguous else None
+    return None
+
+
 def without_payload(packet: StreamPacket, id16: bytes) -> StreamPacket:
     """What on_completed is told of: identity and meta, holding no memory."""
     return msgspec.structs.replace(packet, payload=None, lease=None, parent=None, id16=id16)
+
+
+def meta_of(packet: StreamPacket, id16: bytes, kind: str, node_id: str, sequence: int, now_ns: int) -> Meta:
+    """What travels of a packet beside its payload, which is filled in later. One source packet in TRACE_EVERY begins a trace.
+
+    `kind`: what the port declares, or "" where each packet says it.
+    """
+    trace, parent = packet.trace, packet.parent
+    if trace is None:
+        if parent is None and not sequence % limits.TRACE_EVERY:
+            trace = [(node_id, now_ns)]
+    elif type(trace) is list and len(trace) < limits.TRACE_HOPS_MAX:
+        trace = [*trace, (node_id, now_ns)]
+    return Meta(
+        id16,
+        kind or packet.kind,
+        packet.source_id,
+        packet.wall_ns,
+        packet.capture_ns,
+        None,
+        None,
+        packet.meta,
+        packet.position if parent is None else None,
+        trace,
+    )
 
 
 def ref_to(array: np.ndarray[Any, Any], ring: int, slot: int, start: int, dtype: str) -> SlotRef:

@@ -148,6 +148,7 @@ class RingWriter:
         self._bytes = memoryview(memory)
         self._u32 = self._bytes[HEADER_BYTES : g.meta_offset].cast("I")
         self._u64 = self._bytes[HEADER_BYTES : g.meta_offset].cast("Q")
+        self._meta_bytes, self._meta_offset, self._ring = g.meta_bytes, g.meta_offset, shape.id  # plain numbers, for `commit`
         self._free_entries = list(range(g.entry_count - 1, -1, -1))
         self._free_slots = list(range(g.slot_count - 1, -1, -1))
         self._slot_users = [0] * g.slot_count
@@ -239,25 +240,18 @@ class RingWriter:
         sequence = self.next_sequence
         self.next_sequence = sequence + 1
         self._u64[entry * ENTRY_U64] = sequence  # while the row is still FREE: at worst a successor skips a number
+        ring, slot = ref.ring, ref.slot
+        edge, parent_entry, parent_sequence = parent
+        size, at = len(meta), HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET
         ENTRY_REST.pack_into(
-            self.memory,
-            HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET,
-            WRITING,
-            pending,
-            ref.ring,
-            ref.slot,
-            ref.offset,
-            ref.nbytes,
-            *parent,
-            len(meta),
-            flags,
+            self.memory, at, WRITING, pending, ring, slot, ref.offset, ref.nbytes, edge, parent_entry, parent_sequence, size, flags
         )
-        start = self.geometry.meta_offset + entry * self.geometry.meta_bytes
-        self._bytes[start : start + len(meta)] = meta
+        start = self._meta_offset + entry * self._meta_bytes
+        self._bytes[start : start + size] = meta
         self.entry_sequence[entry] = sequence
-        if ref.ring == self.shape.id:
-            self._entry_slot[entry] = ref.slot
-            self._slot_users[ref.slot] += 1
+        if ring == self._ring:
+            self._entry_slot[entry] = slot
+            self._slot_users[slot] += 1
         self._u32[entry * ENTRY_U32 + STATE_U32] = COMMITTED
         return entry, sequence
 
@@ -270,16 +264,16 @@ class RingWriter:
 
         A stale or invented (entry, sequence) changes nothing.
         """
-        if self.sequence_at(entry) != sequence or sequence < 0:
+        if sequence < 0 or not 0 <= entry < len(self.entry_sequence) or self.entry_sequence[entry] != sequence:
             return None
-        place = entry * ENTRY_U32
-        pending = self._u32[place + PENDING_U32]
+        place, table = entry * ENTRY_U32, self._u32
+        pending = table[place + PENDING_U32]
         if not pending & bit:
             return None
-        self._u32[place + PENDING_U32] = pending = pending & ~bit
+        table[place + PENDING_U32] = pending = pending & ~bit
         if pending:
             return False
-        self._u32[place + STATE_U32] = FREE
+        table[place + STATE_U32] = FREE
         self.entry_sequence[entry] = -1
         slot = self._entry_slot[entry]
         if slot >= 0:

@@ -67,7 +67,7 @@ def payload_of(kind: str, node: Node) -> Any:
         "turned": frame(3)[::-1].T,
         "floats": np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6),
         "empty": np.zeros((0, 5), np.uint8),
-        "bytes": b"\0\1\2" * 50,
+        "bytes": b"\0\1\2" * 500,
         "no bytes": b"",
         "json": {"boxes": [[1, 2, 3, 4]], "name": "é", "none": None},
         "none": None,

@@ -163,7 +163,7 @@ class Process:
             packet = inlet.take(record)
             if packet is None:
                 raise Violation(f"{self.name} refused a packet: {inlet.refusal}")
-            if inlet.receipt_due or (inlet.want and self.rng.random() < 0.5):
+            if inlet.due or (inlet.want and self.rng.random() < 0.5):
                 inlet.flush(0)
             parent = packet.parent
             self.world.arrived(self, packet)

@@ -91,8 +91,16 @@ class Consumer:
 class Wire:
     """One output port, `outlet`, with a consumer per edge. Nothing moves by itself."""
 
-    def __init__(self, port: Port, plans: list[EdgePlan], slots: int = 8, forwards: frozenset[str] = frozenset(), ring: int = 0):
-        self.shape = RingPlan(ring, "camera.out", max(2, slots), 1024, slots, SLOT_BYTES, ())
+    def __init__(
+        self,
+        port: Port,
+        plans: list[EdgePlan],
+        slots: int = 8,
+        forwards: frozenset[str] = frozenset(),
+        ring: int = 0,
+        meta_bytes: int = 1024,
+    ):
+        self.shape = RingPlan(ring, "camera.out", max(2, slots), meta_bytes, slots, SLOT_BYTES, ())
         memory = mmap.mmap(-1, ring_bytes(self.shape))
         clear_table(memory, geometry(self.shape))
         self.page = Page(*(plan.id for plan in plans))

@@ -162,21 +162,21 @@ def finish(packet: StreamPacket) -> None:
 def test_nothing_is_due_before_half_the_depth_was_taken(wire, consumer):
     arrive(wire, 4)
     kept = [consumer.take()]
-    assert not consumer.inlet.receipt_due
+    assert not consumer.inlet.due
     assert consumer.inlet.unreported
     kept.append(consumer.take())
-    assert consumer.inlet.receipt_due
+    assert consumer.inlet.due
 
 
 def test_half_a_depth_of_completions_is_due_as_well(wire, consumer):
     arrive(wire, 4)
     kept = [consumer.take() for _ in range(4)]
     consumer.inlet.flush(0)
-    assert not consumer.inlet.receipt_due
+    assert not consumer.inlet.due
     for due in (False, True):
         finish(kept.pop())
         consumer.settle()
-        assert consumer.inlet.receipt_due is due
+        assert consumer.inlet.due is due
 
 
 def test_a_receipt_reports_everything_once(wire, consumer):

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from streamcore import Port, array
+from streamcore import Port, array, limits
 from streamcore.errors import PayloadError, PayloadTooLarge
 
 FRAME = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -60,9 +60,28 @@ def test_every_payload_arrives_as_it_was_and_leaves_nothing_behind(wire, payload
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_bytes_of_every_kind_arrive(wire, kind):
-    wire.emit(kind(b"hello"))
-    assert bytes(wire.consumers[0].take().payload) == b"hello"
+@pytest.mark.parametrize("size", [0, 5, limits.INLINE_BYTES_MAX, limits.INLINE_BYTES_MAX + 1])
+def test_bytes_of_every_kind_and_size_arrive_as_a_memoryview(wire, kind, size):
+    wire.emit(kind(b"h" * size))
+    payload = wire.consumers[0].take().payload
+    assert type(payload) is memoryview and payload.readonly and payload == b"h" * size
+
+
+def test_few_bytes_need_no_slot_but_a_view_of_a_loan_stays_where_it_is(make_wire):
+    wire = make_wire(meta_bytes=8192)
+    wire.emit(b"x" * limits.INLINE_BYTES_MAX)
+    assert (wire.writer.free_slots, wire.outlet.copied) == (wire.shape.slot_count, 0)
+    wire.emit(memoryview(wire.outlet.loan((16,), np.uint8, 0)))
+    assert (wire.writer.free_slots, wire.outlet.copied) == (wire.shape.slot_count - 1, 0)
+    wire.emit(b"x" * (limits.INLINE_BYTES_MAX + 1))
+    assert wire.outlet.copied == 1
+
+
+def test_few_bytes_that_do_not_fit_the_metadata_go_to_a_slot_as_bytes(make_wire):
+    wire = make_wire(port=Port("blob", "bytes"), meta_bytes=512)
+    wire.emit(b"x" * 600)
+    assert wire.consumers[0].take().payload == b"x" * 600
+    assert wire.outlet.copied == 1
 
 
 def test_an_array_is_copied_exactly_once(wire):
