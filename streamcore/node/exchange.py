@@ -21,7 +21,7 @@ from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
-from streamcore.wire.inbox import NOBLOCK, Again, Inbox, Peer
+from streamcore.wire.inbox import Inbox, Peer
 
 TURN_PACKETS, TURN_NS = 16, 1_000_000  # look into the inbox at least that often while there is work
 DRAIN_MAX = 256  # messages per look: a flood must not keep the node from its packets; what is left ends the next wait at once
@@ -73,6 +73,8 @@ class Exchange:
         self._keeping = [edge for edge in self._edges if edge.plan.kept]
         for edge in self._edges:
             edge.on_batch = self._need_guard
+        for outlet in outlets.values():
+            outlet.glance = self.glance
 
     def released_in(self, poke: Callable[[], None]) -> Callable[[Record], None]:
         """What a lease's finalizer calls. From another thread it also ends the main loop's wait."""
@@ -118,6 +120,11 @@ class Exchange:
 
     def _keeps(self) -> bool:
         return any(edge.credit.kept for edge in self._keeping)
+
+    def glance(self) -> None:
+        """Answer what has come in, without waiting."""
+        if self._inbox.poll(0):
+            self._drain()
 
     def wait(self, deadline_ns: int | None) -> None:
         """Wait for a message (or the deadline) and answer all that came. Producers that are out of credit get their receipts first.
@@ -170,12 +177,12 @@ class Exchange:
                 inlet.flush(monotonic_ns())
 
     def _drain(self) -> None:
-        recv = self._inbox.recv
-        try:
-            for _ in range(DRAIN_MAX):
-                self._on_message(recv(NOBLOCK))
-        except Again:
-            pass
+        inbox = self._inbox
+        for _ in range(DRAIN_MAX):
+            raw = inbox.take()
+            if raw is None:
+                break
+            self._on_message(raw)
         while self.commands:
             self._on_command(self.commands.popleft())
         while self.closed and self.waiting:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from streamcore import limits
 from streamcore.errors import MessageError, PayloadError, PayloadTooLarge, RingFull
 from streamcore.node.api import FOREVER, Port
 from streamcore.node.inlet import Inlet
@@ -65,6 +66,7 @@ class Outlet:
         self.copied = 0
         self.pinned = 0  # inputs that cannot complete before our consumers have completed an output
         self.poke: Callable[[], None] = lambda: None  # ends the main loop's wait; for finalizers in other threads
+        self.glance: Callable[[], None] = lambda: None  # answers what has come in: the slot given back last is the one in the cache
         self._home_thread = get_ident()
         self._adopted_ids: dict[bytes, int] = {}  # of packets that a predecessor committed: not committed again
         self.emitted_ids: set[bytes] | None = None  # by the running process(), where it may be tried again
@@ -134,6 +136,8 @@ class Outlet:
         writer = self.writer
         if not 0 <= nbytes <= writer.geometry.slot_bytes:
             raise PayloadTooLarge(self.full_name, nbytes, writer.geometry.slot_bytes)
+        if nbytes >= limits.WARM_BYTES:
+            self.glance()
         self._settle_loans()
         if not writer.free_slots:
             deadline_ns = None if timeout_ns == FOREVER else monotonic_ns() + timeout_ns

@@ -25,7 +25,6 @@ from streamcore.node.outlet import Outlet
 from streamcore.shm import ring as ring_module
 from streamcore.shm.ring import RingReader, RingWriter
 from streamcore.shm.status import STATES, StatusWriter
-from streamcore.wire.inbox import Again
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 if TYPE_CHECKING:
@@ -146,13 +145,11 @@ class SimInbox:
         self._process = process
         self.path = ""
 
-    def recv(self, flags: int = 0) -> bytes:
+    def take(self) -> bytes | None:
         process = self._process
         if process.world.rng.random() < 0.1:
             process.park("looking into its inbox", STEP)
-        if not self.queue:
-            raise Again
-        return self.queue.popleft()
+        return self.queue.popleft() if self.queue else None
 
     def poll(self, timeout_ms: int | None) -> bool:
         """False when the scheduler lets the time pass."""

@@ -21,7 +21,6 @@ from streamcore.packet import StreamPacket
 from streamcore.shm import segment
 from streamcore.shm.ring import RingReader, RingWriter
 from streamcore.shm.status import StatusWriter, format_status, status_bytes
-from streamcore.wire.inbox import Again
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 if TYPE_CHECKING:
@@ -44,10 +43,8 @@ class Inbox:
     def __init__(self) -> None:
         self.queue: deque[bytes] = deque()
 
-    def recv(self, flags: int = 0) -> bytes:
-        if not self.queue:
-            raise Again
-        return self.queue.popleft()
+    def take(self) -> bytes | None:
+        return self.queue.popleft() if self.queue else None
 
     def poll(self, timeout_ms: int | None) -> bool:
         return bool(self.queue)  # False: the idle delay has passed; the scheduler decided that

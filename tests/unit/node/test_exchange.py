@@ -13,7 +13,6 @@ from streamcore.node.exchange import DRAIN_MAX, TURN_NS, TURN_PACKETS, Exchange
 from streamcore.node.inlet import Inlet
 from streamcore.node.outlet import Outlet
 from streamcore.wire import messages
-from streamcore.wire.inbox import Again
 
 LONG_AGO, LATER = 0, 1 << 62
 KEY = 0xABCD1234
@@ -26,10 +25,8 @@ class Inbox:
         self.queue: deque[bytes] = deque()
         self.waits_ms: list[int | None] = []
 
-    def recv(self, flags: int = 0) -> bytes:
-        if not self.queue:
-            raise Again
-        return self.queue.popleft()
+    def take(self) -> bytes | None:
+        return self.queue.popleft() if self.queue else None
 
     def poll(self, timeout_ms: int | None) -> bool:
         self.waits_ms.append(timeout_ms)

@@ -13,7 +13,7 @@ from streamcore.node import channel
 from streamcore.node.lifeline import Lifeline
 from streamcore.shm import segment
 from streamcore.shm.status import StatusWriter, format_status, status_bytes
-from streamcore.wire.inbox import NOBLOCK, Inbox, make_context
+from streamcore.wire.inbox import Inbox, make_context
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 DEADLINE_S = 20
@@ -37,7 +37,7 @@ class Desk:
     def woken(self) -> bool:
         if not self.inbox.poll(DEADLINE_S * 1000):
             return False
-        assert self.inbox.recv(NOBLOCK) == sealed(WAKE_MESSAGE, KEY)
+        assert self.inbox.take() == sealed(WAKE_MESSAGE, KEY)
         return True
 
     def close(self) -> None:
