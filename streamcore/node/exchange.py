@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from time import monotonic_ns
+from typing import Final
 
 from streamcore import limits
 from streamcore.errors import MessageError, Stopped
@@ -23,13 +24,20 @@ from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.inbox import Inbox, Peer
 
-TURN_PACKETS, TURN_NS = 16, 1_000_000  # look into the inbox at least that often while there is work
-DRAIN_MAX = 256  # messages per look: a flood must not keep the node from its packets; what is left ends the next wait at once
-GUARD_NS = 200_000_000  # the guard stays on for so long after the last batch was begun
-BATCH_NS = 1_000_000  # a batch older than this is sent by the guard
+TURN_PACKETS: Final = 16  # look into the inbox at least that often while there is work
+TURN_NS: Final = 1_000_000
+DRAIN_MAX: Final = 256  # messages per look: a flood must not keep the node from its packets; what is left ends the next wait at once
+GUARD_NS: Final = 200_000_000  # the guard stays on for so long after the last batch was begun
+BATCH_NS: Final = 1_000_000  # a batch older than this is sent by the guard
 
-_LOOPS, _BEAT, _WAIT, _CREDIT = (WORD[name] for name in ("loop_count", "heartbeat_ns", "wait_ns", "credit_wait_ns"))
-_LEASES, _REFUSED, _COPIED, _WAITS = (WORD[name] for name in ("leases", "refused", "copied", "waits_for_credit"))
+_LOOPS: Final = WORD["loop_count"]
+_BEAT: Final = WORD["heartbeat_ns"]
+_WAIT: Final = WORD["wait_ns"]
+_CREDIT: Final = WORD["credit_wait_ns"]
+_LEASES: Final = WORD["leases"]
+_REFUSED: Final = WORD["refused"]
+_COPIED: Final = WORD["copied"]
+_WAITS: Final = WORD["waits_for_credit"]
 
 
 class Exchange:

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic_ns
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,12 +24,19 @@ from streamcore.shm.layout import NO_EDGE, REDELIVERED
 from streamcore.shm.status import STATES, WORD, StatusWriter
 from streamcore.wire import messages
 
-WANT_NS = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
+WANT_NS: Final = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
 
-_BUSY, _WORK, _CONSUMED, _PRODUCED = (WORD[name] for name in ("busy_since_ns", "work_ns", "consumed", "produced"))
-_EMITTED, _FAILED, _SOURCE_ENDED = WORD["emitted"], WORD["failed"], WORD["source_ended"]
-_EDGE, _ENTRY, _SEQUENCE = WORD["current_edge"], WORD["current_entry"], WORD["current_sequence"]
-_WAITS = WORD["waits_for_credit"]
+_BUSY: Final = WORD["busy_since_ns"]
+_WORK: Final = WORD["work_ns"]
+_CONSUMED: Final = WORD["consumed"]
+_PRODUCED: Final = WORD["produced"]
+_EMITTED: Final = WORD["emitted"]
+_FAILED: Final = WORD["failed"]
+_SOURCE_ENDED: Final = WORD["source_ended"]
+_EDGE: Final = WORD["current_edge"]
+_ENTRY: Final = WORD["current_entry"]
+_SEQUENCE: Final = WORD["current_sequence"]
+_WAITS: Final = WORD["waits_for_credit"]
 
 
 _END: Any = object()  # of what run() yields; None would be a mistake of its author

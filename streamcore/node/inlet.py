@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from msgspec import DecodeError
@@ -25,10 +25,13 @@ from streamcore.wire import messages
 from streamcore.wire.credit import report_every
 from streamcore.wire.messages import FAILED, LOST, OK
 
-_TAKEN, _REDELIVERED, _WAITING, _BYTES = (EDGE_WORD[name] for name in ("taken", "redelivered", "waiting", "bytes"))
-_IN_FLIGHT = EDGE_WORD["in_flight"]
-U64_MAX = 2**64 - 1
-SEQUENCE_MAX = 2**62 - 2  # what a mark on the status page holds; a row never used holds a higher one
+_TAKEN: Final = EDGE_WORD["taken"]
+_REDELIVERED: Final = EDGE_WORD["redelivered"]
+_WAITING: Final = EDGE_WORD["waiting"]
+_BYTES: Final = EDGE_WORD["bytes"]
+_IN_FLIGHT: Final = EDGE_WORD["in_flight"]
+U64_MAX: Final = 2**64 - 1
+SEQUENCE_MAX: Final = 2**62 - 2  # what a mark on the status page holds; a row never used holds a higher one
 
 
 class Inlet:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 from time import monotonic_ns
+from typing import Final
 
 from streamcore import limits
 from streamcore.graph.model import EdgePlan
@@ -18,8 +19,12 @@ from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import BATCHING_DEPTH, DROP, EdgeCredit, Row, report_every
 
-_SENT, _COMPLETED, _DROPPED, _FAILED = (EDGE_WORD[name] for name in ("sent", "completed", "dropped", "failed"))
-_IN_FLIGHT, _BYTES = EDGE_WORD["in_flight"], EDGE_WORD["bytes"]
+_SENT: Final = EDGE_WORD["sent"]
+_COMPLETED: Final = EDGE_WORD["completed"]
+_DROPPED: Final = EDGE_WORD["dropped"]
+_FAILED: Final = EDGE_WORD["failed"]
+_IN_FLIGHT: Final = EDGE_WORD["in_flight"]
+_BYTES: Final = EDGE_WORD["bytes"]
 
 
 class OutEdge:

@@ -35,32 +35,41 @@ from __future__ import annotations
 import struct
 import sys
 from dataclasses import dataclass
+from typing import Final
 
 from streamcore import limits
 
 MAGIC = 0x31474E5252545353  # "SSTRRNG1"
 VERSION = 1
 HEADER = struct.Struct("<QIIIIQQ16s72s")
-HEADER_BYTES = 4096
+HEADER_BYTES: Final = 4096
 # Native, so that each field is one store: bytewise a kill could leave a sequence that is neither the old nor the new one. All fields are
 # aligned, so native order and sizes are those of the table on every machine that we run on.
 ENTRY = struct.Struct("@QIIIIQQIIQII")
-ENTRY_BYTES = 64
+ENTRY_BYTES: Final = 64
 # All of an entry but its sequence. pack_into zeroes the bytes before it packs them, so a kill could leave sequence 0: the one number by
 # which a successor knows how far the port had come. It is stored by itself, before these.
 ENTRY_REST = struct.Struct("@IIIIQQIIQII")
-ENTRY_REST_OFFSET = 8
-FREE, WRITING, COMMITTED = 0, 1, 2
-NO_RING = NO_EDGE = 0xFFFFFFFF
-REDELIVERED = 1
-NEVER = 0xFFFFFFFFFFFFFFFF
+ENTRY_REST_OFFSET: Final = 8
+FREE: Final = 0
+WRITING: Final = 1
+COMMITTED: Final = 2
+NO_RING: Final = 0xFFFFFFFF
+NO_EDGE: Final = 0xFFFFFFFF
+REDELIVERED: Final = 1
+NEVER: Final = 0xFFFFFFFFFFFFFFFF
 
 assert HEADER.size == 128 and HEADER.size <= HEADER_BYTES
 assert ENTRY.size == ENTRY_REST_OFFSET + ENTRY_REST.size == ENTRY_BYTES and sys.byteorder == "little"
 
 # places of single fields in the table seen as u32, and of the sequence seen as u64
-STATE_U32, PENDING_U32, FLAGS_U32 = 2, 3, 15
-ENTRY_U32, ENTRY_U64 = ENTRY_BYTES // 4, ENTRY_BYTES // 8
+STATE_U32: Final = 2
+PENDING_U32: Final = 3
+FLAGS_U32: Final = 15
+ENTRY_U32: Final = 16
+ENTRY_U64: Final = 8
+
+assert ENTRY_U32 * 4 == ENTRY_U64 * 8 == ENTRY_BYTES
 
 
 def round_up(value: int, step: int) -> int:

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from streamcore.wire.messages import DROPPED, FAILED
 
-BLOCK, DROP_NEW, DROP_OLDEST, LATEST, SAMPLE = "block", "drop_new", "drop_oldest", "latest", "sample"
+BLOCK: Final = "block"
+DROP_NEW: Final = "drop_new"
+DROP_OLDEST: Final = "drop_oldest"
+LATEST: Final = "latest"
+SAMPLE: Final = "sample"
 POLICIES = (BLOCK, DROP_NEW, DROP_OLDEST, LATEST, SAMPLE)
 
-SEND, KEEP, DROP, WAIT = "send", "keep", "drop", "wait"
+SEND: Final = "send"
+KEEP: Final = "keep"
+DROP: Final = "drop"
+WAIT: Final = "wait"
 Row = tuple[int, int]  # entry, sequence
-BATCHING_DEPTH = 16  # edges at least so deep batch their messages
+BATCHING_DEPTH: Final = 16  # edges at least so deep batch their messages
 
 
 def report_every(depth: int) -> int:

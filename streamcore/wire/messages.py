@@ -32,25 +32,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from streamcore import limits
 from streamcore.errors import MessageError
 
-DATA, RECEIPT, END, WAKE = 1, 2, 3, 4
-WANT = 1
-OK, DROPPED, FAILED, LOST = 0, 1, 2, 3
+DATA: Final = 1
+RECEIPT: Final = 2
+END: Final = 3
+WAKE: Final = 4
+WANT: Final = 1
+OK: Final = 0
+DROPPED: Final = 1
+FAILED: Final = 2
+LOST: Final = 3
 OUTCOMES = ("ok", "dropped", "failed", "failed")
 
-HEADER = struct.Struct("<BBHIII")
-RECORD = struct.Struct("<QQIII")
-ONE = struct.Struct("<BBHIIIQQIII")  # a header and its only record: most messages carry one packet
-UPTO = struct.Struct("<Q")
-COMPLETION = struct.Struct("<QII")
-CHECK_BYTES = 4
-CHECKED = 0x2144DF1C  # crc32 of anything with its own crc32 behind it, whatever both were begun with
-RECEIPTS_MAX = (limits.MESSAGE_BYTES_MAX - HEADER.size - UPTO.size - CHECK_BYTES) // COMPLETION.size
+HEADER: Final = struct.Struct("<BBHIII")
+RECORD: Final = struct.Struct("<QQIII")
+ONE: Final = struct.Struct("<BBHIIIQQIII")  # a header and its only record: most messages carry one packet
+UPTO: Final = struct.Struct("<Q")
+COMPLETION: Final = struct.Struct("<QII")
+CHECK_BYTES: Final = 4
+CHECKED: Final = 0x2144DF1C  # crc32 of anything with its own crc32 behind it, whatever both were begun with
+RECEIPTS_MAX: Final = (limits.MESSAGE_BYTES_MAX - HEADER.size - UPTO.size - CHECK_BYTES) // COMPLETION.size
 
 assert HEADER.size == 16 and RECORD.size == 28 and ONE.size == HEADER.size + RECORD.size and COMPLETION.size == 16
 
