@@ -50,6 +50,8 @@ class PageMetrics:
 class Host:
     """Runs one node from its first packet to its last; `node/start.py` builds it and reports for it."""
 
+    __deletable__ = ("node",)  # by `start`, when its last call is done; a compiled class has to be told
+
     def __init__(self, node: Node, plan: NodePlan, exchange: Exchange, status: StatusWriter, log: logging.Logger):
         self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
         self.metrics = PageMetrics(status)
