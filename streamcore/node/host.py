@@ -305,7 +305,7 @@ class Host:
         for packet in out:
             self._emit(packet)
 
-    def _emit(self, packet: StreamPacket) -> None:
+    def _emit(self, packet: Any) -> None:
         if not isinstance(packet, StreamPacket):
             found = type(packet).__name__
             raise PayloadError(f"node {self.plan.id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
@@ -314,7 +314,7 @@ class Host:
             self._produced += 1
             self._words[_PRODUCED] = self._produced
 
-    def _outlet(self, port: str) -> Outlet:
+    def _outlet(self, port: Any) -> Outlet:
         outlet = self._outlets.get(port)
         if outlet is None:
             have = ", ".join(self._outlets) or "none"

@@ -155,7 +155,7 @@ class Outlet:
         for edge in self.edges:
             edge.ask()
 
-    # --- emitting
+    # --- emitting. Packets are Any where their fields are read: an author may put anything there, and _pack says what is wrong with it
 
     def emit(self, packet: StreamPacket, pressed: bool) -> bool:
         """Commit and send one packet; waits as the `block` edges want it. False if it was committed already: by a
@@ -199,7 +199,7 @@ class Outlet:
         answers = [edge.may_send() for edge in self._blocking]  # ask them all, not up to the first that cannot
         return all(answers)
 
-    def _commit(self, packet: StreamPacket, id16: bytes, pending: int, now_ns: int, pressed: bool) -> None:
+    def _commit(self, packet: Any, id16: bytes, pending: int, now_ns: int, pressed: bool) -> None:
         writer = self.writer
         if not writer.free_entries:
             self.press()
@@ -263,7 +263,7 @@ class Outlet:
     def _entry_is_free(self) -> bool:
         return self.writer.free_entries > 0
 
-    def _id16(self, packet: StreamPacket) -> bytes:
+    def _id16(self, packet: Any) -> bytes:
         """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing._Bench._seal."""
         record = packet.parent
         if record is not None:
@@ -273,9 +273,9 @@ class Outlet:
             if type(packet.position) is not int or not 0 <= packet.position <= POSITION_MAX:
                 raise PayloadError(f"port {self.full_name}: found position {packet.position!r:.40}, expected None or 0 to {POSITION_MAX}")
             return source_id16(self._node, self._name, packet.position)
-        return packet.id16
+        return packet.id16  # type: ignore[no-any-return]
 
-    def _meta(self, packet: StreamPacket, id16: bytes, now_ns: int) -> Meta:
+    def _meta(self, packet: Any, id16: bytes, now_ns: int) -> Meta:
         trace = packet.trace
         if trace is None:
             if packet.parent is None and not self.writer.next_sequence % limits.TRACE_EVERY:
