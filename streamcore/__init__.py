@@ -6,10 +6,15 @@ They are loaded on first use, so that `import streamcore` costs a millisecond.
 
 from __future__ import annotations
 
+import sys
+
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # known to type checkers by its name; `typing` takes longer to import than all of this
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
     from typing import Any
 
     from streamcore.errors import ConfigError, PayloadError
@@ -37,3 +42,20 @@ def __getattr__(name: str) -> Any:
 
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return value
+
+
+class _Doorkeeper:
+    """Stands first in sys.meta_path until a room of the inner loop is entered, then leaves its place to the finder of streamcore.native."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if not name.startswith(("streamcore.node.", "streamcore.shm.", "streamcore.wire.")):
+            return None
+        from streamcore.native import finder
+
+        if cls in sys.meta_path:  # in place: the import system is walking along this list
+            sys.meta_path[sys.meta_path.index(cls)] = finder
+        return finder.find_spec(name, path, target)
+
+
+sys.meta_path.insert(0, _Doorkeeper)

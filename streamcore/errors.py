@@ -121,5 +121,11 @@ class RunError(StreamcoreError):
     fault = "box"
 
 
+class NativeError(StreamcoreError):
+    """The compiled inner loop was insisted on and cannot be used."""
+
+    fault = "box"
+
+
 class Stopped(StreamcoreError):
     """Raised inside node code by a waiting call when the node is told to end at once. Let it pass."""

@@ -1,8 +1,26 @@
-"""For all tests: property tests that find the same cases on every machine, and never fail because a machine is busy."""
+"""For all tests: property tests that find the same cases on every machine, and never fail because a machine is busy; the inner loop in
+the test's own process from source, that of the processes it starts compiled where it is, unless STREAMCORE_NATIVE says which.
+"""
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from streamcore import native
+
+# In a test's own process a failure has to show every frame, and changes of the moment must not wait for a compiler.
+if not os.environ.get(native.VARIABLE):
+    native.finder.place = ""
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if native.finder.decide():
+        for item in items:
+            if item.get_closest_marker("source"):
+                item.add_marker(pytest.mark.skip(reason="looks inside the inner loop, which is compiled here"))

@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "errors": (0, set()),
     "limits": (0, set()),
     "clock": (0, set()),
+    "native": (0.5, set()),
     "packet": (1, {"numpy", "msgspec"}),
     "node.api": (1.5, {"numpy"}),
     "shm": (2, {"numpy", "msgspec"}),

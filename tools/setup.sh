@@ -58,10 +58,29 @@ set_up() {
     fi
     printf 'Installing streamcore and what it needs (about a minute)\n' >&2
     log=$VENV/streamcore-install.log
-    if ! (cd -- "$ROOT" && "$PY" -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+    if ! (cd -- "$ROOT" && STREAMCORE_NATIVE='' "$PY" -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
         --editable ".${extra:+[$extra]}") >"$log" 2>&1; then
         cat -- "$log" >&2
         fail "the installation failed; its output stands above"
     fi
     stamp_of "$extra" >"$stamp.new" && mv -- "$stamp.new" "$stamp"
+}
+
+# set_up_native: compile the inner loop for this environment unless that was done or STREAMCORE_NATIVE is 0. One line says what came of it,
+# nothing if there was nothing to do. Status 1 if there is no compiled inner loop now: streamcore runs from its sources then.
+set_up_native() {
+    [ "${STREAMCORE_NATIVE:-}" != 0 ] || return 0
+    "$PY" "$ROOT/tools/compile_native.py" --look
+    case $? in
+    0) return 0 ;;
+    3) printf 'Compiling the inner loop (about a minute)\n' >&2 ;;
+    *) return 1 ;;
+    esac
+    log=$VENV/streamcore-native.log
+    if ! (cd -- "$ROOT" && STREAMCORE_NATIVE='' "$PY" -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+        --editable '.[native]') >"$log" 2>&1; then
+        printf 'native: cannot be compiled: what it needs cannot be installed; see %s\n' "$log" >&2
+        return 1
+    fi
+    "$PY" "$ROOT/tools/compile_native.py"
 }

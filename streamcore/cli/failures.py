@@ -6,7 +6,7 @@ import traceback
 
 import click
 
-from streamcore.errors import BudgetError, ConfigError, PluginError, RunError, SpecError, StreamcoreError
+from streamcore.errors import BudgetError, ConfigError, NativeError, PluginError, RunError, SpecError, StreamcoreError
 
 FINE, NODE_FAILED, WRONG_INPUT, NO_SUCH_RUN = 0, 1, 2, 3
 INTERRUPTED = 130  # as a shell reports a command that Ctrl-C ended
@@ -16,6 +16,7 @@ _STATUS: tuple[tuple[type[StreamcoreError], int], ...] = (
     (BudgetError, WRONG_INPUT),
     (PluginError, WRONG_INPUT),
     (ConfigError, WRONG_INPUT),
+    (NativeError, WRONG_INPUT),
     (RunError, NO_SUCH_RUN),
 )
 

@@ -9,7 +9,7 @@ from importlib import import_module
 
 import click
 
-from streamcore import __version__
+from streamcore import __version__, native
 from streamcore.cli.failures import INTERRUPTED, report
 from streamcore.cli.options import wants_debug
 
@@ -47,8 +47,14 @@ class Verbs(click.Group):
         return command
 
 
+def _say_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"streamctl {__version__} ({'native inner loop' if native.finder.decide() else 'pure Python'})")
+        ctx.exit()
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, message="streamctl %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Show the version and exit.")
 def streamctl() -> None:
     """Start, check and watch streaming pipelines: one process per node, frames in shared memory.
 

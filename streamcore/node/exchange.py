@@ -143,6 +143,7 @@ class Exchange:
         self._flush_batches()
         now_ns, unreported = monotonic_ns(), False
         for inlet in self._inlets:
+            inlet.publish()
             if inlet.unreported:
                 if inlet.want or inlet.due:
                     inlet.flush(now_ns)
@@ -207,6 +208,7 @@ class Exchange:
         leases = copied = 0
         for inlet in self._inlets:
             leases += inlet.under_way
+            inlet.publish()
         for outlet in self.outlets.values():
             copied += outlet.copied
         words[_LEASES], words[_COPIED] = leases, copied

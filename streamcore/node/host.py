@@ -58,6 +58,8 @@ class PageMetrics:
 class Host:
     """Runs one node from its first packet to its last; `node/start.py` builds it and reports for it."""
 
+    __deletable__ = ("node",)  # by `start`, when its last call is done; a compiled class has to be told
+
     def __init__(self, node: Node, plan: NodePlan, exchange: Exchange, status: StatusWriter, log: logging.Logger):
         self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
         self.metrics = PageMetrics(status)
@@ -71,6 +73,7 @@ class Host:
         self._status, self._words = status, status.words
         self._outlets: dict[str, Outlet] = {}
         self._only_outlet: Outlet | None = None
+        self._page_inlet: Inlet | None = None  # whose edge the page names as that of the packet under work
         self._completed_out: deque[tuple[StreamPacket, int]] = deque()
         # A successor goes on counting where its predecessor's page stands.
         self._work_ns, self._consumed, self._produced, self._failed = map(status.get, ("work_ns", "consumed", "produced", "failed"))
@@ -94,6 +97,7 @@ class Host:
         return self._outlet(port).loan(shape, dtype, timeout_ns)
 
     def wait_until(self, deadline_ns: int) -> bool:
+        self._publish()
         self._words[_WAITS] = 1  # for its time: a source that gives a packet an hour does not hang
         try:
             while not self.stopping:
@@ -184,7 +188,8 @@ class Host:
             self._emit_own(item)
             del item  # it holds a slot while the source fills the next
             words[_EMITTED] = self._produced
-            began_ns = self._between(began_ns, waited_ns)
+            began_ns = words[_BUSY] = self._between(began_ns, waited_ns)
+        self._publish()
         words[_BUSY] = 0
         if self.exchange.terminating:
             raise Stopped  # its stream has not ended: a successor goes on with it
@@ -213,8 +218,11 @@ class Host:
                 else:
                     self._handle(batch_max)
             else:
+                self._publish()
+                self._words[_BUSY] = 0
                 exchange.wait(None)
                 self._deliver_completed()
+        self._publish()
 
     # --- one packet, or one batch
 
@@ -233,7 +241,9 @@ class Host:
             self._fail_poisoned(packet)
             return
         mine: Record = packet.parent
-        words[_EDGE], words[_ENTRY], words[_SEQUENCE] = inlet.plan.id, mine.entry, mine.sequence
+        if inlet is not self._page_inlet:
+            self._page_inlet, words[_EDGE] = inlet, inlet.plan.id
+        words[_ENTRY], words[_SEQUENCE] = mine.entry, mine.sequence
         words[_BUSY] = began_ns = monotonic_ns()
         waited_ns = exchange.credit_wait_ns + exchange.idle_ns
         exchange.in_node_code = True
@@ -254,7 +264,6 @@ class Host:
         words[_CONSUMED] = self._consumed
         mine.settle()
         self._between(began_ns, waited_ns)
-        words[_BUSY] = 0
 
     def _report(self, inlet: Inlet) -> None:
         now_ns = monotonic_ns()
@@ -304,6 +313,7 @@ class Host:
         """Empties `packets`: from then on only node code holds them."""
         records = [packet.parent for packet in packets]
         words, first = self._words, records[0]
+        self._page_inlet = None
         words[_EDGE], words[_ENTRY], words[_SEQUENCE] = first.inlet.plan.id, first.entry, first.sequence
         words[_BUSY] = began_ns = monotonic_ns()
         waited_ns = self.exchange.credit_wait_ns + self.exchange.idle_ns
@@ -335,7 +345,6 @@ class Host:
         for record in records:
             record.settle()
         self._between(began_ns, waited_ns)
-        words[_BUSY] = 0
 
     def _between(self, began_ns: int, waited_before_ns: int) -> int:
         """After a packet: count its time, look whether something came in. The time it is now, in ns.
@@ -344,11 +353,15 @@ class Host:
         """
         exchange, now_ns = self.exchange, monotonic_ns()
         self._work_ns += now_ns - began_ns - (exchange.credit_wait_ns + exchange.idle_ns - waited_before_ns)
-        words = self._words
-        words[_WORK], words[_BUSY] = self._work_ns, now_ns
-        if exchange.look_around(now_ns) and self._completed_out:
-            self._deliver_completed()
+        if exchange.look_around(now_ns):
+            self._publish()
+            if self._completed_out:
+                self._deliver_completed()
         return now_ns
+
+    def _publish(self) -> None:
+        """What need not be on the page after every packet: a successor finds what was produced in the ring."""
+        self._words[_WORK], self._words[_PRODUCED] = self._work_ns, self._produced
 
     def _each(self, out: Any) -> None:
         """Emit what process() or flush() returned."""
@@ -360,16 +373,15 @@ class Host:
         for packet in out:
             self._emit(packet)
 
-    def _emit(self, packet: StreamPacket) -> None:
+    def _emit(self, packet: Any) -> None:
         if not isinstance(packet, StreamPacket):
             found = type(packet).__name__
             raise PayloadError(f"node {self.plan.id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
         outlet = self._only_outlet if not packet.port and self._only_outlet is not None else self._outlet(packet.port)
         if outlet.emit(packet, outlet.pinned > 0 and self.exchange.pressed):
             self._produced += 1
-            self._words[_PRODUCED] = self._produced
 
-    def _outlet(self, port: str) -> Outlet:
+    def _outlet(self, port: Any) -> Outlet:
         outlet = self._outlets.get(port)
         if outlet is None:
             have = ", ".join(self._outlets) or "none"

@@ -57,6 +57,7 @@ class Lease:
     """Keeps one input packet's memory. Packet and views share it; `release(record)` is called when the last of them is gone."""
 
     __slots__ = ("__array_interface__", "record", "release")
+    __deletable__ = ("record", "release")  # never deleted, but a compiled finalizer must look whether a half made object has them
 
     def __init__(self, record: Record, release: Callable[[Record], None], interface: dict[str, Any] | None):
         self.record, self.release = record, release
@@ -71,6 +72,7 @@ class Loan:
     """Keeps one slot of the process' own ring while an array of it exists, committed or not."""
 
     __slots__ = ("__array_interface__", "release", "slot", "writer")
+    __deletable__ = ("release", "slot")  # see Lease
 
     def __init__(self, writer: Any, slot: int, release: Callable[[int], None], interface: dict[str, Any]):
         self.writer, self.slot, self.release = writer, slot, release

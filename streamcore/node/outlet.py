@@ -159,9 +159,9 @@ class Outlet:
         for edge in self.edges:
             edge.ask()
 
-    # --- emitting
+    # --- emitting. Packets are Any where their fields are read: an author may put anything there, and _pack says what is wrong with it
 
-    def emit(self, packet: StreamPacket, pressed: bool) -> bool:
+    def emit(self, packet: Any, pressed: bool) -> bool:
         """Commit and send one packet; waits as the `block` edges want it. False if it was committed already: by a
         predecessor, or by an attempt at the same input that failed later.
 
@@ -203,7 +203,7 @@ class Outlet:
         answers = [edge.may_send() for edge in self._blocking]  # ask them all, not up to the first that cannot
         return all(answers)
 
-    def _commit(self, packet: StreamPacket, id16: bytes, pending: int, now_ns: int, pressed: bool) -> None:
+    def _commit(self, packet: Any, id16: Any, pending: int, now_ns: int, pressed: bool) -> None:
         writer = self.writer
         if not writer.free_entries:
             self.press()
@@ -270,7 +270,7 @@ class Outlet:
     def _entry_is_free(self) -> bool:
         return self.writer.free_entries > 0
 
-    def _id16(self, packet: StreamPacket) -> bytes:
+    def _id16(self, packet: Any) -> Any:
         """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing._Bench._seal."""
         record = packet.parent
         if record is not None:

@@ -38,7 +38,7 @@ def without_payload(packet: StreamPacket, id16: bytes) -> StreamPacket:
     return msgspec.structs.replace(packet, payload=None, lease=None, parent=None, id16=id16)
 
 
-def meta_of(packet: StreamPacket, id16: bytes, kind: str, node_id: str, sequence: int, now_ns: int) -> Meta:
+def meta_of(packet: Any, id16: Any, kind: str, node_id: str, sequence: int, now_ns: int) -> Meta:
     """What travels of a packet beside its payload, which is filled in later. One source packet in TRACE_EVERY begins a trace.
 
     `kind`: what the port declares, or "" where each packet says it.

@@ -109,6 +109,7 @@ def test_the_table_stays_readable_and_committed_rows_intact_when_the_writer_is_k
     assert committed(pair) == {0: "kept one", 2: "kept two"}
 
 
+@pytest.mark.source
 def test_a_writer_killed_at_any_line_of_a_commit_leaves_a_whole_packet_or_none(pair):
     # COMMITTED is stored after everything else, so a row is either all there or known by its state as not there.
     pair.write_side("write", "before", FIRST)

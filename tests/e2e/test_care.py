@@ -166,7 +166,7 @@ def test_a_stopped_process_is_found_described_and_replaced_without_loss(box):
     (found,) = run.say("incidents", "list", "--json")["incidents"]
     stacks = run.say("incidents", "show", found["name"], "--json")["stacks"]
     assert found["reason"] == "hang"
-    assert "host.py" in stacks["python"], "it is woken for its last word"
+    assert "start.py" in stacks["python"], "it is woken for its last word"
     assert stacks["state"].startswith("T")
     run.end()
     assert [row["n"] for row in run.written()] == list(range(len(run.written())))

@@ -24,6 +24,8 @@ from crash_model import explore
 from crash_process import Violation
 from crash_world import World
 
+pytestmark = pytest.mark.source  # it stops a writer between any two of its stores
+
 BLOCKS, SEEDS_PER_BLOCK = 10, 300
 
 

@@ -87,6 +87,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.source
 @pytest.mark.parametrize(("where", "name", "broken", "violation"), BROKEN.values(), ids=BROKEN.keys())
 def test_the_model_finds_what_is_broken(monkeypatch, where, name, broken, violation):
     # A model that never objects proves nothing.

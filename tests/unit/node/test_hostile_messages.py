@@ -290,6 +290,7 @@ BROKEN: dict[str, tuple[str, tuple[Any, str, Any]]] = {
 }
 
 
+@pytest.mark.source
 @pytest.mark.parametrize(("violation", "change"), BROKEN.values(), ids=BROKEN.keys())
 def test_the_looks_find_what_is_broken(victim, monkeypatch, violation, change):
     # A test that never objects proves nothing.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import struct
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from streamcore import limits
+from streamcore import limits, native
 from streamcore.shm import layout, ring, status
 from streamcore.wire import messages
 
@@ -18,10 +20,15 @@ CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
 Field = tuple[int, int, str, str]  # offset, size, type, name
 
 
+def doc_of(module: ModuleType) -> str:
+    """The docstring in a module's source; its compiled form has none."""
+    return ast.get_docstring(ast.parse(Path(native.source_of(module.__name__)).read_text("utf-8")), clean=False) or ""
+
+
 def tables(module: ModuleType) -> list[list[Field]]:
     """The layout tables of a docstring; each begins at offset 0."""
     found: list[list[Field]] = []
-    for offset, size, kind, name in ROW.findall(module.__doc__ or ""):
+    for offset, size, kind, name in ROW.findall(doc_of(module)):
         if offset == "0":
             found.append([])
         found[-1].append((int(offset), int(size), CODES.get(kind, kind), name))
@@ -88,7 +95,7 @@ def test_the_names_of_the_header_are_those_that_attach_reports():
     ],
 )
 def test_the_docstring_gives_the_numbers_of_the_code(module, word, number):
-    assert re.search(rf"\b{word} {number}\b", module.__doc__)
+    assert re.search(rf"\b{word} {number}\b", doc_of(module))
 
 
 def test_the_magic_numbers_spell_what_their_comments_say():
@@ -126,13 +133,13 @@ def test_a_ring_outside_its_bounds_is_refused(numbers):
 
 
 def test_the_words_of_the_status_page_stand_where_its_docstring_says():
-    words = dict(re.findall(r"^ (\d+) +u64  (\w+)", status.__doc__, re.MULTILINE))
+    words = dict(re.findall(r"^ (\d+) +u64  (\w+)", doc_of(status), re.MULTILINE))
     assert {name: int(number) for number, name in words.items()} == status.WORD
-    rows, row_words = re.search(r"^ (\d+) \.\.  rows of (\d+) words", status.__doc__, re.MULTILINE).groups()
+    rows, row_words = re.search(r"^ (\d+) \.\.  rows of (\d+) words", doc_of(status), re.MULTILINE).groups()
     assert (int(rows), int(row_words)) == (status.ROWS_WORD, status.ROW_WORDS)
-    first, last = re.search(r"\+ (\d+) \.\. \+ (\d+) +EdgeCounters", status.__doc__).groups()
+    first, last = re.search(r"\+ (\d+) \.\. \+ (\d+) +EdgeCounters", doc_of(status)).groups()
     assert (int(first), int(last)) == (min(status.EDGE_WORD.values()), max(status.EDGE_WORD.values()))
-    metric_words, name_bytes = re.search(r"rows of (\d+) words: name \((\d+) bytes", status.__doc__).groups()
+    metric_words, name_bytes = re.search(r"rows of (\d+) words: name \((\d+) bytes", doc_of(status)).groups()
     assert (int(metric_words), int(name_bytes)) == (status.METRIC_WORDS, status.METRIC_NAME_BYTES)
     assert int(name_bytes) + 8 == int(metric_words) * 8
 

@@ -162,6 +162,7 @@ def test_every_outcome_is_counted_under_its_name(outcome, count):
     assert books_balance(some)
 
 
+@pytest.mark.source
 @pytest.mark.parametrize("sequence", [0, 5, -1, 2**64])
 def test_a_completion_of_what_is_not_under_way_changes_nothing(sequence):
     some = filled(BLOCK)

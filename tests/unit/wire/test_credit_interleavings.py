@@ -13,6 +13,8 @@ from streamcore.wire.credit import BLOCK, DROP_NEW, DROP_OLDEST, LATEST, SAMPLE,
 sys.path.insert(0, str(Path(__file__).parent))
 from credit_explorer import OFFER_EVERY_NS, SAMPLE_RATE, Explorer, Violation
 
+pytestmark = pytest.mark.source  # it copies an edge's insides, once for each of its futures
+
 SIZES = [(depth, window) for depth, window in itertools.product((1, 2, 3), (1, 2, 3, 4)) if window >= depth]
 CASES = [(policy, *size) for policy in (BLOCK, DROP_NEW, DROP_OLDEST, SAMPLE) for size in SIZES] + [(LATEST, 1, w) for w in (1, 2, 3, 4)]
 
