@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ class Desk:
             self._tell("go")
         self._gather("measuring", 1)
         begin_s = {pid: cpu_s(pid) for pid in pids}
+        next(line for line, (name, _) in self._nodes.items() if name == "sender").send("measure")
         self._gather("done", receivers)
         self.cpu_s = sum(max(cpu_s(pid) - begin, 0.0) for pid, begin in begin_s.items())
         nodes = [pid for _, pid in self._nodes.values()]
@@ -129,6 +131,8 @@ class Desk:
                 if message[0] != word:
                     raise RuntimeError(f"{self._nodes[connection][0]} said {message[0]}, expected {word}")  # type: ignore[index]
                 found.append(message)
+                if word == "report":
+                    del self._nodes[connection]  # type: ignore[arg-type]
         return found
 
     def _tell(self, word: str) -> None:
@@ -144,8 +148,8 @@ def is_tracker(pid: int) -> bool:
 
 
 def reap(until_s: float) -> None:
-    """Until no child is left, or the time is over."""
-    while time.monotonic() < until_s:
+    """Until no child is left but trackers, or the time is over."""
+    while time.monotonic() < until_s and not all(map(is_tracker, descendants())):
         try:
             if not os.waitpid(-1, os.WNOHANG)[0]:
                 time.sleep(0.02)
@@ -153,21 +157,25 @@ def reap(until_s: float) -> None:
             return
 
 
-def end_all(leave_s: float) -> None:
+def end_all(leave_s: float, clean: Callable[[], None]) -> None:
     """Nodes may leave by themselves for a moment, so that their libraries clear up; then all are killed, trackers of memory last."""
     note_shm(descendants())
     reap(time.monotonic() + leave_s)
     for kind, grace_s in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0)):
         for pid in descendants():
             if not is_tracker(pid):
-                try:
-                    os.kill(pid, kind)
-                except ProcessLookupError:
-                    pass  # ended since it was listed
+                end(pid, kind)
         reap(time.monotonic() + grace_s)
+    clean()
     for pid in descendants():
-        os.kill(pid, signal.SIGKILL)
-    reap(time.monotonic() + 1.0)
+        end(pid, signal.SIGKILL)
     for path in seen_shm:
-        if os.path.exists(path) and not path.endswith("(deleted)"):
+        if os.path.exists(path):
             os.unlink(path)
+
+
+def end(pid: int, kind: signal.Signals) -> None:
+    try:
+        os.kill(pid, kind)
+    except ProcessLookupError:
+        pass  # ended since it was listed

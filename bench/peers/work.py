@@ -17,6 +17,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from multiprocessing.connection import Client, Connection
 from typing import Any, NoReturn
@@ -70,22 +71,23 @@ class Job:
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer: `roles` is the function of (job, line, index) by role, `rounds` how often each node calls Line.ready before the first packet,
-    `launch` starts the nodes (each by a command of its own if not given), `special` does the cases other than flow.
+    """A peer: `package` names what gives it its version, or gives the version; `roles` is the function of (job, line, index) by role;
+    `rounds` how often each node calls Line.ready before the first packet; `launch` starts the nodes (each by a command of its own if not
+    given); `special` does the cases other than flow.
     """
 
     name: str
-    package: str
+    package: str | Callable[[], str]
     roles: dict[str, Callable[[Job, Line, int], None]]
     cases: tuple[str, ...] = ("flow",)
-    rounds: int = 1
+    rounds: Callable[[Job], int] = lambda job: 1
     launch: Callable[[Job, list[str]], None] | None = None
-    clean: Callable[[Job], None] | None = None
+    clean: Callable[[], None] = lambda: None
     special: Callable[[Job], dict[str, Any]] | None = None
 
     @property
     def version(self) -> str:
-        return f"{self.name} {version(self.package)}" if self.package else self.name
+        return f"{self.name} {version(self.package) if isinstance(self.package, str) else self.package()}"
 
 
 def cannot(sentence: str) -> NoReturn:
@@ -108,7 +110,9 @@ class Line:
         self._expect("go")
 
     def measuring(self) -> None:
+        """The next packet is the first measured one; returns when the desk has read its clocks."""
         self._connection.send(("measuring",))
+        self._expect("measure")
 
     def stay(self) -> None:
         """Until all receivers have everything; what the node holds in memory stays valid until then."""
@@ -146,6 +150,11 @@ class Source:
         return (self._begin_ns + sequence * self._period_ns - time.monotonic_ns()) / 1e9
 
     def __iter__(self) -> Iterator[int]:
+        if not self._period_ns:
+            yield from range(self._job.warmup)
+            self._line.measuring()
+            yield from range(self._job.warmup, self._job.total)
+            return
         for sequence in range(self._job.total):
             left_s = self.left_s(sequence)
             if left_s > 0:
@@ -157,6 +166,17 @@ class Source:
         np.copyto(slot, self._picture)
         STAMP.pack_into(slot, 0, sequence, begin_ns)
         slot[-1] = sequence & 255
+
+    def write_items(self, slot: Any, sequence: int) -> None:
+        """The same for memory that takes bytes by assignment but shows no buffer."""
+        begin_ns = time.monotonic_ns()
+        slot[0 : self._job.nbytes] = self._bytes
+        slot[0:16] = STAMP.pack(sequence, begin_ns)
+        slot[self._job.nbytes - 1] = sequence & 255
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return self._picture.tobytes()
 
 
 class Sink:
@@ -213,7 +233,7 @@ def upstream(job: Job, role: str, index: int) -> int:
     return index if role == "hop" else job.hops
 
 
-def result_of(peer: Peer, job: Job, desk: Desk) -> dict[str, Any]:
+def result_of(desk: Desk) -> dict[str, Any]:
     latencies_us = np.concatenate([np.frombuffer(one["latencies_ns"], np.int64) for one in desk.reports]) / 1000
     p50_us, p99_us = np.percentile(latencies_us, [50, 99])
     slowest = min((one["measured"] - 1) / max((one["last_ns"] - one["first_ns"]) / 1e9, 1e-9) for one in desk.reports)
@@ -227,7 +247,6 @@ def result_of(peer: Peer, job: Job, desk: Desk) -> dict[str, Any]:
         "wrong": sum(one["wrong"] for one in desk.reports),
         "uss_mib": round(desk.uss_mib, 1),
         "threads": desk.threads,
-        "version": peer.version,
     }
 
 
@@ -254,8 +273,8 @@ def flow(file: str, peer: Peer, job: Job) -> dict[str, Any]:
             peer.launch(job, names)
         else:
             launch(file, job, names)
-        desk.serve(peer.rounds, job.receivers)
-        return result_of(peer, job, desk)
+        desk.serve(peer.rounds(job), job.receivers)
+        return result_of(desk)
     finally:
         desk.close()
 
@@ -264,6 +283,7 @@ def measure(file: str, peer: Peer, text: str) -> None:
     job = Job.parse(text)
     if job.case not in peer.cases:
         cannot(f"{peer.name} has no case {job.case}")
+    found = peer.version
     os.environ["PEER_JOB"] = text
     own_all_children()
 
@@ -281,10 +301,8 @@ def measure(file: str, peer: Peer, text: str) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        end_all(leave_s)
-        if peer.clean:
-            peer.clean(job)
-    print(json.dumps(result | {"version": peer.version}), flush=True)
+        end_all(leave_s, peer.clean)
+    print(json.dumps(result | {"version": found}), flush=True)
 
 
 def main(file: str, peer: Peer) -> None:

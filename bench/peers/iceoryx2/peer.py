@@ -134,14 +134,13 @@ def receive(job: work.Job, line: work.Line, index: int) -> None:
     sink.done()
 
 
-def clean(job: work.Job) -> None:
-    del job
+def clean() -> None:
     for path in Path("/dev/shm").glob(f"{PREFIX}*"):
         path.unlink(missing_ok=True)
     shutil.rmtree("iox2", ignore_errors=True)
 
 
-PEER = work.Peer("iceoryx2", "iceoryx2", {"sender": send, "hop": forward, "receiver": receive}, rounds=3, clean=clean)
+PEER = work.Peer("iceoryx2", "iceoryx2", {"sender": send, "hop": forward, "receiver": receive}, rounds=lambda job: 3, clean=clean)
 
 if __name__ == "__main__":
     work.main(__file__, PEER)
