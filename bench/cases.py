@@ -112,7 +112,11 @@ def restart(options: Options) -> list[Point]:
 
 
 def memory(options: Options) -> list[Point]:
-    return [Point("1080p at 60/s", ("uss_mib", "pss_mib", "run_pss_mib", "threads"), ours=lives.memory)]
+    measures = ("uss_mib", "pss_mib", "own_mib", "threads")
+    return [
+        Point(f"1080p at 60/s, {node or 'whole run'}", measures, ours=lambda stop, more, node=node: lives.memory(stop, more, node))  # type: ignore[misc]
+        for node in ("source", "sink", None)
+    ]
 
 
 def scale(options: Options) -> list[Point]:

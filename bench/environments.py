@@ -41,7 +41,6 @@ class Environment:
 
     name: str
     requirements: str
-    system_packages: bool = False
 
     @property
     def path(self) -> Path:
@@ -63,8 +62,7 @@ class Environment:
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            more = ["--system-site-packages"] if self.system_packages else []
-            self._run(stop, sys.executable, "-m", "venv", *more, str(self.path))
+            self._run(stop, sys.executable, "-m", "venv", str(self.path))
             listed = self.path / "requirements.txt"
             listed.write_text(self.requirements)
             self._run(stop, self.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-r", str(listed))
@@ -91,8 +89,7 @@ class Peer:
 
     @property
     def environment(self) -> Environment:
-        place = PEERS / self.name
-        return Environment(self.name, (place / "requirements.txt").read_text("utf-8"), (place / "system-site-packages").exists())
+        return Environment(self.name, (PEERS / self.name / "requirements.txt").read_text("utf-8"))
 
     def run(self, stop: Stop, job: dict[str, Any]) -> dict[str, Any]:
         """The result of one job. Raises CannotDo, or Failed."""

@@ -66,6 +66,9 @@ class Begin(SourceNode):
         job = work.Job(**self.config["job"])
         self.nbytes = job.nbytes
         source = work.Source(job, Notes(self.config, self.id))
+        if not job.rate:
+            yield from ((source, sequence) for sequence in source)
+            return
         for sequence in range(job.total):
             left_s = source.left_s(sequence)
             if left_s > 0 and not self.wait_until(time.monotonic_ns() + round(left_s * 1e9)):

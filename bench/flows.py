@@ -14,6 +14,7 @@ from streamcore_bench.shared_work import LARGE_BYTES, Job, result_of
 
 SMALL_BELOW_BYTES = 4096  # what an author would send as bytes; from here on a loan
 NODES = "streamcore_bench.flow_nodes"
+CHAIN_SLOTS = 3000  # of 4096 that one ring may have; the windows of all edges that forward one packet add up
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def spec_of(flow: Flow, count: int, place: Path) -> dict[str, Any]:
         nodes.append(node | ({} if role == "hop" else {"config": config}))
     for node in nodes[: len(sources) + len(hops)]:
         node["ring"] = {"slot_bytes": max(flow.nbytes, 4096)}
-    depth = Job(nbytes=flow.nbytes, count=1).depth
+    depth = min(Job(nbytes=flow.nbytes, count=1).depth, CHAIN_SLOTS // (flow.hops + 1))
     into = hops[0] if hops else None
     pairs = [(name, into) for name in sources] if into else []
     pairs += list(itertools.pairwise(hops))
@@ -90,12 +91,12 @@ def run(stop: Stop, flow: Flow, count: int, timeout_s: float = 120.0) -> dict[st
         path.write_text(json.dumps(spec_of(flow, count, place)))
         program = run_streamctl(stop, place, "up", str(path), timeout_s=timeout_s)
         try:
-            return result(place, flow, count)
+            return result(place, flow)
         except ValueError as error:  # a sink that never saw its last packet
             raise Failed(f"{error}\n{program.tail()}") from None
 
 
-def result(place: Path, flow: Flow, count: int) -> dict[str, Any]:
+def result(place: Path, flow: Flow) -> dict[str, Any]:
     begins = [json.loads(path.read_text())["cpu_s"] for path in sorted(place.glob("*.begin"))]
     ends = {path: json.loads(path.read_text()) for path in sorted(place.glob("*.end"))}
     if len(ends) != flow.receivers * flow.sources:
@@ -109,7 +110,7 @@ def result(place: Path, flow: Flow, count: int) -> dict[str, Any]:
         uss_mib=max(end["uss_mib"] for end in ends.values()),
         threads=max(end["threads"] for end in ends.values()),
     )
-    found: dict[str, Any] = result_of(SimpleNamespace(version=""), Job(nbytes=flow.nbytes, count=count, hops=flow.hops), desk)
+    found: dict[str, Any] = result_of(desk)
     if flow.sources > 1:  # all that arrived, from the first of any source to the last
         packets = sum(one["measured"] for one in reports)
         span_ns = max(one["last_ns"] for one in reports) - min(one["first_ns"] for one in reports)

@@ -88,8 +88,11 @@ def nodes_of(program: Program) -> dict[str, int]:
     return {name: pid for pid in proc.descendants(program.process.pid) if (name := proc.node_name(pid))}
 
 
-def memory(stop: Stop, options: Options) -> Found:
-    """Frames at 60/s from a standard source to a standard sink; looked at once they have gone round every slot."""
+def memory(stop: Stop, options: Options, node: str | None) -> Found:
+    """Frames at 60/s from a standard source to a standard sink; looked at once they have gone round every slot.
+
+    Of one node, or of the whole run, whose private memory is that of all its processes.
+    """
     source = {"id": "source", "plugin": "synthetic.frames", "config": {"rate": 60}}
     spec = chain([source, {"id": "sink", "plugin": "debug.hash"}])
     with folder() as place, streamctl(stop, place, "up", write(place, spec)) as program:
@@ -98,13 +101,13 @@ def memory(stop: Stop, options: Options) -> Found:
         nodes = nodes_of(program)
         if any("cv2" in Path(f"/proc/{pid}/maps").read_text() for pid in nodes.values()):
             raise Failed("a node has loaded OpenCV: its memory is not ours")
-        of_nodes = [proc.memory(pid) for pid in nodes.values()]
-        everyone = [proc.memory(pid) for pid in (program.process.pid, *proc.descendants(program.process.pid))]
+        pids = [nodes[node]] if node else [program.process.pid, *proc.descendants(program.process.pid)]
+        memories = [proc.memory(pid) for pid in pids]
     found = {
-        "uss_mib": max(one.uss_mib for one in of_nodes),
-        "pss_mib": max(one.pss_mib for one in of_nodes),
-        "run_pss_mib": sum(one.pss_mib for one in everyone),
-        "threads": float(max(one.threads for one in of_nodes)),
+        "uss_mib": sum(one.uss_mib for one in memories),
+        "pss_mib": sum(one.pss_mib for one in memories),
+        "own_mib": sum(one.pss_mib - one.pss_shmem_mib for one in memories),
+        "threads": float(sum(one.threads for one in memories)),
     }
     return {OURS: found}
 
@@ -118,9 +121,9 @@ def idle(stop: Stop, options: Options, nodes: int) -> Found:
         _until_up(stop, program)
         stop.sleep(1.0)
         pids = [program.process.pid, *proc.descendants(program.process.pid)]
-        begin_s, began_ns = sum(map(proc.cpu_s, pids)), time.monotonic_ns()
+        begin_s, began_ns = {pid: proc.cpu_s(pid) for pid in pids}, time.monotonic_ns()
         stop.sleep(seconds)
-        used_s = sum(map(proc.cpu_s, pids)) - begin_s
+        used_s = sum(max(proc.cpu_s(pid) - before_s, 0.0) for pid, before_s in begin_s.items())
         return {OURS: {"cpu_percent": 100e9 * used_s / (time.monotonic_ns() - began_ns)}}
 
 

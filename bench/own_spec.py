@@ -21,7 +21,7 @@ DRAIN_S = 60.0  # beyond --for: start and drain
 def points(path: str, for_s: float) -> list[tuple[str, Point]]:
     """One point per run of `run_once`; its nodes and edges become points of their own (see results)."""
     name = os.path.basename(path)
-    measures = ("rate", "cpu_percent", "memory_mib")
+    measures = ("rate", "cpu_percent", "pss_mib")
     return [(f"{CASE} {name}", Point(name, measures, ours=lambda stop, options: run_once(stop, path, for_s)))]
 
 
@@ -56,7 +56,7 @@ def run_once(stop: Stop, path: str, for_s: float) -> Found:
     span_s = max((last_ns - began_ns) / 1e9, LOOK_S)
     rates = {f"edge {name}": {"rate": edge["completed"] / found["duration_s"]} for name, edge in found["edges"].items()}
     costs = {
-        f"node {name}": {"cpu_percent": 100 * max(used - first_s.get(name, 0.0), 0.0) / span_s, "memory_mib": memory_mib.get(name, 0.0)}
+        f"node {name}": {"cpu_percent": 100 * max(used - first_s.get(name, 0.0), 0.0) / span_s, "pss_mib": memory_mib.get(name, 0.0)}
         for name, used in cpu_s.items()
     }
     return {OURS: {}} | rates | costs

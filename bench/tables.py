@@ -60,7 +60,7 @@ def report(results: Results, peers: Sequence[str] = ()) -> str:
             verdict = against(results.row(case, row.point, OURS, row.measure), row)
             ratio = "" if verdict is None else "-" if verdict.ratio is None else f"{verdict.ratio:.2f}"
             text = "" if verdict is None or row.who in LIMITS else verdict.text
-            measure = "" if here == last else f"{row.measure.rpartition('_')[0] or row.measure}, {row.unit}"
+            measure = "" if here == last else _heading(row)
             cells.append((first, measure, row.who, number(row.median), _span(row), ratio, text))
             last = here
         for point in dict.fromkeys(row.point for row in rows):
@@ -68,6 +68,11 @@ def report(results: Results, peers: Sequence[str] = ()) -> str:
             cells += [(point, "", name, "-", "", "", "") for name in peers if name not in there]
         lines += ["" if lines else None, f"{case}", *table(HEADS, cells, right=(3, 5))]  # type: ignore[list-item]
     return "\n".join(line for line in lines if line is not None)
+
+
+def _heading(row: Row) -> str:
+    name = row.measure.replace("_", " ")
+    return name if row.measure in ("lost", "threads", "seconds") else f"{name.rpartition(' ')[0] or name}, {row.unit}"
 
 
 def _span(row: Row) -> str:
