@@ -40,8 +40,7 @@ class Notes:
 
     def done(self, report: dict[str, Any]) -> None:
         clocks = self._clocks()
-        nodes = [pid for pid in clocks if proc.node_name(pid)]
-        memories = [proc.memory(pid) for pid in nodes]
+        memories = [one for one in map(proc.memory, filter(proc.node_name, clocks)) if one]
         found = {"cpu_s": clocks, "uss_mib": max(one.uss_mib for one in memories), "threads": max(one.threads for one in memories)}
         (self._folder / f"{self._name}.latencies").write_bytes(report.pop("latencies_ns"))
         self._write("end", found | {"report": report})

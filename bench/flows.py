@@ -102,7 +102,8 @@ def result(place: Path, flow: Flow) -> dict[str, Any]:
     if len(ends) != flow.receivers * flow.sources:
         raise ValueError(f"found {len(ends)} sinks that had seen everything, expected {flow.receivers * flow.sources}")
     begin_s = {pid: min(one[pid] for one in begins if pid in one) for pid in begins[0]}
-    cpu_s = max(sum(max(end["cpu_s"].get(pid, 0.0) - began, 0.0) for pid, began in begin_s.items()) for end in ends.values())
+    # A sink that is done may have ended when the last one looks, so each process has the most that anybody saw.
+    cpu_s = sum(max(max(end["cpu_s"].get(pid, 0.0) for end in ends.values()) - began, 0.0) for pid, began in begin_s.items())
     reports = [end["report"] | {"latencies_ns": path.with_suffix(".latencies").read_bytes()} for path, end in ends.items()]
     desk = SimpleNamespace(
         reports=reports,

@@ -102,7 +102,7 @@ def memory(stop: Stop, options: Options, node: str | None) -> Found:
         if any("cv2" in Path(f"/proc/{pid}/maps").read_text() for pid in nodes.values()):
             raise Failed("a node has loaded OpenCV: its memory is not ours")
         pids = [nodes[node]] if node else [program.process.pid, *proc.descendants(program.process.pid)]
-        memories = [proc.memory(pid) for pid in pids]
+        memories = [found for found in map(proc.memory, pids) if found]
     found = {
         "uss_mib": sum(one.uss_mib for one in memories),
         "pss_mib": sum(one.pss_mib for one in memories),

@@ -63,10 +63,5 @@ def run_once(stop: Stop, path: str, for_s: float) -> Found:
 
 
 def _memories(nodes: dict[str, int]) -> dict[str, float]:
-    found = {}
-    for name, pid in nodes.items():
-        try:
-            found[name] = proc.memory(pid).pss_mib
-        except OSError:
-            continue  # it has ended
-    return found
+    looks = {name: proc.memory(pid) for name, pid in nodes.items()}
+    return {name: found.pss_mib for name, found in looks.items() if found}

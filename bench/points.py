@@ -15,6 +15,7 @@ from streamcore_bench.results import MEMCPY, OURS
 from streamcore_bench.sizes import Size
 
 TIMEOUT_S = 120.0
+FLAT_S, PACED_S = 1.3, 2.0  # of a measured part; 60 frames per second give 120 latencies
 COUNT_MIN, COUNT_MAX = 20, 1_000_000
 FIRST_BYTES, FIRST_COUNT_MAX = 400_000_000, 4000  # of a warm-up round, which finds out how fast a program is
 
@@ -101,11 +102,11 @@ class FlowTaker:
         flow = _flow(self._point)
         if flow.rate:
             self._run(max(COUNT_MIN, round(flow.rate * 0.3)))
-            self._count = max(COUNT_MIN, round(flow.rate * self._options.seconds(2.5)))
+            self._count = max(COUNT_MIN, round(flow.rate * self._options.seconds(PACED_S)))
             return
         first = max(COUNT_MIN, min(FIRST_COUNT_MAX, FIRST_BYTES // flow.nbytes))
         rate = self._run(first)["rate"] / flow.sources
-        self._count = max(COUNT_MIN, min(COUNT_MAX, round(rate * self._options.seconds(1.6))))
+        self._count = max(COUNT_MIN, min(COUNT_MAX, round(rate * self._options.seconds(FLAT_S))))
 
     def take(self) -> Found:
         found = flows.measures(self._run(self._count))

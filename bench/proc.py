@@ -57,9 +57,14 @@ class Memory:
     threads: int
 
 
-def memory(pid: int) -> Memory:
-    """Raises OSError if it is gone."""
-    rows = dict(line.split(":", 1) for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines()[1:])
+def memory(pid: int) -> Memory | None:
+    """None if it is gone."""
+    try:
+        text = Path("/proc", str(pid), "smaps_rollup").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return None
+    rows = dict(line.split(":", 1) for line in text.splitlines()[1:])
     kib = {name: int(value.split()[0]) for name, value in rows.items()}
     private = sum(value for name, value in kib.items() if name.startswith("Private_"))
-    return Memory(private / MIB, kib["Pss"] / MIB, kib.get("Pss_Shmem", 0) / MIB, len(os.listdir(f"/proc/{pid}/task")))
+    return Memory(private / MIB, kib["Pss"] / MIB, kib.get("Pss_Shmem", 0) / MIB, threads)

@@ -72,6 +72,8 @@ class Rounds:
                     progress.skip(self._rounds - 1 - number)
                     ours_worked = ours_worked and taker.who != OURS
                     if isinstance(error, Failed):
-                        self.say(f"{case} {point.name}: {taker.who} failed: {error}")
+                        # Of another program one line; of ours all that it said.
+                        text = str(error) if taker.who == OURS else str(error).splitlines()[0]
+                        self.say(f"{case} {point.name}: {taker.who} failed: {text}")
         self.results.versions |= {peer.name: peer.version for peer in self.peers if peer.version}
         return ours_worked

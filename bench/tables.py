@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from streamcore_bench.results import MEASURES, MEMCPY, OURS, Results, Row
@@ -51,23 +52,26 @@ def sections(results: Results) -> dict[str, list[Row]]:
 
 def report(results: Results, peers: Sequence[str] = ()) -> str:
     """All that was measured. A peer that was asked for and gave nothing at a point stands there with a dash."""
-    lines: list[str] = []
+    blocks = []
     for case, rows in sections(results).items():
-        cells, last = [], ("", "")
-        for row in rows:
-            here = (row.point, row.measure)
-            first = "" if row.point == last[0] else row.point
-            verdict = against(results.row(case, row.point, OURS, row.measure), row)
-            ratio = "" if verdict is None else "-" if verdict.ratio is None else f"{verdict.ratio:.2f}"
-            text = "" if verdict is None or row.who in LIMITS else verdict.text
-            measure = "" if here == last else _heading(row)
-            cells.append((first, measure, row.who, number(row.median), _span(row), ratio, text))
-            last = here
+        cells: list[tuple[str, ...]] = []
         for point in dict.fromkeys(row.point for row in rows):
-            there = {row.who for row in rows if row.point == point}
-            cells += [(point, "", name, "-", "", "", "") for name in peers if name not in there]
-        lines += ["" if lines else None, f"{case}", *table(HEADS, cells, right=(3, 5))]  # type: ignore[list-item]
-    return "\n".join(line for line in lines if line is not None)
+            of_point = [row for row in rows if row.point == point]
+            there = {row.who for row in of_point}
+            lines = [_cells(results, row) for row in of_point]
+            lines += [("", name, "-", "", "", "") for name in peers if name not in there]
+            shown = [lines[0], *(("" if line[0] == before[0] else line[0], *line[1:]) for before, line in itertools.pairwise(lines))]
+            cells += [(point if not number else "", *line) for number, line in enumerate(shown)]
+        blocks.append("\n".join([case, *table(HEADS, cells, right=(3, 5))]))
+    return "\n\n".join(blocks)
+
+
+def _cells(results: Results, row: Row) -> tuple[str, ...]:
+    """From MEASURE to the end of the line."""
+    verdict = against(results.row(row.case, row.point, OURS, row.measure), row)
+    ratio = "" if verdict is None else "-" if verdict.ratio is None else f"{verdict.ratio:.2f}"
+    text = "" if verdict is None or row.who in LIMITS else verdict.text
+    return _heading(row), row.who, number(row.median), _span(row), ratio, text
 
 
 def _heading(row: Row) -> str:
