@@ -108,7 +108,16 @@ def startup(options: Options) -> list[Point]:
 def restart(options: Options) -> list[Point]:
     kills = 1 if options.quick else 3
     job = {"case": "restart", "nbytes": lives.FRAME_BYTES, "count": 1, "rate": PICTURE_RATE, "kills": kills}
-    return [Point("sink killed", ("seconds", "lost"), ours=lambda stop, more: lives.restart(stop, kills), job=job)]
+    victims = {"sink": "sink", "node between": "hop0", "source": "source"}
+    return [
+        Point(
+            f"{what} killed",
+            ("seconds", "lost"),
+            ours=lambda stop, more, node=node: lives.restart(stop, kills, node),  # type: ignore[misc]
+            job=job if node == "sink" else None,
+        )
+        for what, node in victims.items()
+    ]
 
 
 def memory(options: Options) -> list[Point]:
@@ -147,7 +156,7 @@ CASES = {
         Case("cpu", "CPU of all processes at a camera's pace", "1080p at 60/s; 0 and 3 nodes between", cpu),
         Case("idle", "CPU of a run that has nothing to do", "20 nodes; 20 s", idle),
         Case("startup", "from the command to the first packet", "2 and 10 nodes", startup),
-        Case("restart", "from kill -9 of the sink to its first packet, and what was lost", "1080p at 60/s; median of 3 kills", restart),
+        Case("restart", "from kill -9 of a node to its first packet, and what was lost", "1080p at 60/s; median of 3 kills", restart),
         Case("memory", "memory and threads of nodes that carry frames", "1080p at 60/s", memory),
         Case("scale", "more sinks, longer chains", "64B; 1 2 4 8 16 32; flat out and 100/s", scale),
         Case("spec", "time to check a spec", "10, 100 and 500 nodes", spec),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from streamcore_bench import proc
-from streamcore_bench.life_nodes import FIRST
+from streamcore_bench.life_nodes import first_file
 from streamcore_bench.points import Found, Options
 from streamcore_bench.programs import Failed, Program, Stop, folder, run_streamctl, streamctl
 from streamcore_bench.results import OURS
@@ -31,8 +31,8 @@ def chain(nodes: list[dict[str, Any]], edge: dict[str, Any] | None = None) -> di
     return {"version": 2, "name": "bench", "allow": ["streamcore_bench"], "nodes": nodes, "edges": edges}
 
 
-def camera(nbytes: int = FRAME_BYTES) -> dict[str, Any]:
-    return {"id": "source", "plugin": f"{NODES}:Camera", "config": {"nbytes": nbytes, "rate": RATE}}
+def camera() -> dict[str, Any]:
+    return {"id": "source", "plugin": f"{NODES}:Camera", "config": {"nbytes": FRAME_BYTES, "rate": RATE}}
 
 
 def forwards(count: int) -> list[dict[str, Any]]:
@@ -52,22 +52,23 @@ def write(place: Path, spec: dict[str, Any]) -> str:
 def startup(stop: Stop, nodes: int) -> Found:
     """From the command to the first packet at the sink."""
     with folder() as place:
-        spec = chain([camera(), *forwards(nodes - 2), sink("First", folder=str(place))])
+        spec = chain([camera(), *forwards(nodes - 2), sink("Last", folder=str(place))])
         with streamctl(stop, place, "up", write(place, spec)) as program:
-            first_ns = int(program.wait_for(place / FIRST, DEADLINE_S).split()[1])
+            first_ns = int(program.wait_for(first_file(place, "sink"), DEADLINE_S).split()[1])
             return {OURS: {"seconds": (first_ns - program.began_ns) / 1e9}}
 
 
-def restart(stop: Stop, kills: int) -> Found:
-    """From `kill -9` of the sink to the first packet at its successor: the median of some kills. Lost: by the account of the run."""
+def restart(stop: Stop, kills: int, victim: str) -> Found:
+    """From `kill -9` of a node to the first packet at its successor: the median of some kills. Lost: by the account of the run."""
     with folder() as place:
-        nodes = [camera(), sink("First", folder=str(place))]
+        nodes = [camera(), *forwards(victim.startswith("hop")), sink("Last")]
         for node in nodes:
             node["restart"] = {"max_restarts": 10_000, "window_s": 1}
+            node.setdefault("config", {}).update(folder=str(place))
         report = place / "report.json"
         found_s: list[float] = []
         with streamctl(stop, place, "up", write(place, chain(nodes)), "--report", str(report)) as program:
-            first = place / FIRST
+            first = first_file(place, victim)
             pid = int(program.wait_for(first, DEADLINE_S).split()[0])
             for _ in range(kills):
                 stop.sleep(PAUSE_S)
@@ -135,7 +136,7 @@ def latest(stop: Stop, options: Options) -> Found:
     with folder() as place:
         spec = chain([camera(), sink("Slow", folder=str(place), work_s=WORK_S, frames=frames)], {"policy": "latest"})
         with streamctl(stop, place, "up", write(place, spec)) as program:
-            seen = json.loads(program.wait_for(place / FIRST, DEADLINE_S, look_s=0.05))
+            seen = json.loads(program.wait_for(first_file(place, "sink"), DEADLINE_S, look_s=0.05))
     return ages(seen)
 
 
