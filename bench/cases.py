@@ -98,7 +98,7 @@ def startup(options: Options) -> list[Point]:
         Point(
             f"{nodes} nodes",
             ("seconds",),
-            ours=lambda stop, more, nodes=nodes: lives.startup(stop, nodes),  # type: ignore[misc]
+            ours=lambda stop, more, nodes=nodes: lives.startup(stop, nodes),
             job={"case": "startup", "nbytes": lives.FRAME_BYTES, "count": 1, "rate": PICTURE_RATE, "nodes": nodes},
         )
         for nodes in (2, 10)
@@ -113,7 +113,7 @@ def restart(options: Options) -> list[Point]:
         Point(
             f"{what} killed",
             ("seconds", "lost"),
-            ours=lambda stop, more, node=node: lives.restart(stop, kills, node),  # type: ignore[misc]
+            ours=lambda stop, more, node=node: lives.restart(stop, kills, node),
             job=job if node == "sink" else None,
         )
         for what, node in victims.items()
@@ -123,7 +123,7 @@ def restart(options: Options) -> list[Point]:
 def memory(options: Options) -> list[Point]:
     measures = ("uss_mib", "pss_mib", "own_mib", "threads")
     return [
-        Point(f"1080p at 60/s, {node or 'whole run'}", measures, ours=lambda stop, more, node=node: lives.memory(stop, more, node))  # type: ignore[misc]
+        Point(f"1080p at 60/s, {node or 'whole run'}", measures, ours=lambda stop, more, node=node: lives.memory(stop, more, node))
         for node in ("source", "sink", None)
     ]
 
@@ -139,7 +139,7 @@ def scale(options: Options) -> list[Point]:
 
 def spec(options: Options) -> list[Point]:
     return [
-        Point(f"validate, {nodes} nodes", ("seconds",), ours=lambda stop, more, nodes=nodes: lives.validate(stop, nodes))  # type: ignore[misc]
+        Point(f"validate, {nodes} nodes", ("seconds",), ours=lambda stop, more, nodes=nodes: lives.validate(stop, nodes))
         for nodes in (10, 100, 500)
     ]
 

@@ -104,7 +104,7 @@ class Peer:
                 raise CannotDo((program.stderr.strip().splitlines() or [f"{self.name} has no such case"])[-1])
             if status:
                 raise Failed(f"status {status}: {(program.stderr.strip().splitlines() or ['no message'])[-1]}")
-            found = take_json(program.stdout)
+            found: dict[str, Any] = take_json(program.stdout)
             self.version = found.get("version", self.version)
             return found
 

@@ -34,8 +34,10 @@ def run_once(stop: Stop, path: str, for_s: float) -> Found:
         report = place / "report.json"
         words = ("up", os.path.abspath(path), "--for", f"{round(for_s * 1000)}ms", "--report", str(report))
         with streamctl(stop, place, *words, cwd=Path.cwd()) as program:
-            began_ns, cpu_s, memory_mib, last_ns = 0, {}, {}, 0
+            began_ns = last_ns = 0
             first_s: dict[str, float] = {}
+            cpu_s: dict[str, float] = {}
+            memory_mib: dict[str, float] = {}
             end_s = time.monotonic() + for_s + DRAIN_S
             while program.process.poll() is None:
                 stop.check()

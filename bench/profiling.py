@@ -47,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"tools/profile: {error}", file=sys.stderr)
             return 1
         except Stopped:
-            return 128 + stop.signals[0]
+            return 128 + int(stop.signals[0])
     return 0
 
 

@@ -11,6 +11,8 @@ from streamcore_bench.points import Options, Point, takers
 from streamcore_bench.programs import CannotDo, Failed, Stop
 from streamcore_bench.results import OURS, Results
 
+FAILURES_MAX = 2  # of one program at one point; then it is left out there
+
 
 @dataclass
 class Progress:
@@ -56,24 +58,26 @@ class Rounds:
 
     def _point(self, case: str, point: Point, progress: Progress) -> bool:
         """True if our side did its work."""
-        ours_worked = True
         left = takers(point, self.peers, self.stop, self.options)
+        cold, failures = {taker.who for taker in left}, dict.fromkeys((taker.who for taker in left), 0)
         for number in range(self._rounds):
             for taker in tuple(left):
                 progress.turn(f"{case} {point.name}: {taker.who}, " + (f"round {number} of {self._rounds - 1}" if number else "warm-up"))
                 try:
-                    if not number:
+                    if taker.who in cold:
                         taker.warm_up()
-                        continue
-                    for who, found in taker.take().items():
-                        self.results.add(case, point.name, who, found)
+                        cold.discard(taker.who)
+                    if number:
+                        for who, found in taker.take().items():
+                            self.results.add(case, point.name, who, found)
                 except (CannotDo, Failed) as error:
-                    left.remove(taker)
-                    progress.skip(self._rounds - 1 - number)
-                    ours_worked = ours_worked and taker.who != OURS
+                    failures[taker.who] += 1
                     if isinstance(error, Failed):
                         # Of another program one line; of ours all that it said.
                         text = str(error) if taker.who == OURS else str(error).splitlines()[0]
                         self.say(f"{case} {point.name}: {taker.who} failed: {text}")
+                    if isinstance(error, CannotDo) or failures[taker.who] == FAILURES_MAX:
+                        left.remove(taker)
+                        progress.skip(self._rounds - 1 - number)
         self.results.versions |= {peer.name: peer.version for peer in self.peers if peer.version}
-        return ours_worked
+        return not failures[OURS]

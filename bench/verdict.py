@@ -39,9 +39,9 @@ def judge(ours: Sequence[float], other: Sequence[float], better: str, words: tup
         return Verdict(ratio, False, "no verdict: measured once")
     if abs(mine - its) < max(spread(ours), spread(other)):
         return Verdict(ratio, False, "no verdict: spread wider than difference")
-    if mine == its:
-        return Verdict(ratio, True, "the same")
-    good = (mine > its) == (better == "higher")
     smaller, larger = sorted((abs(mine), abs(its)))
     factor = f"{larger / smaller:.2f}x " if smaller else ""
+    if mine == its or factor == "1.00x ":
+        return Verdict(ratio, True, "the same")
+    good = (mine > its) == (better == "higher")
     return Verdict(ratio, True, factor + words[0 if good else 1])

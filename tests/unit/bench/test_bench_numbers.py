@@ -24,6 +24,7 @@ def test_four_values_are_judged_by_quartiles_and_fewer_by_their_ends():
         ([100, 100], [131, 131], "lower", "1.31x faster"),
         ([131, 131], [100, 100], "lower", "1.31x slower"),
         ([7, 7], [7, 7], "lower", "the same"),
+        ([60.1, 60.1], [60, 60], "higher", "the same"),
         ([0, 0], [12, 12], "lower", "faster"),
     ],
 )

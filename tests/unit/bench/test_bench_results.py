@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from streamcore.graph.check import prepare
-from streamcore_bench import environments, flows
+from streamcore_bench import environments, flows, rounds
 from streamcore_bench.cases import CASES
 from streamcore_bench.charts import chart, charts, write_all
 from streamcore_bench.page import page
-from streamcore_bench.points import Options
+from streamcore_bench.points import Options, Point
+from streamcore_bench.programs import CannotDo, Failed, Stop
 from streamcore_bench.results import Results, machine, read
 from streamcore_bench.shared_work import PEERS, Job
 from streamcore_bench.tables import comparison, report
@@ -133,3 +134,51 @@ def test_every_flow_is_a_graph_that_streamctl_takes_and_a_job_that_peers_underst
             only_ours = {"sources", "loan", "copies"}
             job = {key: value for key, value in point.flow.job(10, 60.0).items() if key not in only_ours}
             assert Job.parse(json.dumps(job)).count == 10
+
+
+class Taker:
+    """A program that does as it is told: a value, or an exception."""
+
+    def __init__(self, who: str, *does: float | Exception):
+        self.who, self.does = who, list(does)
+
+    def warm_up(self) -> None:
+        self.take()
+
+    def take(self) -> dict[str, dict[str, float]]:
+        found = self.does.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return {self.who: {"rate": found}}
+
+
+def rounds_of(monkeypatch: pytest.MonkeyPatch, *takers: Taker, repeat: int = 3) -> tuple[Results, list[str], list[str]]:
+    """The results, the points at which ours failed, and what was said."""
+    monkeypatch.setattr(rounds, "takers", lambda *_: list(takers))
+    said: list[str] = []
+    made = Results("", machine(), repeat)
+    failed = rounds.Rounds(made, [], Options(), Stop(), said.append).run([("hop", Point("p", ("rate",)))], lambda line: None)
+    return made, failed, said
+
+
+def test_programs_take_turns_and_the_first_round_is_not_measured(monkeypatch):
+    made, failed, said = rounds_of(monkeypatch, Taker("streamcore", 9, 1, 2, 3), Taker("peer", 9, 4, 5, 6))
+    assert {row.who: row.values for row in made.rows} == {"streamcore": [1, 2, 3], "peer": [4, 5, 6]}
+    assert not failed
+    assert not said
+
+
+def test_a_program_that_fails_once_goes_on_and_after_a_second_time_is_left_out(monkeypatch):
+    once = Taker("once", Failed("first\nmore"), 9, 5, 6, 7)
+    twice = Taker("twice", 9, Failed("again"), 5, Failed("and again"))
+    made, failed, said = rounds_of(monkeypatch, Taker("streamcore", 9, 1, 2, 3), once, twice)
+    assert {row.who: row.values for row in made.rows} == {"streamcore": [1, 2, 3], "once": [5, 6, 7], "twice": [5]}
+    assert said == ["hop p: once failed: first", "hop p: twice failed: again", "hop p: twice failed: and again"]
+    assert not failed
+
+
+def test_what_a_program_cannot_do_is_no_failure_and_what_ours_cannot_is(monkeypatch):
+    made, failed, said = rounds_of(monkeypatch, Taker("streamcore", 9, Failed("a\nb"), 2, 3), Taker("peer", CannotDo("no such case")))
+    assert [(row.who, row.values) for row in made.rows] == [("streamcore", [2, 3])]
+    assert failed == ["hop p"]
+    assert said == ["hop p: streamcore failed: a\nb"]
