@@ -16,6 +16,7 @@ from streamcore_bench.sizes import Size
 
 TIMEOUT_S = 120.0
 FLAT_S, PACED_S = 1.3, 2.0  # of a measured part; 60 frames per second give 120 latencies
+KEPT_UP = 0.95  # of a pace; whoever is below has its rate shown
 COUNT_MIN, COUNT_MAX = 20, 1_000_000
 FIRST_BYTES, FIRST_COUNT_MAX = 400_000_000, 4000  # of a warm-up round, which finds out how fast a program is
 
@@ -111,7 +112,8 @@ class FlowTaker:
     def take(self) -> Found:
         found = flows.measures(self._run(self._count))
         shown = {name: found[name] for name in self._point.measures}
-        return {self.who: shown | ({"lost": found["lost"]} if found["lost"] else {})}
+        late = found["rate"] < KEPT_UP * _flow(self._point).rate
+        return {self.who: shown | ({"rate": found["rate"]} if late else {}) | ({"lost": found["lost"]} if found["lost"] else {})}
 
 
 class OurTaker:
