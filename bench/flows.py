@@ -14,7 +14,7 @@ from streamcore_bench.shared_work import LARGE_BYTES, Job, result_of
 
 SMALL_BELOW_BYTES = 4096  # what an author would send as bytes; from here on a loan
 NODES = "streamcore_bench.flow_nodes"
-CHAIN_SLOTS = 3000  # of 4096 that one ring may have; the windows of all edges that forward one packet add up
+CHAIN_PACKETS = 1024  # under way in a whole chain: more would take longer to fill than a measurement lasts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,17 @@ class Flow:
         """Packets before the measured part: at least one through every slot, whose first touch costs eight copies."""
         if self.nbytes >= LARGE_BYTES:
             return 30 + 12 * self.hops
-        return 100 if self.rate else 600
+        return 100 if self.rate else max(600, self.under_way)
+
+    @property
+    def depth(self) -> int:
+        """Of every edge: that of the peers' queues, less in long chains."""
+        return min(Job(nbytes=self.nbytes, count=1).depth, CHAIN_PACKETS // (self.hops + 1))
+
+    @property
+    def under_way(self) -> int:
+        """Packets in the whole graph when every edge is full."""
+        return self.depth * (self.hops + 1)
 
     @property
     def loans(self) -> bool:
@@ -75,12 +85,11 @@ def spec_of(flow: Flow, count: int, place: Path) -> dict[str, Any]:
         nodes.append(node | ({} if role == "hop" else {"config": config}))
     for node in nodes[: len(sources) + len(hops)]:
         node["ring"] = {"slot_bytes": max(flow.nbytes, 4096)}
-    depth = min(Job(nbytes=flow.nbytes, count=1).depth, CHAIN_SLOTS // (flow.hops + 1))
     into = hops[0] if hops else None
     pairs = [(name, into) for name in sources] if into else []
     pairs += list(itertools.pairwise(hops))
     pairs += [(name, sink) for name in (hops[-1:] or sources) for sink in sinks]
-    edges = [{"from": one, "to": other, "depth": depth} for one, other in pairs]
+    edges = [{"from": one, "to": other, "depth": flow.depth} for one, other in pairs]
     return {"version": 2, "name": "bench", "allow": ["streamcore_bench"], "nodes": nodes, "edges": edges}
 
 

@@ -107,7 +107,8 @@ class FlowTaker:
             return
         first = max(COUNT_MIN, min(FIRST_COUNT_MAX, FIRST_BYTES // flow.nbytes))
         rate = self._run(first)["rate"] / flow.sources
-        self._count = max(COUNT_MIN, min(COUNT_MAX, round(rate * self._options.seconds(FLAT_S))))
+        least = max(COUNT_MIN, 4 * flow.under_way)  # else the clocks of the CPU would see the graph fill and empty, and little more
+        self._count = max(least, min(COUNT_MAX, round(rate * self._options.seconds(FLAT_S))))
 
     def take(self) -> Found:
         found = flows.measures(self._run(self._count))
