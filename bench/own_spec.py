@@ -14,7 +14,7 @@ from streamcore_bench.programs import Failed, Stop, folder, streamctl
 from streamcore_bench.results import OURS
 
 CASE = "spec file"
-LOOK_S = 0.2
+FIRST_LOOK_S, LOOK_S = 0.01, 0.2  # until the run is up, and from then on
 DRAIN_S = 60.0  # beyond --for: start and drain
 
 
@@ -26,7 +26,7 @@ def points(path: str, for_s: float) -> list[tuple[str, Point]]:
 
 
 def run_once(stop: Stop, path: str, for_s: float) -> Found:
-    """{edge or node: measures}: rates from the account of the run's report, CPU and memory from /proc while it was up.
+    """{edge or node: measures}: rates from the account of the report and the time that the run was up, the rest from /proc meanwhile.
 
     It runs where the user called, so that relative paths in its config mean what they mean there.
     """
@@ -51,12 +51,12 @@ def run_once(stop: Stop, path: str, for_s: float) -> Found:
                         began_ns, first_s = time.monotonic_ns(), now_s
                     cpu_s |= {name: value for name, value in now_s.items() if value}
                     last_ns = time.monotonic_ns() if nodes else last_ns
-                time.sleep(LOOK_S)
+                time.sleep(LOOK_S if began_ns else FIRST_LOOK_S)
             if not report.exists():
                 raise Failed(f"streamctl up {path} ended with status {program.process.returncode}\n{program.tail()}")
             found = json.loads(report.read_text())
     span_s = max((last_ns - began_ns) / 1e9, LOOK_S)
-    rates = {f"edge {name}": {"rate": edge["completed"] / found["duration_s"]} for name, edge in found["edges"].items()}
+    rates = {f"edge {name}": {"rate": edge["completed"] / span_s} for name, edge in found["edges"].items()}
     costs = {
         f"node {name}": {"cpu_percent": 100 * max(used - first_s.get(name, 0.0), 0.0) / span_s, "pss_mib": memory_mib.get(name, 0.0)}
         for name, used in cpu_s.items()
