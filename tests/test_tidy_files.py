@@ -51,14 +51,15 @@ def test_every_example_says_at_its_top_what_it_shows():
 
 
 def test_every_package_is_listed_in_setup_cfg():
-    # streamcore_nodes lives in nodes/, so the packages cannot be found by themselves and a new room is easily left out of the wheel.
+    # Two packages live in folders of another name, so they cannot be found by themselves and a new room is easily left out of the wheel.
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", "utf-8")
     found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in (ROOT / "streamcore").rglob("__init__.py")}
-    found |= {
-        "streamcore_nodes" + "".join(f".{part}" for part in path.parent.relative_to(ROOT / "nodes").parts)
-        for path in (ROOT / "nodes").rglob("__init__.py")
-    }
+    for folder in ("nodes", "bench"):
+        found |= {
+            f"streamcore_{folder}" + "".join(f".{part}" for part in path.parent.relative_to(ROOT / folder).parts)
+            for path in (ROOT / folder).rglob("__init__.py")
+        }
     assert set(config["options"]["packages"].split()) == found
 
 

@@ -31,6 +31,7 @@ VERBS = (
     "dlq",
     "down",
     "node",
+    "bench",
 )
 
 

@@ -80,6 +80,7 @@ def run_dir(tmp_path, monkeypatch):
 
 
 GROUPS = {"node": ("list", "describe"), "incidents": ("list", "show"), "dlq": ("list", "show", "redrive", "drop")}
+GROUPS["bench"] = ("list", "run", "compare", "report")
 
 
 @pytest.mark.parametrize("words", [[verb] for verb in VERBS] + [[group, verb] for group in GROUPS for verb in GROUPS[group]], ids=" ".join)

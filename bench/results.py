@@ -1,0 +1,148 @@
+"""What was measured: rows of values, and the JSON file that holds them (docs/benchmarks.md has its format)."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+OURS = "streamcore"
+MEMCPY = "memcpy"  # the limit of whoever writes a fresh frame, measured between the runs
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number is: `words` say how a better and a worse value is called."""
+
+    name: str
+    title: str
+    unit: str
+    better: str = "lower"
+    words: tuple[str, str] = ("faster", "slower")
+
+
+LESS = ("less", "more")
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure("rate", "packets per second", "1/s", "higher"),
+        Measure("p50_us", "latency, median", "us"),
+        Measure("p99_us", "latency, 99 %", "us"),
+        Measure("cpu_us", "CPU per packet, all processes", "us", words=LESS),
+        Measure("cpu_per_1000_s", "CPU per 1000 packets, all processes", "s", words=LESS),
+        Measure("cpu_percent", "CPU of the whole run, of one core", "%", words=LESS),
+        Measure("lost", "packets lost", "packets", words=LESS),
+        Measure("uss_mib", "private memory", "MiB", words=LESS),
+        Measure("pss_mib", "memory, of shared pages its part", "MiB", words=LESS),
+        Measure("own_mib", "memory without frames", "MiB", words=LESS),
+        Measure("threads", "threads", "threads", words=LESS),
+        Measure("seconds", "time", "s"),
+        Measure("age_p50_ms", "age of the frame when work begins, median", "ms"),
+        Measure("age_p99_ms", "age of the frame when work begins, 99 %", "ms"),
+    )
+}
+
+
+@dataclass
+class Row:
+    """All values of one measure of one program at one point."""
+
+    case: str
+    point: str
+    who: str
+    measure: str
+    unit: str
+    better: str
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.case, self.point, self.who, self.measure
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+class Results:
+    """Everything of one call of `streamctl bench run`, in the order in which it was measured."""
+
+    def __init__(self, date: str, machine: dict[str, Any], repeat: int, versions: dict[str, str] | None = None) -> None:
+        self.date, self.machine, self.repeat = date, machine, repeat
+        self.versions = versions or {}
+        self._rows: dict[tuple[str, str, str, str], Row] = {}
+
+    @property
+    def rows(self) -> list[Row]:
+        return list(self._rows.values())
+
+    def add(self, case: str, point: str, who: str, found: dict[str, float]) -> None:
+        for name, value in found.items():
+            measure = MEASURES[name]
+            row = Row(case, point, who, name, measure.unit, measure.better)
+            self._rows.setdefault(row.key, row).values.append(value)
+
+    def row(self, case: str, point: str, who: str, measure: str) -> Row | None:
+        return self._rows.get((case, point, who, measure))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "v": VERSION,
+            "date": self.date,
+            "machine": self.machine,
+            "versions": self.versions,
+            "repeat": self.repeat,
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def write(self, path: str) -> None:
+        """Whole or not at all. Raises OSError."""
+        part = f"{path}.{os.getpid()}.part"
+        try:
+            Path(part).write_text(json.dumps(self.as_json(), indent=1) + "\n", "utf-8")
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+
+
+def read(path: str) -> Results:
+    """Raises OSError, or ValueError that says what is wrong with the file."""
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict) or found.get("v") != VERSION:
+        version = found.get("v") if isinstance(found, dict) else type(found).__name__
+        raise ValueError(f"{path}: found version {version!r}, expected {VERSION}, as `streamctl bench run --json` writes it")
+    try:
+        results = Results(found["date"], found["machine"], found["repeat"], found["versions"])
+        for fields in found["rows"]:
+            row = Row(**fields)
+            if not row.values or row.better not in ("higher", "lower"):
+                raise ValueError(f"{path}: the row {row.key} has no values, or its `better` is neither higher nor lower")
+            results._rows[row.key] = row
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: a key is missing or wrong: {error}") from None
+    return results
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": int((_field("/proc/meminfo", "MemTotal") or "0").split()[0]) * 1024,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _field(path: str, name: str) -> str:
+    lines = Path(path).read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
