@@ -12,17 +12,19 @@ import numpy as np
 
 from streamcore.errors import PayloadError, Stopped, StreamcoreError
 from streamcore.graph.model import NodePlan
-from streamcore.node.api import Counter, Node, Source
+from streamcore.node.api import Node, Source
 from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Record
+from streamcore.node.metrics import PageMetrics
 from streamcore.node.outlet import Outlet
 from streamcore.node.positions import Positions
 from streamcore.packet import StreamPacket
 from streamcore.shm.layout import NO_EDGE, REDELIVERED
 from streamcore.shm.status import STATES, WORD, StatusWriter
 from streamcore.wire import messages
+from streamcore.wire.credit import LATEST
 
 WANT_NS: Final = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
 
@@ -38,21 +40,7 @@ _ENTRY: Final = WORD["current_entry"]
 _SEQUENCE: Final = WORD["current_sequence"]
 _WAITS: Final = WORD["waits_for_credit"]
 
-
 _END: Any = object()  # of what run() yields; None would be a mistake of its author
-
-
-class PageMetrics:
-    """The `metrics` handle of node code: named numbers on the status page."""
-
-    def __init__(self, status: StatusWriter):
-        self._status = status
-
-    def counter(self, name: str) -> Counter:
-        return self._status.metric(name)
-
-    def gauge(self, name: str) -> Counter:
-        return self._status.metric(name)
 
 
 class Host:
@@ -260,14 +248,13 @@ class Host:
             mine.outcome = messages.FAILED
         exchange.in_node_code = False
         packet = out = None  # from here on only node code holds them
-        self._consumed += 1
-        words[_CONSUMED] = self._consumed
+        words[_CONSUMED] = self._consumed = self._consumed + 1
         mine.settle()
         self._between(began_ns, waited_ns)
 
     def _report(self, inlet: Inlet) -> None:
         now_ns = monotonic_ns()
-        if inlet.due or now_ns - inlet.flushed_ns > WANT_NS:
+        if inlet.due or (now_ns - inlet.flushed_ns > WANT_NS and inlet.plan.policy != LATEST):
             inlet.flush(now_ns)
 
     def _handle(self, batch_max: int) -> None:
@@ -336,8 +323,7 @@ class Host:
                 for record in records:
                     record.outcome = messages.FAILED
         self.exchange.in_node_code = False
-        self._consumed += len(packets)
-        self._words[_CONSUMED] = self._consumed
+        words[_CONSUMED] = self._consumed = self._consumed + len(packets)
         packets.clear()
         if self.plan.retries:
             for outlet in self._outlets.values():

@@ -22,7 +22,7 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
-from streamcore.wire.credit import report_every
+from streamcore.wire.credit import LATEST, report_every
 from streamcore.wire.messages import FAILED, LOST, OK
 
 _TAKEN: Final = EDGE_WORD["taken"]
@@ -66,7 +66,7 @@ class Inlet:
         self._high_water = -1
         self._taken_upto = 0
         self._taken_unreported = 0
-        self._due_at = report_every(plan.depth)
+        self._due_at, self._latest = report_every(plan.depth), plan.policy == LATEST
         self._warm = False  # a large slot was completed: its producer should write the next frame there, while it is in the cache
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
@@ -303,7 +303,12 @@ class Inlet:
 
     @property
     def due(self) -> bool:
-        """Is it time for a receipt: enough was taken, or completed."""
+        """Is it time for a receipt: enough was taken, or completed.
+
+        On a `latest` edge, only when work on a packet is over: what is sent at its beginning would be old when the next begins.
+        """
+        if self._latest:
+            return len(self._completions) > 0
         return self._warm or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
 
     def flush(self, now_ns: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ring_program import RUN_ID, ReaderSide, Shape, WriterSide
 
+from streamcore import native
 from streamcore.shm import segment
 from streamcore.shm.ring import clear_table, format_ring, geometry, ring_bytes
 
@@ -60,6 +61,7 @@ class ProcessPair:
     def _spawn(self, role: str, fd: int) -> subprocess.Popen[str]:
         program = Path(__file__).with_name("ring_program.py")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment.setdefault(native.VARIABLE, "0")  # what is killed at any line must have lines
         command = [sys.executable, str(program), role, str(fd), json.dumps(asdict(self.shape))]
         return subprocess.Popen(command, pass_fds=[fd], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

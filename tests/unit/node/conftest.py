@@ -99,8 +99,9 @@ class Wire:
         forwards: frozenset[str] = frozenset(),
         ring: int = 0,
         meta_bytes: int = 1024,
+        slot_bytes: int = SLOT_BYTES,
     ):
-        self.shape = RingPlan(ring, "camera.out", max(2, slots), meta_bytes, slots, SLOT_BYTES, ())
+        self.shape = RingPlan(ring, "camera.out", max(2, slots), meta_bytes, slots, slot_bytes, ())
         memory = mmap.mmap(-1, ring_bytes(self.shape))
         clear_table(memory, geometry(self.shape))
         self.page = Page(*(plan.id for plan in plans))

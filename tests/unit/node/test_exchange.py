@@ -269,10 +269,10 @@ def test_what_a_producer_had_committed_before_it_was_gone_is_processed_although_
     middle.exchange.wait(None)
     packets = [middle.take() for _ in range(3)]
     assert [(packet.payload["n"], packet.sequence, packet.redelivered) for packet in packets] == [(n, n, False) for n in range(3)]
-    assert middle.consumer.page.edge(0).waiting == 0
     assert middle.exchange.ended
     del packets
     middle.exchange.wait(None)
+    assert middle.consumer.page.edge(0).waiting == 0
 
 
 def test_of_what_a_lost_producer_left_a_message_that_comes_late_is_a_repeat(middle):

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamcore import StreamPacket
+from streamcore import StreamPacket, limits
 from streamcore.errors import MessageError
 from streamcore.node.lease import Record
 from streamcore.packet import Meta, SlotRef, decode_meta, encode_json, encode_meta
@@ -248,6 +248,7 @@ def test_a_packet_is_marked_when_it_is_used_up_and_completed_when_its_outputs_ar
 def test_counters_say_what_waits_and_what_is_held(wire, consumer):
     arrive(wire, 3)
     kept = [consumer.take()]
+    consumer.inlet.publish()
     counts = consumer.page.edge(0)
     assert (counts.taken, counts.waiting, counts.in_flight) == (1, 2, 1)
     wire.emit(FRAME)
@@ -266,3 +267,30 @@ def test_metadata_in_the_ring_is_the_metadata_that_was_sent(wire):
     assert stored[: len(sent)] == sent
     assert decode_meta(sent).value == {"n": 1}
     assert msgspec.msgpack.decode(sent)[0] == decode_meta(sent).id16
+
+
+def test_a_latest_edge_reports_when_work_is_over_not_when_it_begins(make_wire):
+    # What its producer sends on that word is the freshest there is; sent at the beginning of 40 ms of work it would be 40 ms old.
+    wire = make_wire("latest", depth=1)
+    consumer = wire.consumers[0]
+    arrive(wire, 1)
+    packet = consumer.take()
+    assert not consumer.inlet.due
+    packet.parent.settle()
+    del packet
+    consumer.settle()
+    assert consumer.inlet.due
+
+
+def test_a_large_payload_is_given_back_at_once_and_a_small_one_in_company(make_wire):
+    # Its slot is the one that the cache still has.
+    for size, due in ((limits.WARM_BYTES - 1, False), (limits.WARM_BYTES, True)):
+        wire = make_wire(depth=8, slot_bytes=2 * limits.WARM_BYTES)
+        consumer = wire.consumers[0]
+        wire.emit(np.zeros(size, np.uint8))
+        packet = consumer.take()
+        assert not consumer.inlet.due
+        packet.parent.settle()
+        del packet
+        consumer.settle()
+        assert consumer.inlet.due is due
