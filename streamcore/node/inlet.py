@@ -68,6 +68,7 @@ class Inlet:
         self._taken_unreported = 0
         self._due_at, self._latest = report_every(plan.depth), plan.policy == LATEST
         self._warm = False  # a large slot was completed: its producer should write the next frame there, while it is in the cache
+        self._brisk = False  # receipts follow each other so soon that the next frame finds it there
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
         self._expected: dict[tuple[int, int], Record] = {}  # (entry, sequence) that adopted outputs depend on and that will come again
@@ -284,7 +285,7 @@ class Inlet:
         if self._open.pop(mine.sequence, None) is None:
             return
         self._completions.append((mine.sequence, mine.entry, mine.outcome))
-        if mine.ref is not None and mine.ref.nbytes >= limits.WARM_BYTES:
+        if self._brisk and mine.ref is not None and mine.ref.nbytes >= limits.WARM_BYTES:
             self._warm = True
 
     def give_up(self) -> None:
@@ -316,6 +317,7 @@ class Inlet:
         completions, self._completions = self._completions, []
         self._taken_unreported = 0
         self.want = self._warm = False
+        self._brisk = now_ns - self.flushed_ns < limits.WARM_NS
         self.flushed_ns = now_ns
         while len(completions) > messages.RECEIPTS_MAX:
             head, completions = completions[: messages.RECEIPTS_MAX], completions[messages.RECEIPTS_MAX :]

@@ -282,15 +282,22 @@ def test_a_latest_edge_reports_when_work_is_over_not_when_it_begins(make_wire):
     assert consumer.inlet.due
 
 
-def test_a_large_payload_is_given_back_at_once_and_a_small_one_in_company(make_wire):
-    # Its slot is the one that the cache still has.
-    for size, due in ((limits.WARM_BYTES - 1, False), (limits.WARM_BYTES, True)):
-        wire = make_wire(depth=8, slot_bytes=2 * limits.WARM_BYTES)
-        consumer = wire.consumers[0]
-        wire.emit(np.zeros(size, np.uint8))
-        packet = consumer.take()
-        assert not consumer.inlet.due
-        packet.parent.settle()
-        del packet
-        consumer.settle()
-        assert consumer.inlet.due is due
+@pytest.mark.parametrize(
+    ("size", "pause_ns", "due"),
+    [(limits.WARM_BYTES, 1, True), (limits.WARM_BYTES - 1, 1, False), (limits.WARM_BYTES, limits.WARM_NS, False)],
+    ids=["large", "small", "large and slow"],
+)
+def test_a_large_payload_is_given_back_at_once_where_frames_come_fast(make_wire, size, pause_ns, due):
+    # Its slot is the one that the cache still has; a while later it is not.
+    wire = make_wire(depth=8, slot_bytes=2 * limits.WARM_BYTES)
+    consumer = wire.consumers[0]
+    now_ns = 10**9
+    consumer.inlet.flush(now_ns)
+    consumer.inlet.flush(now_ns + pause_ns)
+    wire.emit(np.zeros(size, np.uint8))
+    packet = consumer.take()
+    assert not consumer.inlet.due
+    packet.parent.settle()
+    del packet
+    consumer.settle()
+    assert consumer.inlet.due is due
