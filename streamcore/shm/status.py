@@ -216,9 +216,10 @@ class StatusReader:
         found: dict[str, float] = {}
         start = (ROWS_WORD + self._edge_count * ROW_WORDS) * 8
         for offset in range(start, start + limits.USER_METRICS_MAX * METRIC_WORDS * 8, METRIC_WORDS * 8):
+            if not self._memory[offset]:
+                break  # they are given out in order
             name, value = struct.unpack_from(f"<{METRIC_NAME_BYTES}sd", self._memory, offset)
-            if name[0]:
-                found[name.rstrip(b"\0").decode("utf-8", "replace")] = value
+            found[name.rstrip(b"\0").decode("utf-8", "replace")] = value
         return found
 
     def close(self) -> None:

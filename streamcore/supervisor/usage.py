@@ -7,6 +7,9 @@ import os
 from streamcore.clock import Clock
 
 
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
 class Usage:
     """Remembers the last reading per process, so that two askers in a row see the CPU share of the time between."""
 
@@ -36,17 +39,18 @@ class Usage:
         return (round(100 * (used_s - before_s) / elapsed_s, 1) if elapsed_s > 0 else 0.0), rss
 
     def rss_with_children(self, pid: int) -> int | None:
-        """Resident bytes of a process and of all that it has started; None if it is gone."""
+        """Resident bytes of a process and of all that it has started; None if it is gone.
+
+        Read from /proc without psutil where there are no children: 20 us instead of a millisecond, which an idle run of 20 nodes notices.
+        """
+        total = _rss(pid)
+        if total is None or not has_children(pid):
+            return total
         import psutil
 
         try:
-            process = psutil.Process(pid)
-            total: int = process.memory_info().rss
-            for child in process.children(recursive=True) if has_children(pid) else ():
-                try:
-                    total += child.memory_info().rss
-                except psutil.NoSuchProcess:
-                    pass
+            for child in psutil.Process(pid).children(recursive=True):
+                total += _rss(child.pid) or 0
         except psutil.Error:
             return None
         return total
@@ -62,6 +66,15 @@ def is_stopped(pid: int) -> bool:
             return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
     except OSError:
         return False
+
+
+def _rss(pid: int) -> int | None:
+    """Resident bytes of one process; None if it is gone. A zombie has none."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return None
 
 
 def has_children(pid: int) -> bool:
