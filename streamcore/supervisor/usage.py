@@ -6,7 +6,6 @@ import os
 
 from streamcore.clock import Clock
 
-
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
