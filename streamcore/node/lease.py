@@ -15,7 +15,21 @@ from streamcore.packet import SlotRef
 from streamcore.wire.messages import OK
 
 
-class Record:
+class Unique:
+    """What stands for memory: there is one of it, however often `copy` or `deepcopy` meets it in a packet. A second one would give the
+    memory back twice.
+    """
+
+    __slots__ = ()
+
+    def __copy__(self) -> Unique:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Unique:
+        return self
+
+
+class Record(Unique):
     """One input packet from its taking to its completion.
 
     It is in use until process() has returned and node code has let go of it; then it is marked as processed, so that a successor of this
@@ -53,7 +67,7 @@ class Record:
             self.complete(self)
 
 
-class Lease:
+class Lease(Unique):
     """Keeps one input packet's memory. Packet and views share it; `release(record)` is called when the last of them is gone."""
 
     __slots__ = ("__array_interface__", "record", "release")
@@ -68,7 +82,7 @@ class Lease:
         self.release(self.record)
 
 
-class Loan:
+class Loan(Unique):
     """Keeps one slot of the process' own ring while an array of it exists, committed or not."""
 
     __slots__ = ("__array_interface__", "release", "slot", "writer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import threading
 
@@ -66,6 +67,23 @@ def test_whatever_still_shows_the_payload_keeps_its_memory(wire, keep):
     gc.collect()
     wire.report()
     assert wire.is_empty()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copied_packet_keeps_its_input_as_the_first_one_does_and_gives_it_back_once(wire, copied):
+    wire.emit(FRAME)
+    consumer = wire.consumers[0]
+    packet = consumer.take()
+    again = copied(packet)
+    assert again.lease is packet.lease and again.parent is packet.parent
+    finish(consumer, packet)
+    del packet
+    wire.report()
+    assert consumer.inlet.under_way == 1 and not wire.is_empty()
+    del again
+    consumer.settle()
+    wire.report()
+    assert consumer.inlet.under_way == 0 and wire.is_empty()
 
 
 def test_a_copy_keeps_nothing(wire):
