@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamcore import __version__
+from streamcore import __version__, native
 from streamcore_bench import environments
 from streamcore_bench.cases import CASES
 from streamcore_bench.environments import Peer
@@ -66,4 +66,5 @@ def known_peers() -> dict[str, bool]:
 
 
 def _versions() -> dict[str, str]:
-    return {OURS: __version__, **{name: importlib.metadata.version(name) for name in ("numpy", "pyzmq", "msgspec")}}
+    form = "native inner loop" if native.finder.decide() else "pure Python"
+    return {OURS: f"{__version__} ({form})", **{name: importlib.metadata.version(name) for name in ("numpy", "pyzmq", "msgspec")}}
