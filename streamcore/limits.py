@@ -36,9 +36,7 @@ LOANS = 2  # slots a node may hold while it fills them: the new one, and the las
 
 # --- edges -------------------------------------------------------------------------------------------------------------------------
 DEPTH_FRAMES = 8  # packets that wait at a consumer, by default, on ports that can carry arrays
-DEPTH_SMALL = (
-    128  # the same for JSON and bytes: with it a message carries up to 16 packets; 61,000 to 71,000/s where 64 gave 45,000 to 48,000
-)
+DEPTH_SMALL = 128  # the same for JSON and bytes: a message then carries up to 16 packets; 60,000/s and more where 64 gave 47,000
 DEPTH_MAX = 1024
 SHM_SHARE = 0.5  # of what is available: past RAM the kernel answers with a global OOM kill, not with an error
 

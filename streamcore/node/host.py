@@ -24,7 +24,6 @@ from streamcore.packet import StreamPacket
 from streamcore.shm.layout import NO_EDGE, REDELIVERED
 from streamcore.shm.status import STATES, WORD, StatusWriter
 from streamcore.wire import messages
-from streamcore.wire.credit import LATEST
 
 WANT_NS: Final = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
 
@@ -207,7 +206,6 @@ class Host:
                     self._handle(batch_max)
             else:
                 self._publish()
-                self._words[_BUSY] = 0
                 exchange.wait(None)
                 self._deliver_completed()
         self._publish()
@@ -250,11 +248,12 @@ class Host:
         packet = out = None  # from here on only node code holds them
         words[_CONSUMED] = self._consumed = self._consumed + 1
         mine.settle()
+        words[_BUSY] = 0  # not later: who dies between two packets must not be said to have died over the first
         self._between(began_ns, waited_ns)
 
     def _report(self, inlet: Inlet) -> None:
         now_ns = monotonic_ns()
-        if inlet.due or (now_ns - inlet.flushed_ns > WANT_NS and inlet.plan.policy != LATEST):
+        if inlet.due or (now_ns - inlet.flushed_ns > WANT_NS and not inlet.latest):
             inlet.flush(now_ns)
 
     def _handle(self, batch_max: int) -> None:
@@ -330,6 +329,7 @@ class Host:
                 outlet.emitted_ids = set()
         for record in records:
             record.settle()
+        words[_BUSY] = 0
         self._between(began_ns, waited_ns)
 
     def _between(self, began_ns: int, waited_before_ns: int) -> int:

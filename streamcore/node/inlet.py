@@ -66,7 +66,7 @@ class Inlet:
         self._high_water = -1
         self._taken_upto = 0
         self._taken_unreported = 0
-        self._due_at, self._latest = report_every(plan.depth), plan.policy == LATEST
+        self._due_at, self.latest = report_every(plan.depth), plan.policy == LATEST
         self._warm = False  # a large slot was completed: its producer should write the next frame there, while it is in the cache
         self._brisk = False  # receipts follow each other so soon that the next frame finds it there
         self._completions: list[messages.Completion] = []
@@ -180,7 +180,7 @@ class Inlet:
         self._taken_upto = sequence + 1
         mine = self._expected.pop((entry, sequence), None) if self._expected else None
         if mine is None:
-            mine = Record(self, sequence, entry, self._call_mark, self._call_complete)
+            mine = self._record(sequence, entry)
         self._open[sequence] = mine
         self.refusal = ""
         mark = self._marks[entry] - ((sequence + 1) << 2)
@@ -308,7 +308,7 @@ class Inlet:
 
         On a `latest` edge, only when work on a packet is over: what is sent at its beginning would be old when the next begins.
         """
-        if self._latest:
+        if self.latest:
             return len(self._completions) > 0
         return self._warm or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
 

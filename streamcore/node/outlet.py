@@ -173,7 +173,7 @@ class Outlet:
         payload = packet.payload
         if not (self._json and type(payload) in JSON_TYPES) and not payload_fits(self.port.profile, payload):
             raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, expected {self.port.profile}")
-        id16 = packet.id16 if packet.parent is None and packet.position is None else self._id16(packet)
+        id16 = self._id16(packet)
         if (self._adopted_ids and id16 in self._adopted_ids) or (self.emitted_ids is not None and id16 in self.emitted_ids):
             return False
         for edge in self._blocking:

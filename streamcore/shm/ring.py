@@ -264,7 +264,7 @@ class RingWriter:
 
         A stale or invented (entry, sequence) changes nothing.
         """
-        if sequence < 0 or not 0 <= entry < len(self.entry_sequence) or self.entry_sequence[entry] != sequence:
+        if self.sequence_at(entry) != sequence or sequence < 0:
             return None
         place, table = entry * ENTRY_U32, self._u32
         pending = table[place + PENDING_U32]

@@ -77,6 +77,21 @@ def test_few_bytes_need_no_slot_but_a_view_of_a_loan_stays_where_it_is(make_wire
     assert wire.outlet.copied == 1
 
 
+def test_a_large_loan_first_looks_for_slots_that_were_given_back(make_wire):
+    # A frame then lands where the last one was read, while the cache still has that memory.
+    wire = make_wire(slot_bytes=2 * limits.WARM_BYTES)
+    wire.emit(np.zeros(limits.WARM_BYTES, np.uint8))
+    packet = wire.consumers[0].take()
+    first = packet.payload.__array_interface__["data"][0] - wire.reader.slots_address
+    packet.parent.settle()
+    del packet
+    wire.outlet.glance = wire.report
+    small = wire.outlet.loan((limits.WARM_BYTES - 1,), np.uint8, 0)
+    large = wire.outlet.loan((limits.WARM_BYTES,), np.uint8, 0)
+    places = [loan.__array_interface__["data"][0] - wire.writer.slots_address for loan in (small, large)]
+    assert places[0] != first and places[1] == first
+
+
 def test_few_bytes_that_do_not_fit_the_metadata_go_to_a_slot_as_bytes(make_wire):
     wire = make_wire(port=Port("blob", "bytes"), meta_bytes=512)
     wire.emit(b"x" * 600)
