@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from streamcore.packet import PROFILES, Array, Emitted, Profile, StreamPacket, carries_arrays
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOREVER = -1
 
@@ -112,7 +113,7 @@ class Node:
         packet's id; the packet keeps its outcome and the node goes on, whatever `on_error` says.
         """
 
-    def loan(self, port: str, shape: tuple[int, ...], dtype: Any = np.uint8, timeout_ns: int = FOREVER) -> np.ndarray[Any, Any]:
+    def loan(self, port: str, shape: tuple[int, ...], dtype: Any = "uint8", timeout_ns: int = FOREVER) -> np.ndarray[Any, Any]:
         """Reserve an output slot and return it as a writable array, waiting up to `timeout_ns` for one to be free.
 
         Yielding a packet whose payload is this array (or a view of it) commits the slot without a copy; dropping the array aborts it.
