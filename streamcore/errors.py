@@ -61,6 +61,13 @@ class PluginError(StreamcoreError):
     fault = "plugin"
 
 
+class ReaderError(StreamcoreError):
+    """The process that reads plugins could not be started."""
+
+    fault = "box"
+    retry = True
+
+
 class ConfigError(StreamcoreError):
     """A node cannot work with what it was given (a missing file, an unreachable device). Not retried."""
 

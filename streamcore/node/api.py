@@ -173,20 +173,33 @@ def attach(node: Node, node_id: str, config: Mapping[str, Any], runtime: Runtime
     node.id, node.config, node._runtime = node_id, dict(config), runtime
 
 
-def number_of(cls: type[Node], attribute: str, config: Mapping[str, Any]) -> int:
-    """`retention` or `batch_max` of a class under this config."""
-    value = getattr(cls, attribute)
+class Declared(Protocol):
+    """What a class and its manifest both tell of a plugin."""
+
+    @property
+    def inputs(self) -> Mapping[str, Port]: ...
+    @property
+    def outputs(self) -> Mapping[str, Port]: ...
+    @property
+    def retention(self) -> int | str: ...
+    @property
+    def batch_max(self) -> int | str: ...
+
+
+def number_of(plugin: Declared, attribute: str, config: Mapping[str, Any]) -> int:
+    """`retention` or `batch_max` of a plugin under this config."""
+    value = getattr(plugin, attribute)
     return int(config[value]) if isinstance(value, str) else int(value)
 
 
-def forwarded_inputs(cls: type[Node], port: str) -> tuple[str, ...]:
+def forwarded_inputs(plugin: Declared, port: str) -> tuple[str, ...]:
     """The inputs whose payload may leave by output `port` as a reference."""
-    out = cls.outputs[port]
+    out = plugin.outputs[port]
     if not carries_arrays(out.profile):
         return ()
     if out.forwards is not None:
         return out.forwards
-    return tuple(name for name, into in cls.inputs.items() if carries_arrays(into.profile))
+    return tuple(name for name, into in plugin.inputs.items() if carries_arrays(into.profile))
 
 
 def role_of(cls: type[Node]) -> str:

@@ -1,121 +1,20 @@
-"""Which classes may become nodes, and loading them.
-
-A plugin is named by what an installed package registered in the entry-point group `streamcore.nodes` (`video.file`), or by
-`package.module:Class` if the user allowed that package. The rules prevent mistakes; they are no sandbox: importing a module runs it.
-"""
+"""Importing a plugin's class and checking its shape: the one place where foreign code comes in."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from streamcore import limits
-from streamcore.errors import PluginError
+from streamcore.manifest import target_of
 from streamcore.node.api import Node, Port, Sink, Source, forwarded_inputs
 from streamcore.packet import carries_arrays
-
-GROUP = "streamcore.nodes"
-_NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
-_PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_TARGET = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*):([A-Z][A-Za-z0-9]*)")
-_CHARS_MAX = 200
-FORMS = "a registered name such as video.file, or package.module:Class"
-
-
-class PluginRefused(PluginError):
-    """A plugin that breaks a rule: `found`, `expected` and `hint` as a problem in a spec states them."""
-
-    def __init__(self, plugin: str, found: str, expected: str, hint: str = ""):
-        self.plugin, self.found, self.expected, self.hint = plugin, found, expected, hint
-        super().__init__(f"plugin {plugin!r}: found {found}; expected {expected}{f' ({hint})' if hint else ''}")
-
-
-def names() -> dict[str, str]:
-    """Registered plugins, name to `package.module:Class`, read from the metadata of installed packages without importing them."""
-    return {name: targets[0] for name, targets in sorted(_registered().items())}
-
-
-def _registered() -> dict[str, list[str]]:
-    """Name to its different targets: more than one if packages disagree."""
-    from importlib.metadata import entry_points  # a node process never asks, and would load it for 10 ms
-
-    found: dict[str, list[str]] = {}
-    for entry in entry_points(group=GROUP):
-        targets = found.setdefault(entry.name, [])
-        if entry.value not in targets:
-            targets.append(entry.value)
-    return found
-
-
-def resolve(plugin: str, allow: Sequence[str] = ()) -> type[Node]:
-    """The class that a spec's `plugin:` names.
-
-    Args:
-      allow: packages whose classes may be named as `package.module:Class`, subpackages included. Registered plugins need none.
-    Raises:
-      PluginError: not registered, not allowed, not importable, or not a proper node class.
-    """
-    if len(plugin) > _CHARS_MAX:
-        raise PluginRefused(f"{plugin[:40]}...", f"a name of {len(plugin)} characters", FORMS)
-    if ":" not in plugin:
-        return load_target(_registered_target(plugin, _registered()), plugin)
-    match = _TARGET.fullmatch(plugin)
-    if match is None:
-        raise PluginRefused(plugin, repr(plugin), "package.module:Class, where Class is a name in CapWords")
-    module = match.group(1)
-    if not _is_allowed(module, allow):
-        package = module.partition(".")[0]
-        listed = f"one of the allowed packages: {', '.join(allow)}" if allow else "a registered plugin: no package is allowed"
-        raise PluginRefused(plugin, f"a class of '{module}'", listed, f"to allow it: --allow {package}, or allow: [{package}] in the spec")
-    cls = load_target(plugin)
-    if not _is_allowed(cls.__module__, allow):
-        raise PluginRefused(plugin, f"a class defined in '{cls.__module__}'", f"a class defined in: {', '.join(allow)}")
-    return cls
-
-
-def resolve_all(plugins: Sequence[str], allow: Sequence[str] = ()) -> dict[str, type[Node] | PluginError]:
-    """Each plugin's class, or the reason why it has none."""
-    classes: dict[str, type[Node] | PluginError] = {}
-    for plugin in plugins:
-        if plugin not in classes:
-            try:
-                classes[plugin] = resolve(plugin, allow)
-            except PluginError as error:
-                classes[plugin] = error
-    return classes
-
-
-def is_package(name: str) -> bool:
-    """Is this something that `allow` may list: a dotted package name?"""
-    return len(name) <= _CHARS_MAX and _PACKAGE.fullmatch(name) is not None
-
-
-def _is_allowed(module: str, allow: Sequence[str]) -> bool:
-    """By whole dotted parts: `foo` admits foo and foo.bar, never foobar."""
-    return any(is_package(package) and (module == package or module.startswith(f"{package}.")) for package in allow)
-
-
-def _registered_target(plugin: str, registered: Mapping[str, list[str]]) -> str:
-    targets = registered.get(plugin, [])
-    if len(targets) == 1:
-        return targets[0]
-    if targets:
-        raise PluginRefused(plugin, f"it registered by several packages: {', '.join(targets)}", "one package that registers it")
-    if not _NAME.fullmatch(plugin):
-        raise PluginRefused(plugin, repr(plugin), FORMS)
-    near = get_close_matches(plugin, registered, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "`streamctl node list` names those that are installed"
-    raise PluginRefused(plugin, f"no plugin of the name {plugin!r}", "the name of an installed plugin, or package.module:Class", hint)
-
-
-def target_of(cls: type[Node]) -> str:
-    """`package.module:Class`, by which a node process loads the class again."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+from streamcore.plugins.naming import PluginRefused, split_target
 
 
 def load_target(target: str, plugin: str = "") -> type[Node]:
@@ -127,10 +26,7 @@ def load_target(target: str, plugin: str = "") -> type[Node]:
       PluginError: names the plugin and the cause on one line; the exception of a failed import is its `__cause__`.
     """
     plugin = plugin or target
-    match = _TARGET.fullmatch(target)
-    if match is None or any(part.startswith("__") for part in match.group(1).split(".")):
-        raise PluginRefused(plugin, repr(target), "package.module:Class, where Class is a name in CapWords")
-    module_name, class_name = match.groups()
+    module_name, class_name = split_target(target, plugin)
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     try:
