@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -156,7 +156,12 @@ def load_machine(path: str = POLICY_FILE) -> Machine:
         tree = None
     if not problems:
         return _machine(tree, problems)
-    raise SpecError(problems.listed())
+    raise _refused(problems)
+
+
+def _refused(problems: Problems) -> SpecError:
+    """The places of a policy file; the reader of specs calls the whole of what it reads a spec."""
+    return SpecError([replace(problem, path="policy") if problem.path == "spec" else problem for problem in problems.listed()])
 
 
 def _machine(tree: Any, problems: Problems) -> Machine:
@@ -164,7 +169,7 @@ def _machine(tree: Any, problems: Problems) -> Machine:
 
     if not isinstance(tree, dict):
         problems.add((), show(tree), f"a mapping with {names(_RULES)}")
-        raise SpecError(problems.listed())
+        raise _refused(problems)
     _, findings = Checker(_RULES).check(tree)
     for finding in findings:
         problems.add(*finding)
@@ -188,5 +193,5 @@ def _machine(tree: Any, problems: Problems) -> Machine:
         {key: place((key,)) for key in tree},
     )
     if problems:
-        raise SpecError(problems.listed())
+        raise _refused(problems)
     return machine
