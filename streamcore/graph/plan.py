@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def _nodes(
                 role=node.manifest.role,
                 config=node.config,
                 outputs={name: ring_ids[node_id, name] for name in node.manifest.outputs},
-                reads=tuple(ring for ring in range(reads.bit_length()) if reads >> ring & 1),
+                reads=tuple(_members(reads)),
                 in_edges=tuple(edge.id for edge in incoming[node_id]),
                 out_edges=tuple(edge.id for edge in outgoing[node_id]),
                 batch_max=number_of(node.manifest, "batch_max", node.config),
@@ -193,6 +194,14 @@ def _reach(producers_first: list[WiredNode], incoming: dict[str, list[EdgePlan]]
                 if edge.to_port in forwarded:
                     reach[ring] |= reach[edge.ring]
     return reach
+
+
+def _members(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set; of 2,000 rings a node reads a few."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
 
 
 def _check_entries(graph: Graph, rings: tuple[RingPlan, ...]) -> None:

@@ -40,19 +40,17 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Configs:
-    """Compiles each schema once. The answer for an empty config is kept, as most nodes have none."""
+    """Compiles each schema once, and checks each config once: of many nodes most have the same, or none."""
 
     def __init__(self) -> None:
         self._checkers: dict[str, Checker | Checked] = {}  # by target; what a schema that is not valid says of every config
-        self._empty: dict[str, Checked] = {}
+        self._known: dict[tuple[str, str], Checked] = {}
 
     def check(self, target: str, rules: Mapping[str, Any], config: Mapping[str, Any]) -> Checked:
-        if not config and target in self._empty:
-            return self._empty[target]
-        checked = self._check(target, rules, config)
-        if not config:
-            self._empty[target] = checked
-        return checked
+        key = (target, repr(config))
+        if key not in self._known:
+            self._known[key] = self._check(target, rules, config)
+        return self._known[key]
 
     def _check(self, target: str, rules: Mapping[str, Any], config: Mapping[str, Any]) -> Checked:
         try:
