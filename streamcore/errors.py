@@ -65,7 +65,6 @@ class ReaderError(StreamcoreError):
     """The process that reads plugins could not be started."""
 
     fault = "box"
-    retry = True
 
 
 class ConfigError(StreamcoreError):

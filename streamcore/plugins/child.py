@@ -30,11 +30,12 @@ _TRACE_CHARS_MAX = 16_000
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Of a job without config the manifest, of one with a config what its check gave; or why neither.
+    """Of a job without config the manifest, of one with a config what its check gave; or why neither. `job`: its number in this child.
 
     `files`: those that the manifest follows from, path to sha256; empty if they cannot vouch for it. `location`: see location_of.
     """
 
+    job: int = 0
     manifest: Manifest | None = None
     files: dict[str, str] = {}
     location: str = ""
@@ -53,8 +54,8 @@ def main(request_fd: int, reply_fd: int, parent_pid: int) -> None:
     me = os.getpid()
     _say(reply_fd, READY)
     worker = _Worker(begun_ns)
-    for plugin, target, config in jobs:
-        raw = worker.answer(plugin, target, config)
+    for number, (plugin, target, config) in enumerate(jobs):
+        raw = worker.answer(number, plugin, target, config)
         if os.getpid() != me:
             os._exit(0)  # a plugin forked, and this is what came of it
         _say(reply_fd, raw + b"\n")
@@ -81,32 +82,33 @@ class _Worker:
         self._hashes: dict[str, str] = {}
         self._data: set[str] = set()  # targets whose schema has no code: whoever asks can check their configs
 
-    def answer(self, plugin: str, target: str, config: dict[str, Any] | None) -> bytes:
+    def answer(self, job: int, plugin: str, target: str, config: dict[str, Any] | None) -> bytes:
         """An Answer as JSON, whatever the plugin does short of ending the process."""
+        what = "a class that cannot be read" if config is None else "a config schema that fails"
         try:
             cls = load_target(target, plugin)
             if config is None:
-                answer = self._read(cls, plugin, target)
+                answer = self._read(job, cls, plugin, target)
             elif target in self._data:
-                answer = Answer()
+                answer = Answer(job)
             else:
-                answer = Answer(checked=Sent.of(self._configs.check(target, cls.config, config)))
+                answer = Answer(job, checked=Sent.of(self._configs.check(target, cls.config, config)))
             raw = msgspec.json.encode(answer)
             msgspec.json.decode(raw, type=Answer)  # a fault of types is found here, where its plugin is known
             return raw
         except PluginRefused as error:
-            return msgspec.json.encode(Answer(refused=(error.found, error.expected, error.hint), trace=_trace(error.__cause__)))
+            return msgspec.json.encode(Answer(job, refused=(error.found, error.expected, error.hint), trace=_trace(error.__cause__)))
         except BaseException as error:  # foreign code: a class may compute what it declares, and an import may raise KeyboardInterrupt
             cause = " ".join(f"{type(error).__name__}: {error}".split())
-            refused = (f"a class that cannot be read: {cause}", "inputs, outputs and config that are data", "")
-            return msgspec.json.encode(Answer(refused=refused, trace=_trace(error)))
+            refused = (f"{what}: {cause}", "inputs, outputs and config that are data", "")
+            return msgspec.json.encode(Answer(job, refused=refused, trace=_trace(error)))
 
-    def _read(self, cls: type[api.Node], plugin: str, target: str) -> Answer:
+    def _read(self, job: int, cls: type[api.Node], plugin: str, target: str) -> Answer:
         manifest = Manifest.of(cls, plugin)
         if not manifest.has_code:
             self._data.add(target)
         tops = {top_of(target)} | {top_of(base.__module__) for base in cls.__mro__}
-        return Answer(manifest, self._files(tops - set(sys.stdlib_module_names)), location_of(top_of(target)))
+        return Answer(job, manifest, self._files(tops - set(sys.stdlib_module_names)), location_of(top_of(target)))
 
     def _files(self, tops: set[str]) -> dict[str, str]:
         """What was imported of these packages, of streamcore itself only what shapes a manifest."""

@@ -21,7 +21,7 @@ from streamcore.plugins.child import READY, Answer
 # SYNC: supervisor/process.py starts nodes with the same path of modules, so a node finds what was read here.
 _DROP_CWD = "import sys; del sys.path[0]; import runpy; runpy.run_module('streamcore.plugins', run_name='__main__', alter_sys=True)"
 COMMAND = (sys.executable, *(("-P", "-m", "streamcore.plugins") if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
-CHILDREN_MAX = 8  # plugins that may end or hang their reader before the rest is refused unread; bounds the time
+BAD_MAX = 8  # plugins that may end or hang their reader before the rest is refused unread; bounds the time
 _CHUNK_BYTES = 64 * limits.KIB
 _PIPE_READS = 2  # what a pipe holds, and its end; somebody outside the group may still write
 _LAST_WORDS_BYTES = 4 * limits.KIB
@@ -44,17 +44,19 @@ def read(jobs: Sequence[Job], deadline_s: float = limits.PLUGIN_S, command: Sequ
       ReaderError: no child could be started.
     """
     answers: list[Answer] = []
-    for _ in range(CHILDREN_MAX):
-        if len(answers) < len(jobs):
-            child = _Child(jobs[len(answers) :], command)
-            try:
-                child.listen(deadline_s)
-            finally:
-                child.end()
-            answers += child.answers
-            if len(answers) < len(jobs):
-                _fail(jobs, answers, child.cause())
-    expected = f"fewer than {CHILDREN_MAX} that end or hang the process that reads them"
+    bad = 0
+    while len(answers) < len(jobs) and bad < BAD_MAX:
+        child = _Child(jobs[len(answers) :], command)
+        try:
+            child.listen(deadline_s)
+        finally:
+            child.end()
+        answers += child.answers
+        # A child may die of what an earlier plugin left in it, a thread for instance: the death of a child judges only the first in it.
+        if len(answers) < len(jobs) and (child.was_ended or not child.answers):
+            _fail(jobs, answers, child.cause())
+            bad += 1
+    expected = f"fewer than {BAD_MAX} that end or hang the process that reads them"
     rest = ("a plugin that was not read any more", expected, "mend those that did first")
     return answers + [Answer(refused=rest)] * (len(jobs) - len(answers))
 
@@ -164,15 +166,27 @@ class _Child:
         for line in lines:
             if not self._ready:
                 self._ready = line + b"\n" == READY
-                continue
-            try:
-                self.answers.append(msgspec.json.decode(line, type=Answer))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            elif not self._accept(line):
                 self._why = "writes into the channel of its reader"
                 return False
         if len(self._buffer) > limits.MANIFEST_BYTES_MAX:
             self._why = f"declares more than {limits.MANIFEST_BYTES_MAX // limits.MIB} MiB"
         return bool(raw) and not self._why
+
+    def _accept(self, line: bytes) -> bool:
+        try:
+            answer = msgspec.json.decode(line, type=Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if answer.job != len(self.answers):
+            return False
+        self.answers.append(answer)
+        return True
+
+    @property
+    def was_ended(self) -> bool:
+        """From here, and not by itself."""
+        return bool(self._why)
 
     def end(self) -> None:
         """Kill the process and all that it started and that stayed in its group. Its own end, if it came first, is what is kept."""

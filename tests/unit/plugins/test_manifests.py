@@ -117,6 +117,19 @@ def test_what_a_plugin_does_is_its_own_problem_and_the_others_are_read(package, 
     assert found in both["sp_bad:Camera"].found
 
 
+def test_a_plugin_is_not_blamed_for_what_an_earlier_one_left_behind(package):
+    # The thread of the first would be found guilty of killing whatever is imported next.
+    package("sp_bad", GOOD + "\nimport os, threading\nthreading.Timer(0.1, os._exit, [6]).start()\n")
+    package("sp_mine", "import time\ntime.sleep(0.5)\n" + GOOD)
+    assert all(isinstance(found, Manifest) for found in ask("sp_bad:Camera", "sp_mine:Camera").manifests.values())
+
+
+def test_an_answer_that_was_not_asked_for_is_not_taken(package):
+    text = "import os\nfor fd in range(3, 20):\n    try: os.write(fd, b'{\"job\": 1}\\n')\n    except OSError: pass\n"
+    package("sp_bad", text + GOOD)
+    assert "writes into the channel" in refusal("sp_bad:Camera").found
+
+
 def test_the_last_words_of_a_process_that_died_are_told(package):
     package("sp_bad", "import os, sys\nprint('loading model')\nprint('no such device', file=sys.stderr, flush=True)\nos._exit(1)")
     assert refusal("sp_bad:Camera").hint == "it said last: no such device"
@@ -153,7 +166,7 @@ def test_a_plugin_that_forks_answers_once(package):
 
 
 def test_many_that_end_their_process_are_given_up(package, monkeypatch):
-    monkeypatch.setattr(reading, "CHILDREN_MAX", 2)
+    monkeypatch.setattr(reading, "BAD_MAX", 2)
     for number in range(4):
         package(f"sp_bad.m{number}", "import os; os._exit(1)")
     found = list(ask(*(f"sp_bad.m{number}:Camera" for number in range(4))).manifests.values())
@@ -191,6 +204,7 @@ def judge(field, value, error):
     if value == "die": os._exit(9)
     if value == "hang": time.sleep(600)
     if value == "raise": raise RuntimeError("cannot judge")
+    if value == "exit": raise SystemExit(3)
     if value != "good": error(field, f"{value} is not good")
 class Camera(Source):
     outputs = {"out": Port("frame")}
@@ -202,7 +216,7 @@ class Camera(Source):
 
 def test_a_config_is_checked_where_the_code_is_and_each_answer_is_its_own(package):
     package("sp_mine", CODED)
-    words = ["good", "poor", "die", "raise", "hang", "good"]
+    words = ["good", "poor", "die", "raise", "hang", "good", "exit"]
     found = ask(*(Asked("sp_mine:Camera", {"word": word}) for word in words), deadline_s=SOON_S)
     assert found.manifests["sp_mine:Camera"].has_code
     assert found.checked[0].config == {"word": "good", "count": 8}
@@ -211,6 +225,7 @@ def test_a_config_is_checked_where_the_code_is_and_each_answer_is_its_own(packag
     assert "RuntimeError: cannot judge" in found.checked[3].fault
     assert found.checked[4].fault == f"a config check that does not end within {SOON_S:g} s"
     assert found.checked[5] == found.checked[0]
+    assert found.checked[6].fault == "a config schema that fails: SystemExit: 3"
 
 
 def test_a_config_that_json_cannot_carry_is_told(package):
