@@ -21,7 +21,7 @@ from streamcore.node import api
 from streamcore.plugins.configs import Configs, Sent
 from streamcore.plugins.loading import load_target
 from streamcore.plugins.location import location_of, top_of
-from streamcore.plugins.naming import PluginRefused
+from streamcore.plugins.naming import PluginRefused, cause_of
 
 READY = b"ready\n"
 FILES_MAX = 2000  # of one plugin's packages: more are not looked at again in a few milliseconds, so its manifest is not kept
@@ -99,8 +99,7 @@ class _Worker:
         except PluginRefused as error:
             return msgspec.json.encode(Answer(job, refused=(error.found, error.expected, error.hint), trace=_trace(error.__cause__)))
         except BaseException as error:  # foreign code: a class may compute what it declares, and an import may raise KeyboardInterrupt
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
-            refused = (f"{what}: {cause}", "inputs, outputs and config that are data", "")
+            refused = (f"{what}: {cause_of(error)}", "inputs, outputs and config that are data", "")
             return msgspec.json.encode(Answer(job, refused=refused, trace=_trace(error)))
 
     def _read(self, job: int, cls: type[api.Node], plugin: str, target: str) -> Answer:
@@ -138,4 +137,5 @@ class _Worker:
 
 
 def _trace(error: BaseException | None) -> str:
-    return "".join(traceback.format_exception(error))[-_TRACE_CHARS_MAX:] if error else ""
+    text = "".join(traceback.format_exception(error))[-_TRACE_CHARS_MAX:] if error else ""
+    return text.encode("utf-8", "backslashreplace").decode()

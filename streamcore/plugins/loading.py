@@ -14,7 +14,7 @@ from streamcore import limits
 from streamcore.manifest import target_of
 from streamcore.node.api import Node, Port, Sink, Source, forwarded_inputs
 from streamcore.packet import carries_arrays
-from streamcore.plugins.naming import PluginRefused, split_target
+from streamcore.plugins.naming import PluginRefused, cause_of, split_target
 
 
 def load_target(target: str, plugin: str = "") -> type[Node]:
@@ -32,8 +32,7 @@ def load_target(target: str, plugin: str = "") -> type[Node]:
     try:
         module = import_module(module_name)
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises becomes an error that names the plugin
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginRefused(plugin, f"an import that fails: {cause}", f"a module '{module_name}' that can be imported") from error
+        raise PluginRefused(plugin, f"an import that fails: {cause_of(error)}", f"a module '{module_name}' that can be imported") from error
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and issubclass(cls, Node)):
         what = f"no class '{class_name}' in '{module_name}'" if cls is None else f"'{class_name}', which is not a node class"

@@ -62,7 +62,7 @@ def find(asked: Sequence[Asked], policy: Policy, cache: Cache | None = None, dea
             if target not in tasks:
                 tasks[target] = _Task(target, cache.get(target))
             tasks[target].add(plugin, config, index)
-    jobs = [job for task in tasks.values() for job in task.jobs()]
+    jobs = [job for task in tasks.values() for job in task.jobs(policy)]
     answers = iter(read(jobs, deadline_s) if jobs else ())
     for task in tasks.values():
         task.settle(answers, policy, cache, found)
@@ -99,7 +99,9 @@ class _Task:
             except (TypeError, ValueError, RecursionError):
                 self._unfit.append(index)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self, policy: Policy) -> list[Job]:
+        if self._kept and not any(isinstance(_admit(plugin, self._kept, policy), Manifest) for plugin in self._plugins):
+            self._configs.clear()  # where it is defined is known and not admitted, so none of its code is run
         manifest = [] if self._kept else [Job(self._plugins[0], self._target)]
         return manifest + [Job(self._plugins[0], self._target, json.loads(config)) for config in self._configs]
 
@@ -120,12 +122,16 @@ class _Task:
         if manifest is None:
             return
         found.checked.update(dict.fromkeys(self._unfit, Checked(findings=(_NOT_DATA,))))
-        for plugin in self._plugins:
-            try:
-                policy.admit_definition(plugin, manifest.module)
-                found.manifests[plugin] = msgspec.structs.replace(manifest, name=plugin)
-            except PluginRefused as error:
-                found.manifests[plugin] = error
+        found.manifests.update({plugin: _admit(plugin, manifest, policy) for plugin in self._plugins})
+
+
+def _admit(plugin: str, manifest: Manifest, policy: Policy) -> Manifest | PluginError:
+    """A manifest under the name that the spec uses, if its class is defined where one may be."""
+    try:
+        policy.admit_definition(plugin, manifest.module)
+    except PluginRefused as error:
+        return error
+    return msgspec.structs.replace(manifest, name=plugin)
 
 
 def _refused(plugin: str, answer: Answer) -> PluginRefused:

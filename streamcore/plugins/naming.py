@@ -12,6 +12,7 @@ from streamcore.errors import PluginError
 GROUP = "streamcore.nodes"
 FORMS = "a registered name such as video.file, or package.module:Class"
 TARGET_FORM = "package.module:Class, where Class is a name in CapWords"
+_CAUSE_CHARS_MAX = 500
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _TARGET = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*):([A-Z][A-Za-z0-9]*)")
@@ -64,6 +65,12 @@ def split_target(target: str, plugin: str = "") -> tuple[str, str]:
     if match is None or any(part.startswith("__") for part in match.group(1).split(".")):
         raise PluginRefused(plugin or target, repr(target), TARGET_FORM)
     return match.group(1), match.group(2)
+
+
+def cause_of(error: BaseException) -> str:
+    """An exception of foreign code on one line that can be printed and sent."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text[:_CAUSE_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
 
 
 def is_package(name: str) -> bool:

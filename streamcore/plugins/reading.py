@@ -22,6 +22,7 @@ from streamcore.plugins.child import READY, Answer
 _DROP_CWD = "import sys; del sys.path[0]; import runpy; runpy.run_module('streamcore.plugins', run_name='__main__', alter_sys=True)"
 COMMAND = (sys.executable, *(("-P", "-m", "streamcore.plugins") if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
 BAD_MAX = 8  # plugins that may end or hang their reader before the rest is refused unread; bounds the time
+_START_S = 20.0  # until it is ready to import plugins: half a second on a busy machine
 _CHUNK_BYTES = 64 * limits.KIB
 _PIPE_READS = 2  # what a pipe holds, and its end; somebody outside the group may still write
 _LAST_WORDS_BYTES = 4 * limits.KIB
@@ -128,10 +129,10 @@ class _Child:
         try:
             for fd in (self._reply_fd, self._output_fd, pidfd):
                 poller.register(fd, select.POLLIN)
-            until = monotonic() + deadline_s
+            until = monotonic() + max(deadline_s, _START_S)
             while len(self.answers) < self._count and not self._why:
                 events = dict(poller.poll(max(0.0, until - monotonic()) * 1000))
-                known = len(self.answers)
+                known = (self._ready, len(self.answers))
                 if self._output_fd in events and not self._hear():
                     poller.unregister(self._output_fd)
                 if self._reply_fd in events and not self._take():
@@ -140,10 +141,10 @@ class _Child:
                     while self._take():
                         pass
                     return
-                if len(self.answers) > known:
+                if (self._ready, len(self.answers)) != known:
                     until = monotonic() + deadline_s
                 elif monotonic() >= until:
-                    self._why = f"does not end within {deadline_s:g} s"
+                    self._why = f"does not end within {deadline_s:g} s" if self._ready else "it took too long"
         finally:
             os.close(pidfd)
 

@@ -44,6 +44,7 @@ def test_only_node_classes_come_out_of_a_module(package):
         ("import sp_not_there", "ModuleNotFoundError: No module named 'sp_not_there'"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise ValueError('\\udcff' + 'x' * 10_000_000)", "ValueError: \\udcffxxx"),
         ("def f(:", "SyntaxError"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
     ],

@@ -26,7 +26,7 @@ class Camera(Source):
     def run(self):
         yield from ()
 """
-SOON_S, EVER_S = 1.0, 60.0
+SOON_S, EVER_S = 2.0, 60.0
 
 
 def ask(*plugins: str | Asked, allow=("sp_mine", "sp_bad"), cache: Cache | None = None, deadline_s: float = EVER_S) -> Found:
@@ -269,6 +269,17 @@ def test_what_was_kept_needs_leave_like_anything_else(package, cache, folder):
     package("sp_mine", "from sp_other import Camera")
     assert isinstance(ask("sp_mine:Camera", allow=("sp_mine", "sp_other"), cache=cache).manifests["sp_mine:Camera"], Manifest)
     assert "defined in 'sp_other'" in refusal("sp_mine:Camera", cache=Cache(str(folder))).found
+
+
+def test_no_code_runs_of_a_class_that_is_known_to_be_defined_where_none_may_be(package, cache, folder, no_child):
+    package("sp_other", CODED)
+    package("sp_mine", "from sp_other import Camera")
+    wanted = Asked("sp_mine:Camera", {"word": "good"})
+    assert ask(wanted, allow=("sp_mine", "sp_other"), cache=cache).checked[0].config
+    no_child()
+    found = ask(wanted, cache=Cache(str(folder)))
+    assert isinstance(found.manifests["sp_mine:Camera"], PluginRefused)
+    assert not found.checked
 
 
 def test_code_is_asked_again_though_the_manifest_is_kept(package, cache, folder):
