@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from streamcore.graph.windows import PortKey, Window, plan_windows
 from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
 from streamcore.node.api import forwarded_inputs, number_of
 from streamcore.packet import carries_arrays
+from streamcore.plugins.configs import Checked
 from streamcore.shm.layout import Geometry, round_up
 from streamcore.spec.loading import digest_of
 from streamcore.spec.model import CareSpec, Spec
@@ -28,13 +29,21 @@ VERSION_CHARS = 12  # of the digest: enough to tell specs apart in a log
 INCARNATION_DIGITS = 6  # a node restarted every second needs 11 days to get a seventh
 
 
-def make_plan(spec: Spec, manifests: Manifests, run: str | None = None, run_dir: Path | str | None = None) -> Plan:
+def make_plan(
+    spec: Spec,
+    manifests: Manifests,
+    run: str | None = None,
+    run_dir: Path | str | None = None,
+    checked: Mapping[int, Checked] = {},
+) -> Plan:
     """Plan a run of `spec`; `run` is its name, `run_dir` its directory (without it, the length of socket paths is not checked).
+
+    `manifests` and `checked` are those of `wire`.
 
     Raises:
       SpecError: the spec has problems, or needs more than a limit allows.
     """
-    graph = wire(spec, manifests)
+    graph = wire(spec, manifests, checked)
     problems = check(graph)
     if problems:
         raise SpecError(problems)

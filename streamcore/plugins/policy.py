@@ -160,8 +160,10 @@ def load_machine(path: str = POLICY_FILE) -> Machine:
 
 
 def _refused(problems: Problems) -> SpecError:
-    """The places of a policy file; the reader of specs calls the whole of what it reads a spec."""
-    return SpecError([replace(problem, path="policy") if problem.path == "spec" else problem for problem in problems.listed()])
+    """As problems of a policy file: the reader takes what it reads for a spec, and says so of the file as a whole."""
+    a_mapping = f"a mapping with {names(_RULES)}"
+    listed = [replace(found, path="policy") if found.path == "spec" else found for found in problems.listed()]
+    return SpecError([replace(found, expected=a_mapping) if found.found == "an empty file" else found for found in listed])
 
 
 def _machine(tree: Any, problems: Problems) -> Machine:

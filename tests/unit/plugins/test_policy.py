@@ -213,6 +213,13 @@ def test_a_policy_file_that_is_wrong_is_told_with_its_place(machine, tmp_path, t
     assert path in [problem.path for problem in caught.value.problems]
 
 
+def test_an_empty_policy_file_is_told_what_a_policy_is(machine):
+    # It may have been cut when the disk was full: taken for no policy it would open what it closed.
+    with pytest.raises(SpecError) as caught:
+        machine("# nothing\n")
+    assert caught.value.problems[0].expected == "a mapping with allow, registered, deny"
+
+
 def test_a_policy_file_that_cannot_be_read_refuses(tmp_path):
     for name, make in {"folder": lambda path: path.mkdir(), "link": lambda path: path.symlink_to(tmp_path / "gone")}.items():
         make(tmp_path / name)
