@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -78,11 +79,9 @@ def _fail(jobs: Sequence[Job], answers: list[Answer], cause: tuple[str, str]) ->
 def abandon() -> None:
     """Kill the child that is at work, if there is one, and wait until it is gone: for a process that is about to leave by a signal."""
     if _Child.at_work is not None:
-        try:
+        with suppress(ProcessLookupError, ChildProcessError):
             os.killpg(_Child.at_work, signal.SIGKILL)
             os.waitpid(_Child.at_work, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
 
 
 class _Child:
@@ -191,7 +190,8 @@ class _Child:
 
     def end(self) -> None:
         """Kill the process and all that it started and that stayed in its group. Its own end, if it came first, is what is kept."""
-        os.killpg(self._popen.pid, signal.SIGKILL)  # it is not reaped yet, so the number is still its own
+        with suppress(ProcessLookupError):  # only if this process was started with SIGCHLD ignored
+            os.killpg(self._popen.pid, signal.SIGKILL)  # it is not reaped yet, so the number is still its own
         self._popen.wait()
         _Child.at_work = None
         for _ in range(_PIPE_READS):

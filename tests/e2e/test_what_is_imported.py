@@ -71,3 +71,13 @@ def test_a_coordinator_holds_no_plugin_and_nothing_that_only_plugins_need(box: B
     status, modules, _ = look(box, "up", spec)
     assert status == 0
     assert not modules & set(HEAVY)
+
+
+def test_several_that_look_at_the_same_time_do_each_other_no_harm(box: Box) -> None:
+    box.env["XDG_CACHE_HOME"] = str(box.folder)
+    for process in [box.start("validate", SPECS / "demo.yaml") for _ in range(4)]:
+        assert process.wait(60) == 0
+    kept = list((box.folder / "streamcore" / "manifests").iterdir())
+    assert [path.suffix for path in kept] == [".json"] * len(kept)
+    _, _, started = look(box, "validate", SPECS / "demo.yaml")
+    assert started == []
