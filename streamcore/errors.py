@@ -61,6 +61,12 @@ class PluginError(StreamcoreError):
     fault = "plugin"
 
 
+class ReaderError(StreamcoreError):
+    """The process that reads plugins could not be started."""
+
+    fault = "box"
+
+
 class ConfigError(StreamcoreError):
     """A node cannot work with what it was given (a missing file, an unreachable device). Not retried."""
 

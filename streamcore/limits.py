@@ -12,6 +12,12 @@ ID_PATTERN = r"[a-z][a-z0-9_-]{0,31}"  # fits into socket paths, metric labels a
 NODES_MAX = 512  # one process each; a box runs out of memory before
 EDGES_PER_PORT_MAX = 32  # edges_pending is a 32-bit mask
 
+# --- plugins ------------------------------------------------------------------------------------------------------------------------
+PLUGIN_CHARS_MAX = 200  # of a name, as it stands in messages and on every page of the plan
+PLUGIN_S = 20.0  # to import one plugin where it is read; torch from a slow card takes 15
+MANIFEST_BYTES_MAX = 4 * MIB  # what one plugin may declare, or answer to one config; a spec has 1 MiB at most
+MANIFESTS_MAX = 512  # kept in the user's cache, of 2 to 10 KiB each
+
 # --- packets and messages -----------------------------------------------------------------------------------------------------------
 META_BYTES = 8 * KIB  # metadata of one packet, default; larger JSON payloads go to a slot
 INLINE_BYTES_MAX = 1 * KIB  # bytes up to here travel in the metadata: copying and checking them costs less than a view of a slot

@@ -1,4 +1,4 @@
-"""StreamPacket, what a port may carry, and how a payload is described in metadata. No I/O."""
+"""StreamPacket, what a port may carry, and how a payload is described in metadata. No I/O, and no numpy: the coordinator needs none."""
 
 from __future__ import annotations
 
@@ -10,17 +10,29 @@ from itertools import count
 from typing import Any, Union
 
 import msgspec
-import numpy as np
 
 from streamcore import limits
 from streamcore.clock import iso_utc
 from streamcore.errors import MessageError, PayloadError
 
 ID_BYTES = 16
-FRAME_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
-# The only types an array may have: a peer's word never reaches numpy's type parser, which would accept object pointers.
-DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in FRAME_DTYPES}
-DTYPE_NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
+# The only types an array may have, name to numpy's type string: a peer's word never reaches numpy's type parser, which would accept object
+# pointers. The digits are the bytes of an element.
+TYPE_STRINGS = {
+    "bool": "|b1",
+    "uint8": "|u1",
+    "int8": "|i1",
+    "uint16": "<u2",
+    "int16": "<i2",
+    "uint32": "<u4",
+    "int32": "<i4",
+    "uint64": "<u8",
+    "int64": "<i8",
+    "float16": "<f2",
+    "float32": "<f4",
+    "float64": "<f8",
+}
+FRAME_DTYPES = tuple(TYPE_STRINGS)
 
 _process_prefix = os.urandom(8)
 _process_count = count()
@@ -49,8 +61,8 @@ def array(dtype: str | None = None, ndim: int | None = None) -> Array:
     Raises:
       ValueError: a dtype outside FRAME_DTYPES, or ndim outside 0 to 8.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} cannot travel; one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in TYPE_STRINGS:
+        raise ValueError(f"dtype {dtype!r} cannot travel; one of {', '.join(FRAME_DTYPES)}")
     if ndim is not None and not 0 <= ndim <= limits.NDIM_MAX:
         raise ValueError(f"ndim {ndim} is not 0 to {limits.NDIM_MAX}")
     return Array(dtype, ndim)
@@ -65,30 +77,6 @@ def profile_accepts(wanted: Profile, offered: Profile) -> bool:
 
 def carries_arrays(profile: Profile) -> bool:
     return isinstance(profile, Array) or profile == "any"
-
-
-def payload_fits(profile: Profile, payload: Any) -> bool:
-    """Is this payload of the declared profile? O(1): JSON values are checked for their outermost type only."""
-    if isinstance(profile, Array):
-        return (
-            isinstance(payload, np.ndarray)
-            and payload.dtype in DTYPE_NAMES
-            and payload.ndim <= limits.NDIM_MAX
-            and profile.ndim in (None, payload.ndim)
-            and profile.dtype in (None, DTYPE_NAMES[payload.dtype])
-        )
-    if isinstance(payload, np.ndarray):
-        return profile == "any" and payload.dtype in DTYPE_NAMES and payload.ndim <= limits.NDIM_MAX
-    if isinstance(payload, (bytes, bytearray, memoryview)):
-        return profile in ("bytes", "any")
-    return profile in ("json", "any") and (payload is None or isinstance(payload, (dict, list, tuple, str, int, float, bool)))
-
-
-def describe_payload(payload: Any) -> str:
-    """A payload as an error names it: type, dtype and shape, never its content."""
-    if isinstance(payload, np.ndarray):
-        return f"array of dtype {payload.dtype}, shape {payload.shape}"
-    return f"{type(payload).__name__}"
 
 
 class SlotRef(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=False):

@@ -19,7 +19,8 @@ import numpy as np
 from streamcore import limits
 from streamcore.errors import ConfigError, PayloadError, PayloadTooLarge, PluginError
 from streamcore.node.api import Counter, Metrics, Node, Source, attach, number_of
-from streamcore.packet import DTYPE_NAMES, Meta, StreamPacket, derived_id16, describe_payload, encode_meta, payload_fits, source_id16
+from streamcore.packet import Meta, StreamPacket, derived_id16, encode_meta, source_id16
+from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
 from streamcore.spec.schema import Checker
 
 OLD_BYTE = 0xA5  # loans are filled with it, as a slot still holds an earlier frame: a node that leaves a gap is seen

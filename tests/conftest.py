@@ -5,6 +5,7 @@ the test's own process from source, that of the processes it starts compiled whe
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,25 @@ if not os.environ.get(native.VARIABLE):
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_cache_of_its_own(tmp_path_factory):
+    """What the tests read of plugins is kept in no user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Puts folders in front of where Python looks for modules, in this process and in those that it starts."""
+
+    def add(folder: Path) -> None:
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+
+    return add
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,9 @@
 """The first and the last line of `streamctl`, and what SIGINT, SIGTERM and SIGHUP do in between.
 
 From the first line on a signal ends the process with 128 + its number, at once and without a word: nothing was made that would have to be
-taken back. `up` puts handlers of its own in their place (supervisor/loop.py) before it makes anything; from then on a signal ends the run
-in order. When that has ended, or a command has done its work, nothing is left to be ended: signals do nothing any more.
+taken back, but for a child that reads plugins, which is killed first. `up` puts handlers of its own in their place (supervisor/loop.py)
+before it makes anything; from then on a signal ends the run in order. When that has ended, or a command has done its work, nothing is left
+to be ended: signals do nothing any more.
 
 The process is left from within the handler. Rejected: an exception. Python drops it where it cannot be passed on, the callbacks of the
 import system among such places, and a plugin that is being imported may catch it; then a run would start although it was told to end.
@@ -61,4 +62,7 @@ def ctrl_c_raises() -> Iterator[None]:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     if not _over:
+        reading = sys.modules.get("streamcore.plugins.reading")
+        if reading is not None and hasattr(reading, "abandon"):  # not while it is being imported
+            reading.abandon()
         os._exit(BY_SIGNAL + number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, table
 
 if TYPE_CHECKING:
-    from streamcore.node.api import Node, Port
+    from streamcore.errors import PluginError
+    from streamcore.manifest import Manifest
+    from streamcore.node.api import Port
 
 
 @click.group(short_help="List and describe the plugins that a spec can name.")
@@ -30,15 +31,18 @@ def node() -> None:
 def list_(as_json: bool) -> int:
     """List the registered plugins with their role and the first line of their description.
 
-    Each is imported for that. One that does not load is listed with the reason and does not hide the others.
+    Those whose code is new are imported for that, by a process of its own. One that does not load, or may not, is listed with the reason
+    and does not hide the others.
 
     \b
     Exit status:
       0  fine, also if a plugin does not load
     """
-    from streamcore.plugins import names
+    from streamcore.plugins.naming import names
 
-    rows = [_summary(name, target) for name, target in names().items()]
+    targets = names()
+    found = _find(list(targets))
+    rows = [_summary(name, target, found[name]) for name, target in targets.items()]
     if as_json:
         click.echo(json.dumps({"version": 1, "nodes": rows}, indent=2))
         return 0
@@ -65,44 +69,47 @@ def describe(name: str, allow: tuple[str, ...], as_json: bool) -> int:
       0  fine
       2  there is no such plugin, or it does not load
     """
-    from streamcore.plugins import resolve
+    from streamcore.errors import PluginError
 
-    facts = _facts(name, resolve(name, allow))
+    found = _find([name], allow)[name]
+    if isinstance(found, PluginError):
+        raise found
+    facts = _facts(found)
     click.echo(json.dumps({"version": 1, **facts}, indent=2, default=str) if as_json else "\n".join(_page(facts)))
     return 0
 
 
-def _summary(name: str, target: str) -> dict[str, Any]:
-    from streamcore.errors import PluginError
-    from streamcore.node.api import role_of
-    from streamcore.plugins import resolve
+def _find(plugins: list[str], allow: tuple[str, ...] = ()) -> dict[str, Manifest | PluginError]:
+    """Raises SpecError for words of --allow that are no packages, and for a policy file that is wrong."""
+    import os
 
-    try:
-        cls = resolve(name)
-    except PluginError as error:
-        return {"name": name, "target": target, "problem": str(error)}
-    return {"name": name, "target": target, "role": role_of(cls), "summary": (_doc(cls).splitlines() or [""])[0]}
+    from streamcore.errors import SpecError
+    from streamcore.plugins.manifests import Asked, find
+    from streamcore.plugins.policy import Policy, asked, load_machine, wrong_words
 
-
-def _doc(cls: type[Node]) -> str:
-    """The class's own words; those of Node, Source and Sink tell authors how to subclass, not users what it does."""
-    return inspect.cleandoc(cls.__doc__ or "")
+    wrong = wrong_words(allow, os.environ)
+    if wrong:
+        raise SpecError(wrong)
+    return find([Asked(plugin) for plugin in plugins], Policy(asked(allow, None, os.environ), load_machine())).manifests
 
 
-def _facts(name: str, cls: type[Node]) -> dict[str, Any]:
-    from streamcore.node.api import role_of
-    from streamcore.plugins import target_of
+def _summary(name: str, target: str, found: Manifest | PluginError) -> dict[str, Any]:
+    if isinstance(found, Exception):
+        return {"name": name, "target": target, "problem": str(found)}
+    return {"name": name, "target": target, "role": found.role, "summary": (found.doc.splitlines() or [""])[0]}
 
+
+def _facts(found: Manifest) -> dict[str, Any]:
     return {
-        "name": name,
-        "target": target_of(cls),
-        "role": role_of(cls),
-        "doc": _doc(cls),
-        "inputs": {name: {**_port(port), "required": port.required} for name, port in cls.inputs.items()},
-        "outputs": {name: _port(port) for name, port in cls.outputs.items()},
-        "config": {key: dict(rule) for key, rule in cls.config.items()},
-        "retention": cls.retention,
-        "batch_max": cls.batch_max,
+        "name": found.name,
+        "target": found.target,
+        "role": found.role,
+        "doc": found.doc,
+        "inputs": {name: {**_port(port), "required": port.required} for name, port in found.inputs.items()},
+        "outputs": {name: _port(port) for name, port in found.outputs.items()},
+        "config": found.config,
+        "retention": found.retention,
+        "batch_max": found.batch_max,
     }
 
 

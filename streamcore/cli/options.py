@@ -60,7 +60,8 @@ def spec_options(function: Function) -> Function:
             "allow",
             metavar="PACKAGE",
             multiple=True,
-            help="Allow plugins given as package.module:Class from this package and what lies below it. Repeatable.",
+            help="Allow plugins given as package.module:Class from this package and what lies below it. Repeatable; added to the spec's "
+            "`allow` and to $STREAMCORE_PLUGINS. /etc/streamcore/policy.yaml comes before all three.",
         ),
         click.option(
             "--set",

@@ -1,7 +1,8 @@
-"""A spec file to a plan in one call, with the problems of all stages at once. Loads plugins; everything else it calls is pure."""
+"""A spec file to a plan in one call, with the problems of all stages at once. Has plugins read; everything else it calls is pure."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ from streamcore.errors import Problem, SpecError
 from streamcore.graph.model import Plan
 from streamcore.graph.plan import plan_graph
 from streamcore.graph.validate import check
-from streamcore.graph.wiring import wire
-from streamcore.plugins import is_package, resolve_all
+from streamcore.graph.wiring import Graph, wire
+from streamcore.plugins.manifests import Asked, find
+from streamcore.plugins.policy import POLICY_FILE, Policy, asked, load_machine, wrong_words
 from streamcore.spec.loading import read
+from streamcore.spec.model import Spec
 
 
 def prepare(
@@ -22,34 +25,61 @@ def prepare(
     allow: Sequence[str] = (),
     run: str | None = None,
     run_dir: Path | None = None,
+    policy_file: str = POLICY_FILE,
 ) -> Plan:
     """Load, check and plan a spec.
 
     Args:
-      sets: the values of `--set`.   allow: the packages of `--allow`, added to those of the spec.
+      sets: the values of `--set`.   allow: the packages of `--allow`, added to those of the spec and of $STREAMCORE_PLUGINS.
       run: name of the run, by default the spec's name.   run_dir: its directory, to check the length of socket paths.
+      policy_file: of this machine; another one is for tests.
     Raises:
       SpecError: with every problem that any stage found. A stage does not report what follows from an earlier stage's problem.
+      ReaderError: the box cannot start the process that reads plugins.
     """
-    problems = [
-        Problem("--allow", 0, 0, package, repr(package), "a package such as my_nodes or my_nodes.vision")
-        for package in allow
-        if not is_package(package)
-    ]
+    problems = wrong_words(allow, os.environ)
     if run is not None and not re.fullmatch(limits.ID_PATTERN, run):
         problems.append(Problem("--name", 0, 0, "name", repr(run), f"a name that matches {limits.ID_PATTERN}"))
+    spec = _load(path, sets, problems)
+    try:
+        policy = Policy(asked(allow, spec, os.environ), load_machine(policy_file))
+    except SpecError as error:  # nothing may load; what the plugins would have to do with is left aside
+        problems += error.problems
+        graph = wire(spec, None)
+    else:
+        graph = wire(spec, *find([Asked(node.plugin, node.config) for node in spec.nodes], policy))
+    _conclude(graph, problems)
+    return plan_graph(graph, run, run_dir)
+
+
+def check_structure(path: str | Path, sets: Mapping[str, str] = {}) -> Graph:
+    """Load a spec and check what can be checked without knowing its plugins.
+
+    Raises:
+      SpecError: with every problem.
+    """
+    problems: list[Problem] = []
+    graph = wire(_load(path, sets, problems), None)
+    _conclude(graph, problems)
+    return graph
+
+
+def _load(path: str | Path, sets: Mapping[str, str], problems: list[Problem]) -> Spec:
     spec, loading = read(path, sets)
     problems += loading
     if spec is None:
         raise SpecError(problems)
-    if len(spec.nodes) > limits.NODES_MAX:  # loading so many plugins would take minutes
+    if len(spec.nodes) > limits.NODES_MAX:  # reading so many plugins would take minutes
         mark = spec.mark("nodes", at_key=True)
         found = f"{len(spec.nodes)} nodes"
         raise SpecError([*problems, Problem(*mark, "nodes", found, f"at most {limits.NODES_MAX}: each is a process")])
-    graph = wire(spec, resolve_all([node.plugin for node in spec.nodes], (*allow, *spec.allow)))
+    return spec
+
+
+def _conclude(graph: Graph, problems: list[Problem]) -> None:
+    """Raises SpecError if there is any problem, those of the file last and in its order."""
     problems += check(graph)
     if problems:
-        in_file = [problem for problem in problems if problem.file == spec.file]
-        rest = [problem for problem in problems if problem.file != spec.file]
+        in_file = [problem for problem in problems if problem.file == graph.spec.file]
+        rest = [problem for problem in problems if problem.file != graph.spec.file]
         raise SpecError(rest + sorted(in_file, key=lambda problem: (problem.line, problem.column)))
-    return plan_graph(graph, run, run_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPl
 from streamcore.graph.order import topological
 from streamcore.graph.validate import check
 from streamcore.graph.windows import PortKey, Window, plan_windows
-from streamcore.graph.wiring import Classes, Graph, WiredEdge, WiredNode, wire
-from streamcore.node.api import forwarded_inputs, number_of, role_of
+from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
+from streamcore.node.api import forwarded_inputs, number_of
 from streamcore.packet import carries_arrays
-from streamcore.plugins import target_of
+from streamcore.plugins.configs import Checked
 from streamcore.shm.layout import Geometry, round_up
 from streamcore.spec.loading import digest_of
 from streamcore.spec.model import CareSpec, Spec
@@ -28,13 +29,21 @@ VERSION_CHARS = 12  # of the digest: enough to tell specs apart in a log
 INCARNATION_DIGITS = 6  # a node restarted every second needs 11 days to get a seventh
 
 
-def make_plan(spec: Spec, classes: Classes, run: str | None = None, run_dir: Path | str | None = None) -> Plan:
+def make_plan(
+    spec: Spec,
+    manifests: Manifests,
+    run: str | None = None,
+    run_dir: Path | str | None = None,
+    checked: Mapping[int, Checked] = {},
+) -> Plan:
     """Plan a run of `spec`; `run` is its name, `run_dir` its directory (without it, the length of socket paths is not checked).
+
+    `manifests` and `checked` are those of `wire`.
 
     Raises:
       SpecError: the spec has problems, or needs more than a limit allows.
     """
-    graph = wire(spec, classes)
+    graph = wire(spec, manifests, checked)
     problems = check(graph)
     if problems:
         raise SpecError(problems)
@@ -77,9 +86,9 @@ def _rings(graph: Graph, slots: dict[PortKey, tuple[Term, ...]]) -> tuple[tuple[
     rings: list[RingPlan] = []
     ids: dict[PortKey, int] = {}
     for node in graph.nodes.values():
-        assert node.cls
+        assert node.manifest
         asked = node.spec.ring
-        for name, port in node.cls.outputs.items():
+        for name, port in node.manifest.outputs.items():
             terms = slots[node.spec.id, name]
             count = sum(term.value for term in terms)
             if asked.slots is not None and asked.slots > count:
@@ -132,9 +141,9 @@ def _edges(graph: Graph, windows: list[Window], ring_ids: dict[PortKey, int]) ->
 
 
 def _is_passed_on(edge: WiredEdge) -> bool:
-    cls = edge.consumer.cls
-    assert cls
-    return any(edge.to_port in forwarded_inputs(cls, port) for port in cls.outputs)
+    manifest = edge.consumer.manifest
+    assert manifest
+    return any(edge.to_port in forwarded_inputs(manifest, port) for port in manifest.outputs)
 
 
 def _nodes(
@@ -148,7 +157,7 @@ def _nodes(
     reach = _reach(producers_first, incoming, ring_ids)
     plans = []
     for node_id, node in graph.nodes.items():
-        assert node.cls
+        assert node.manifest
         reads = 0
         for edge in incoming[node_id]:
             reads |= reach[edge.ring]
@@ -156,15 +165,15 @@ def _nodes(
             NodePlan(
                 id=node_id,
                 plugin=node.spec.plugin,
-                target=target_of(node.cls),
-                role=role_of(node.cls),
+                target=node.manifest.target,
+                role=node.manifest.role,
                 config=node.config,
-                outputs={name: ring_ids[node_id, name] for name in node.cls.outputs},
-                reads=tuple(ring for ring in range(reads.bit_length()) if reads >> ring & 1),
+                outputs={name: ring_ids[node_id, name] for name in node.manifest.outputs},
+                reads=tuple(_members(reads)),
                 in_edges=tuple(edge.id for edge in incoming[node_id]),
                 out_edges=tuple(edge.id for edge in outgoing[node_id]),
-                batch_max=number_of(node.cls, "batch_max", node.config),
-                retention=number_of(node.cls, "retention", node.config),
+                batch_max=number_of(node.manifest, "batch_max", node.config),
+                retention=number_of(node.manifest, "retention", node.config),
                 startup_s=node.spec.startup_s,
                 **_care(node.spec.care),
             )
@@ -185,15 +194,23 @@ def _reach(producers_first: list[WiredNode], incoming: dict[str, list[EdgePlan]]
     """For each ring the rings that a packet of its port may point into: its own and, by forwarding, those before it. Sets as bit masks."""
     reach: dict[int, int] = {}
     for node in producers_first:
-        assert node.cls
-        for port in node.cls.outputs:
+        assert node.manifest
+        for port in node.manifest.outputs:
             ring = ring_ids[node.spec.id, port]
             reach[ring] = 1 << ring
-            forwarded = forwarded_inputs(node.cls, port)
+            forwarded = forwarded_inputs(node.manifest, port)
             for edge in incoming[node.spec.id]:
                 if edge.to_port in forwarded:
                     reach[ring] |= reach[edge.ring]
     return reach
+
+
+def _members(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set; of 2,000 rings a node reads a few."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
 
 
 def _check_entries(graph: Graph, rings: tuple[RingPlan, ...]) -> None:

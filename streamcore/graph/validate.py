@@ -1,24 +1,28 @@
-"""Every check of a spec that needs its plugins' classes but no running process. Pure: problems out, nothing raised."""
+"""Every check of a spec that needs its plugins' manifests but no running process. Pure: problems out, nothing raised."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from streamcore import limits
 from streamcore.errors import Problem
 from streamcore.graph.model import RestartPlan
 from streamcore.graph.order import cycles
-from streamcore.graph.wiring import Classes, Graph, WiredEdge, WiredNode, wire
+from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
 from streamcore.node.api import Port
 from streamcore.packet import profile_accepts
-from streamcore.plugins import is_package
+from streamcore.plugins.configs import Checked
+from streamcore.plugins.naming import is_package
+from streamcore.plugins.policy import A_PACKAGE
 from streamcore.spec.model import COMPLETIONS, POLICIES, Spec, Where
 from streamcore.spec.problems import names, show
 
 _CYCLE_SHOWN_MAX = 12  # nodes of a cycle that are named
 
 
-def validate(spec: Spec, classes: Classes) -> list[Problem]:
-    """All problems of a spec, in the order of the file. `classes` maps every plugin to its class, or to the reason why it has none."""
-    return check(wire(spec, classes))
+def validate(spec: Spec, manifests: Manifests | None, checked: Mapping[int, Checked] = {}) -> list[Problem]:
+    """All problems of a spec, in the order of the file; see `wire`."""
+    return check(wire(spec, manifests, checked))
 
 
 def check(graph: Graph) -> list[Problem]:
@@ -41,7 +45,7 @@ def check(graph: Graph) -> list[Problem]:
 def _check_allow(graph: Graph) -> None:
     for index, package in enumerate(graph.spec.allow):
         if not is_package(package):
-            graph.problems.add(("allow", index), show(package), "a package such as my_nodes or my_nodes.vision")
+            graph.problems.add(("allow", index), show(package), A_PACKAGE)
 
 
 def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
@@ -81,10 +85,10 @@ def _carries(port: Port) -> str:
 
 def _check_numbers(graph: Graph, node: WiredNode, where: Where) -> None:
     """retention and batch_max, where a config key holds them."""
-    if node.cls is None:
+    if node.manifest is None:
         return
     for attribute, least in (("retention", 0), ("batch_max", 1)):
-        key = getattr(node.cls, attribute)
+        key = getattr(node.manifest, attribute)
         if not isinstance(key, str) or graph.problems.is_bad((*where, "config", key)) or graph.problems.is_bad((*where, "plugin")):
             continue
         value = node.config.get(key)
@@ -120,9 +124,10 @@ def _check_connected(graph: Graph) -> None:
     touched = {node.spec.id for edge in graph.edges for node in (edge.producer, edge.consumer)}
     for index, (node_id, node) in enumerate(graph.nodes.items()):
         where = node.spec.where or ("nodes", index)
-        if node.cls is None or node_id in graph.excused:
+        if node_id in graph.excused or (node.manifest is None and not graph.structure_only):
             continue
-        missing = [name for name, port in node.cls.inputs.items() if port.required and (node_id, name) not in fed]
+        inputs = node.manifest.inputs if node.manifest else {}
+        missing = [name for name, port in inputs.items() if port.required and (node_id, name) not in fed]
         if missing:
             found = f"no edge to {names(f'{node_id}.{name}' for name in missing)}"
             graph.problems.add(where, found, "an edge to each required input")

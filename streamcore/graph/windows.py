@@ -60,7 +60,7 @@ def plan_windows(consumers_first: Sequence[WiredNode], edges: Sequence[WiredEdge
     for index, edge in enumerate(edges):
         outgoing.setdefault((edge.producer.spec.id, edge.from_port), []).append(index)
     for node in consumers_first:
-        for port in node.cls.outputs if node.cls else ():
+        for port in node.manifest.outputs if node.manifest else ():
             key = (node.spec.id, port)
             mine = outgoing.get(key, [])
             for index in mine:
@@ -73,13 +73,13 @@ def plan_windows(consumers_first: Sequence[WiredNode], edges: Sequence[WiredEdge
 
 def _window(edge: WiredEdge, holds: dict[PortKey, Hold]) -> Window:
     depth = _depth(edge)
-    consumer, cls = edge.consumer.spec.id, edge.consumer.cls
-    assert cls
-    terms = [Term("depth", depth), Term("work", number_of(cls, "batch_max", edge.consumer.config))]
-    retention = number_of(cls, "retention", edge.consumer.config)
+    consumer, manifest = edge.consumer.spec.id, edge.consumer.manifest
+    assert manifest
+    terms = [Term("depth", depth), Term("work", number_of(manifest, "batch_max", edge.consumer.config))]
+    retention = number_of(manifest, "retention", edge.consumer.config)
     terms.append(Term(f"retention of {consumer}", retention))
     # With completion `delivered` an input waits for everything derived from it, so every output holds it, forwarded or not.
-    leaves = [port for port in cls.outputs if edge.spec.completion == "delivered" or edge.to_port in forwarded_inputs(cls, port)]
+    leaves = [port for port in manifest.outputs if edge.spec.completion == "delivered" or edge.to_port in forwarded_inputs(manifest, port)]
     leaves.sort(key=lambda port: holds[consumer, port].packets, reverse=True)
     verb = "derived" if edge.spec.completion == "delivered" else "forwarded"
     terms += [Term(f"{verb} by {consumer}.{port}", holds[consumer, port].packets) for port in leaves[:1]]
@@ -90,12 +90,12 @@ def _window(edge: WiredEdge, holds: dict[PortKey, Hold]) -> Window:
 
 
 def _depth(edge: WiredEdge) -> int:
-    assert edge.producer.cls
+    assert edge.producer.manifest
     if edge.spec.policy == "latest":
         return 1
     if edge.spec.depth is not None:
         return edge.spec.depth
-    return limits.DEPTH_FRAMES if carries_arrays(edge.producer.cls.outputs[edge.from_port].profile) else limits.DEPTH_SMALL
+    return limits.DEPTH_FRAMES if carries_arrays(edge.producer.manifest.outputs[edge.from_port].profile) else limits.DEPTH_SMALL
 
 
 def _hold_terms(planned: list[tuple[WiredEdge, Window]]) -> list[Term]:
@@ -113,9 +113,9 @@ def _hold_terms(planned: list[tuple[WiredEdge, Window]]) -> list[Term]:
 
 
 def _loan_terms(node: WiredNode) -> list[Term]:
-    assert node.cls
+    assert node.manifest
     terms = [Term("loans", limits.LOANS)]
-    batch = number_of(node.cls, "batch_max", node.config)
+    batch = number_of(node.manifest, "batch_max", node.config)
     if batch > 1:  # process_batch may return a list of as many outputs, all of them loans
         terms.append(Term("loans of a batch", batch - 1))
     return terms

@@ -1,4 +1,4 @@
-"""Names to things: each node with its class and config, each edge with its two ports. Collects what does not resolve."""
+"""Names to things: each node with its manifest and config, each edge with its two ports. Collects what does not resolve."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cerberus
-import msgspec
-
 from streamcore import limits
 from streamcore.errors import PluginError
-from streamcore.node.api import Node, Port
+from streamcore.manifest import Manifest
+from streamcore.node.api import Port
+from streamcore.plugins.configs import Checked, Configs
 from streamcore.spec.model import EdgeSpec, NodeSpec, Spec, Where
 from streamcore.spec.problems import Problems, names, show
-from streamcore.spec.schema import Checker
 
-Classes = Mapping[str, "type[Node] | PluginError"]
+Manifests = Mapping[str, "Manifest | PluginError"]
+_UNCHECKED = Checked(fault="a config schema that has code, and nobody has run it")
 
 
 @dataclass
 class WiredNode:
-    """A node of the spec with its class (None if it could not be loaded) and its config with the plugin's defaults."""
+    """A node of the spec with its manifest (None if there is none) and its config with the plugin's defaults."""
 
     spec: NodeSpec
-    cls: type[Node] | None
+    manifest: Manifest | None
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -42,9 +41,9 @@ class WiredEdge:
 
     def ports(self) -> tuple[Port, Port] | None:
         """Both ports, or None if one is unknown."""
-        if not (self.from_port and self.to_port and self.producer.cls and self.consumer.cls):
+        if not (self.from_port and self.to_port and self.producer.manifest and self.consumer.manifest):
             return None
-        return self.producer.cls.outputs[self.from_port], self.consumer.cls.inputs[self.to_port]
+        return self.producer.manifest.outputs[self.from_port], self.consumer.manifest.inputs[self.to_port]
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Graph:
     """A wired spec.
 
     `loose`: an edge names a node that does not exist, so nothing may be concluded from an edge that is missing. `excused`: nodes of which
-    an edge names a port that does not exist; the same for these alone.
+    an edge names a port that does not exist; the same for these alone. `structure_only`: no plugin is known, which is no problem.
     """
 
     spec: Spec
@@ -61,6 +60,7 @@ class Graph:
     edges: list[WiredEdge] = field(default_factory=list)
     loose: bool = False
     excused: set[str] = field(default_factory=set)
+    structure_only: bool = False
 
     def successors(self) -> dict[str, list[str]]:
         """Node ids to the ids of their consumers."""
@@ -70,16 +70,21 @@ class Graph:
         return successors
 
 
-def wire(spec: Spec, classes: Classes) -> Graph:
-    """Resolve every name in the spec. What cannot be resolved is a problem, and left out."""
-    graph = Graph(spec, Problems(spec.file, spec.places, spec.bad), loose=spec.partial)
-    _wire_nodes(graph, classes)
+def wire(spec: Spec, manifests: Manifests | None, checked: Mapping[int, Checked] = {}) -> Graph:
+    """Resolve every name in the spec. What cannot be resolved is a problem, and left out.
+
+    Args:
+      manifests: of every plugin, or the reason why it has none. None: nothing is known of any, and only the structure is wired.
+      checked: by the index of the node, what became of configs whose schema has code.
+    """
+    graph = Graph(spec, Problems(spec.file, spec.places, spec.bad), loose=spec.partial, structure_only=manifests is None)
+    _wire_nodes(graph, manifests, checked)
     _wire_edges(graph)
     return graph
 
 
-def _wire_nodes(graph: Graph, classes: Classes) -> None:
-    problems, checkers = graph.problems, _Checkers()
+def _wire_nodes(graph: Graph, manifests: Manifests | None, checked: Mapping[int, Checked]) -> None:
+    problems, configs = graph.problems, Configs()
     if len(graph.spec.nodes) > limits.NODES_MAX:
         problems.add(("nodes",), f"{len(graph.spec.nodes)} nodes", f"at most {limits.NODES_MAX}: each is a process", at_key=True)
     for index, node in enumerate(graph.spec.nodes):
@@ -91,46 +96,27 @@ def _wire_nodes(graph: Graph, classes: Classes) -> None:
             hint = f"first on line {first}" if first else ""
             problems.add((*where, "id"), f"{show(node.id)} again", "an id that no other node has", hint)
             continue
-        found = classes.get(node.plugin)
-        if isinstance(found, type):
-            config = checkers.normalise(found, node, (*where, "config"), problems)
-            graph.nodes[node.id] = WiredNode(node, found, config)
+        graph.nodes[node.id] = wired = WiredNode(node, None)
+        if manifests is None:
             continue
-        graph.nodes[node.id] = WiredNode(node, None)
+        found = manifests.get(node.plugin)
+        if isinstance(found, Manifest):
+            wired.manifest = found
+            if found.has_code:
+                _take_config(wired, found, checked.get(index, _UNCHECKED), where, problems)
+            else:
+                _take_config(wired, found, configs.check(found.target, found.config, node.config), where, problems)
+            continue
         said = getattr(found, "found", show(node.plugin)), getattr(found, "expected", str(found or "a plugin that is loaded"))
         problems.add((*where, "plugin"), *said, getattr(found, "hint", ""))
 
 
-class _Checkers:
-    """Config checks, one schema compiled per class; the result for an empty config is kept, as most nodes have none."""
-
-    def __init__(self) -> None:
-        self._checkers: dict[type[Node], Checker | None] = {}
-        self._defaults: dict[type[Node], dict[str, Any]] = {}
-
-    def normalise(self, cls: type[Node], node: NodeSpec, where: Where, problems: Problems) -> dict[str, Any]:
-        if not node.config and cls in self._defaults:
-            return dict(self._defaults[cls])
-        try:
-            if cls not in self._checkers:
-                self._checkers[cls] = None
-                self._checkers[cls] = Checker(cls.config)
-            checker = self._checkers[cls]
-            if checker is None:
-                return {}
-            config, findings = checker.check(node.config)
-            if not findings:
-                msgspec.json.encode(config)  # it travels to the node's process as JSON; a coerce function may make anything
-        except Exception as error:  # foreign code: the plugin's own schema and its check_with functions; reported at the plugin
-            fault = "is not valid" if isinstance(error, cerberus.SchemaError) else "fails"
-            found = f"a config schema that {fault}: {show(f'{type(error).__name__}: {error}')}"
-            problems.add((*where[:-1], "plugin"), found, f"a working schema in {cls.__qualname__}")
-            return {}
-        for finding in findings:
-            problems.add((*where, *finding.where), *finding[1:])
-        if not node.config and not findings:
-            self._defaults[cls] = config
-        return dict(config)
+def _take_config(node: WiredNode, manifest: Manifest, checked: Checked, where: Where, problems: Problems) -> None:
+    if checked.fault:
+        problems.add((*where, "plugin"), checked.fault, f"a working schema in {manifest.class_name}")
+    for finding in checked.findings:
+        problems.add((*where, "config", *finding.where), *finding[1:])
+    node.config = dict(checked.config)
 
 
 def _wire_edges(graph: Graph) -> None:
@@ -170,9 +156,9 @@ def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | 
             found = f"no node of the id {show(node_id)}"
             graph.problems.add(where, found, f"one of the nodes: {names(graph.nodes)}", near=(node_id, graph.nodes))
         return None, ""
-    if node.cls is None:
+    if node.manifest is None:
         return node, ""
-    ports: Mapping[str, Port] = getattr(node.cls, side)
+    ports: Mapping[str, Port] = getattr(node.manifest, side)
     if not ports:
         what = "a source" if side == "inputs" else "a sink"
         graph.problems.add(where, f"'{node_id}', which is {what} and has no {side}", f"a node with {side}")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from streamcore.packet import PROFILES, Array, Emitted, Profile, StreamPacket, carries_arrays
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOREVER = -1
 
@@ -112,7 +113,7 @@ class Node:
         packet's id; the packet keeps its outcome and the node goes on, whatever `on_error` says.
         """
 
-    def loan(self, port: str, shape: tuple[int, ...], dtype: Any = np.uint8, timeout_ns: int = FOREVER) -> np.ndarray[Any, Any]:
+    def loan(self, port: str, shape: tuple[int, ...], dtype: Any = "uint8", timeout_ns: int = FOREVER) -> np.ndarray[Any, Any]:
         """Reserve an output slot and return it as a writable array, waiting up to `timeout_ns` for one to be free.
 
         Yielding a packet whose payload is this array (or a view of it) commits the slot without a copy; dropping the array aborts it.
@@ -172,20 +173,33 @@ def attach(node: Node, node_id: str, config: Mapping[str, Any], runtime: Runtime
     node.id, node.config, node._runtime = node_id, dict(config), runtime
 
 
-def number_of(cls: type[Node], attribute: str, config: Mapping[str, Any]) -> int:
-    """`retention` or `batch_max` of a class under this config."""
-    value = getattr(cls, attribute)
+class Declared(Protocol):
+    """What a class and its manifest both tell of a plugin."""
+
+    @property
+    def inputs(self) -> Mapping[str, Port]: ...
+    @property
+    def outputs(self) -> Mapping[str, Port]: ...
+    @property
+    def retention(self) -> int | str: ...
+    @property
+    def batch_max(self) -> int | str: ...
+
+
+def number_of(plugin: Declared, attribute: str, config: Mapping[str, Any]) -> int:
+    """`retention` or `batch_max` of a plugin under this config."""
+    value = getattr(plugin, attribute)
     return int(config[value]) if isinstance(value, str) else int(value)
 
 
-def forwarded_inputs(cls: type[Node], port: str) -> tuple[str, ...]:
+def forwarded_inputs(plugin: Declared, port: str) -> tuple[str, ...]:
     """The inputs whose payload may leave by output `port` as a reference."""
-    out = cls.outputs[port]
+    out = plugin.outputs[port]
     if not carries_arrays(out.profile):
         return ()
     if out.forwards is not None:
         return out.forwards
-    return tuple(name for name, into in cls.inputs.items() if carries_arrays(into.profile))
+    return tuple(name for name, into in plugin.inputs.items() if carries_arrays(into.profile))
 
 
 def role_of(cls: type[Node]) -> str:

@@ -21,19 +21,8 @@ from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.placing import JSON_TYPES, as_bytes, meta_of, ref_to, small_bytes, without_payload
 from streamcore.node.positions import POSITION_MAX, Positions
-from streamcore.packet import (
-    DTYPE_NAMES,
-    Meta,
-    SlotRef,
-    StreamPacket,
-    decode_meta,
-    derived_id16,
-    describe_payload,
-    encode_json,
-    encode_meta,
-    payload_fits,
-    source_id16,
-)
+from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, derived_id16, encode_json, encode_meta, source_id16
+from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
 from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
 from streamcore.wire import messages

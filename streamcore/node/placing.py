@@ -9,7 +9,8 @@ import numpy as np
 
 from streamcore import limits
 from streamcore.errors import PayloadError
-from streamcore.packet import Meta, SlotRef, StreamPacket, describe_payload
+from streamcore.packet import Meta, SlotRef, StreamPacket
+from streamcore.payload import describe_payload
 
 JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
 

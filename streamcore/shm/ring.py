@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from streamcore import limits
 from streamcore.errors import LayoutError, MessageError
-from streamcore.packet import DTYPES, SlotRef
+from streamcore.packet import TYPE_STRINGS, SlotRef
 from streamcore.shm import segment
 from streamcore.shm.layout import (
     COMMITTED,
@@ -41,6 +39,7 @@ from streamcore.shm.layout import (
 Parent = tuple[int, int, int]  # edge, entry, sequence of the input that an output was derived from
 NO_PARENT: Parent = (NO_EDGE, 0, 0)
 INTP_MAX = 2**63 - 1  # of numpy's sizes and strides
+_ELEMENTS = {name: (text, int(text[2:])) for name, text in {**TYPE_STRINGS, "": "|u1", "msgpack": "|u1"}.items()}  # type string, bytes
 NO_REF = SlotRef(NO_RING, 0, 0, 0, "", (), ())
 
 
@@ -110,6 +109,8 @@ def attach_ring(fd: int, shape: RingShape, run_id: str, *, writable: bool) -> mm
 
 def address_of(memory: mmap.mmap) -> int:
     """Where the mapping begins in this process."""
+    import numpy as np  # a node process has it; the coordinator, which never asks, does without
+
     return int(np.frombuffer(memory, np.uint8, 1).__array_interface__["data"][0])
 
 
@@ -319,20 +320,23 @@ class RingReader:
           MessageError: `ref` names a slot, dtype, shape or stride that would reach outside the slot.
         """
         g = self.geometry
-        dtype = DTYPES.get(ref.dtype or "uint8") if ref.dtype != "msgpack" else DTYPES["uint8"]
-        if dtype is None or not 0 <= ref.slot < g.slot_count:
+        element = _ELEMENTS.get(ref.dtype)
+        if element is None or not 0 <= ref.slot < g.slot_count:
             raise MessageError(f"ring {self.shape.port}: slot {ref.slot} or dtype {ref.dtype!r} does not exist")
-        low, high = extent(ref.shape, ref.strides, dtype.itemsize)
-        nbytes = dtype.itemsize * math.prod(ref.shape)
+        type_string, itemsize = element
+        low, high = extent(ref.shape, ref.strides, itemsize)
+        nbytes = itemsize * math.prod(ref.shape)
         if ref.nbytes != nbytes:
-            raise MessageError(f"ring {self.shape.port}: found {ref.nbytes} payload bytes, shape {ref.shape} of {dtype} has {nbytes}")
+            raise MessageError(
+                f"ring {self.shape.port}: found {ref.nbytes} payload bytes, shape {ref.shape} of {ref.dtype or 'bytes'} has {nbytes}"
+            )
         if ref.offset + low < 0 or ref.offset + high > g.slot_bytes:
             raise MessageError(f"ring {self.shape.port}: offset {ref.offset}, shape {ref.shape}, strides {ref.strides} leave the slot")
         return {
             "data": (self.slots_address + ref.slot * g.slot_bytes + ref.offset, True),
             "shape": ref.shape,
             "strides": ref.strides or None,
-            "typestr": dtype.str,
+            "typestr": type_string,
             "version": 3,
         }
 

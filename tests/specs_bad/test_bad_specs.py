@@ -18,9 +18,9 @@ NAMES = sorted(path.name for path in HERE.glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
-def _in_this_directory(monkeypatch):
+def _in_this_directory(monkeypatch, importable):
     monkeypatch.chdir(HERE)
-    monkeypatch.syspath_prepend(str(HERE))
+    importable(HERE)
 
 
 def told(name: str) -> str:

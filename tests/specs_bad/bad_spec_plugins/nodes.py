@@ -70,3 +70,16 @@ class File(Sink):
 
     def process(self, packet):
         return None
+
+
+def _is_even(field, value, error):
+    if value % 2:
+        error(field, f"{value} is odd")
+
+
+class Paired(Source):
+    outputs = {"out": FRAME}
+    config = {"count": {"type": "integer", "check_with": _is_even}, "mode": {"type": "string", "allowed": ["fast", "slow"]}}
+
+    def run(self):
+        yield from ()

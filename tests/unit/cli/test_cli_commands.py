@@ -57,10 +57,10 @@ edges:
 
 
 @pytest.fixture
-def spec(tmp_path, monkeypatch):
+def spec(tmp_path, monkeypatch, importable):
     (tmp_path / "cli_nodes.py").write_text(NODES)
     (tmp_path / "trial.yaml").write_text(SPEC)
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path)
     monkeypatch.delitem(sys.modules, "cli_nodes", raising=False)
     return str(tmp_path / "trial.yaml")
 

@@ -8,16 +8,8 @@ import numpy as np
 import pytest
 
 from streamcore import StreamPacket, array, limits
-from streamcore.packet import (
-    DTYPES,
-    PROFILES,
-    carries_arrays,
-    derived_id16,
-    describe_payload,
-    payload_fits,
-    profile_accepts,
-    source_id16,
-)
+from streamcore.packet import PROFILES, TYPE_STRINGS, carries_arrays, derived_id16, profile_accepts, source_id16
+from streamcore.payload import DTYPES, describe_payload, payload_fits
 
 FRAME = np.zeros((4, 6, 3), np.uint8)
 
@@ -184,3 +176,8 @@ def test_only_arrays_and_any_carry_arrays():
 def test_a_payload_is_described_without_its_content():
     assert describe_payload(FRAME) == "array of dtype uint8, shape (4, 6, 3)"
     assert describe_payload({"password": "secret"}) == "dict"
+
+
+def test_the_type_strings_are_those_of_numpy():
+    # The table stands without numpy, so that the coordinator can do without; a wrong one would show a consumer other pixels.
+    assert {name: np.dtype(name).str for name in TYPE_STRINGS} == TYPE_STRINGS

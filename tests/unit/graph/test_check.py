@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamcore.errors import SpecError
-from streamcore.graph.check import prepare
+from streamcore.graph.check import check_structure, prepare
 
 GOOD = """\
 version: 2
@@ -87,3 +87,36 @@ def test_more_nodes_than_a_box_can_run_are_refused_before_their_plugins_are_load
 
 def test_the_length_of_socket_paths_is_checked_with_the_run_directory(spec, tmp_path):
     assert paths(spec(GOOD), {}, ["graph_plugins"], run_dir=tmp_path / ("r" * 100)) == [("a.yaml", "nodes[0].id")]
+
+
+def test_leave_may_come_from_the_environment(spec, monkeypatch):
+    monkeypatch.setenv("STREAMCORE_PLUGINS", "other:graph_plugins")
+    assert prepare(spec(GOOD)).run == "door"
+    monkeypatch.setenv("STREAMCORE_PLUGINS", "graph_plugins:*")
+    assert paths(spec(GOOD)) == [("$STREAMCORE_PLUGINS", "*")]
+
+
+def test_the_machines_policy_comes_before_leave_of_any_kind(spec, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("allow: [other]\n")
+    refused = [("a.yaml", "nodes[0].plugin"), ("a.yaml", "nodes[1].plugin")]
+    assert paths(spec("allow: [graph_plugins]\n" + GOOD), {}, ["graph_plugins"], policy_file=str(policy)) == refused
+    policy.write_text("allow: [graph_plugins]\n")
+    assert prepare(spec(GOOD), policy_file=str(policy)).run == "door"
+
+
+def test_a_policy_that_is_wrong_lets_nothing_load_and_hides_no_problem_of_structure(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamcore.graph.check.find", lambda *args: pytest.fail("a plugin was looked for"))
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("denny: [other]\n")
+    text = GOOD.replace("to: out}", "to: nobody}")
+    assert paths(spec(text), {}, ["graph_plugins"], policy_file=str(policy)) == [("policy.yaml", "denny"), ("a.yaml", "edges[0].to")]
+
+
+def test_the_structure_is_checked_without_any_plugin(spec):
+    text = GOOD.replace("graph_plugins:", "not_there:")
+    assert len(check_structure(spec(text)).nodes) == 2
+    lonely = text.replace("edges:\n  - {from: cam, to: out}\n", "edges: []\n")
+    with pytest.raises(SpecError) as caught:
+        check_structure(spec(lonely))
+    assert [problem.found for problem in caught.value.problems] == ["'cam' without any edge", "'out' without any edge"]

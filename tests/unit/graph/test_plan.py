@@ -19,16 +19,12 @@ D, S, LOANS = limits.DEPTH_FRAMES, limits.DEPTH_SMALL, limits.LOANS
 
 
 @pytest.fixture
-def plan():
-    import graph_plugins
-
-    classes = {name: value for name, value in vars(graph_plugins).items() if isinstance(value, type)}
-
+def plan(manifests):
     def make(nodes: str, *edges: EdgeSpec | str, run_dir=None, run=None, shm=None, **changes) -> Plan:
         parts = [node.partition(":") for node in nodes.split()]
         made = tuple(NodeSpec(name, plugin, **changes.get(name, {}), where=("nodes", i)) for i, (name, _, plugin) in enumerate(parts))
         wired = tuple(edge if isinstance(edge, EdgeSpec) else EdgeSpec(*edge.split("->")) for edge in edges)
-        return make_plan(Spec("a.yaml", "door", made, wired, limits=LimitsSpec(shm)), classes, run, run_dir)
+        return make_plan(Spec("a.yaml", "door", made, wired, limits=LimitsSpec(shm)), manifests, run, run_dir)
 
     return make
 

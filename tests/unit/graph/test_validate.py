@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from streamcore import limits
 from streamcore.errors import PluginError
 from streamcore.graph.validate import validate
+from streamcore.plugins.configs import Checked
 from streamcore.spec.model import EdgeSpec, NodeSpec, RingSpec, Spec
+from streamcore.spec.schema import Finding
 
 
 def spec(nodes: str, *edges: EdgeSpec | str) -> Spec:
@@ -18,13 +21,9 @@ def spec(nodes: str, *edges: EdgeSpec | str) -> Spec:
 
 
 @pytest.fixture
-def problems():
-    import graph_plugins
-
-    classes = {name: value for name, value in vars(graph_plugins).items() if isinstance(value, type)}
-
-    def run(given: Spec, **more):
-        return [(problem.path, problem.found) for problem in validate(given, {**classes, **more})]
+def problems(manifests):
+    def run(given: Spec, checked=None, **more):
+        return [(problem.path, problem.found) for problem in validate(given, {**manifests, **more}, checked or {})]
 
     return run
 
@@ -149,14 +148,19 @@ def test_numbers_that_a_config_key_holds_are_checked(problems, config):
     assert [path for path, _ in problems(given)] == [f"nodes[1].config.{next(iter(config))}"]
 
 
-def test_a_config_that_json_cannot_carry_is_the_plugins_fault(problems):
-    import graph_plugins
+def test_a_config_that_json_cannot_carry_is_the_plugins_fault(problems, manifests):
+    given = Spec("a.yaml", "a", (NodeSpec("cam", "Camera", {"path": 1.5j}),), ())
+    loose = msgspec.structs.replace(manifests["Camera"], config={"path": {}})
+    assert [path for path, _ in problems(given, Camera=loose)] == ["nodes[0].plugin"]
 
-    class Coercing(graph_plugins.Camera):
-        config = {"path": {"coerce": lambda value: {value}}}
 
-    given = Spec("a.yaml", "a", (NodeSpec("cam", "Coercing", {"path": 1.5j}),), ())
-    assert [path for path, _ in problems(given, Coercing=Coercing)] == ["nodes[0].plugin"]
+def test_a_config_that_needs_the_plugins_code_counts_as_that_code_has_judged_it(problems, manifests):
+    coded = {"Coded": msgspec.structs.replace(manifests["Camera"], has_code=True)}
+    given = Spec("a.yaml", "a", (NodeSpec("cam", "Coded", {"path": "x"}),), ())
+    assert problems(given, {0: Checked({"path": "made of x"})}, **coded) == []
+    assert problems(given, {0: Checked(findings=(Finding(("path",), "'x'", "y"),))}, **coded) == [("nodes[0].config.path", "'x'")]
+    assert problems(given, {0: Checked(fault="a check that hangs")}, **coded) == [("nodes[0].plugin", "a check that hangs")]
+    assert [path for path, _ in problems(given, **coded)] == ["nodes[0].plugin"]  # unchecked is not taken for right
 
 
 def test_ring_settings_change_nothing_about_validity(problems):

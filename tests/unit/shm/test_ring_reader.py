@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from streamcore import limits
 from streamcore.errors import MessageError
-from streamcore.packet import DTYPES, SlotRef
+from streamcore.packet import SlotRef
+from streamcore.payload import DTYPES
 from streamcore.shm.ring import RingReader, RingWriter, extent, geometry
 
 HUGE = [2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1]

@@ -13,6 +13,7 @@ from streamcore import Node, Port, Sink, Source, array
 from streamcore.errors import PluginError, SpecError
 from streamcore.graph.plan import make_plan
 from streamcore.graph.validate import validate
+from streamcore.manifest import Manifest
 from streamcore.spec import reader
 from streamcore.spec.loading import parse
 
@@ -71,7 +72,12 @@ class File(Sink):
         return None
 
 
-CLASSES = {"cam": Cam, "motion": Motion, "file": File, "gone": PluginError("it is gone")}
+MANIFESTS = {
+    "cam": Manifest.of(Cam),
+    "motion": Manifest.of(Motion),
+    "file": Manifest.of(File),
+    "gone": PluginError("it is gone"),
+}
 
 
 def judge(raw: bytes, sets: dict[str, str]) -> bool:
@@ -86,11 +92,11 @@ def judge(raw: bytes, sets: dict[str, str]) -> bool:
     if spec is None:
         assert problems
         return False
-    later = validate(spec, CLASSES)
+    later = validate(spec, MANIFESTS)
     if problems or later:
         return False
     try:
-        return bool(make_plan(spec, CLASSES, "run", "/run/streamcore").nodes)
+        return bool(make_plan(spec, MANIFESTS, "run", "/run/streamcore").nodes)
     except SpecError:
         return False
 
@@ -126,9 +132,7 @@ def test_any_bytes_are_answered_with_problems(loader, raw):
     assert not judge(raw, {})
 
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([*CLASSES, "latest", "camera", "2GiB"])
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([*MANIFESTS, "latest", "2GiB"])
 trees = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8
 )
