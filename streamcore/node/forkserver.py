@@ -38,8 +38,6 @@ DATAGRAM_BYTES_MAX = 192 * 1024  # what the default send buffer of a socketpair 
 FDS_MAX = 253  # of one message: SCM_MAX_FD of the kernel
 TASKS = "/proc/self/task"
 REHEARSE_MS = 100  # the end of a thread shows in /proc some microseconds after it was joined
-# What a node imports only when it is needed, all of the standard library and of numpy.
-LATER = ("ctypes", "traceback", "numpy.lib.format", "logging")
 
 
 class Ready(msgspec.Struct, tag="ready"):
@@ -80,8 +78,7 @@ def serve(fd: int, coordinator_pid: int) -> None:
     connection = socket.socket(fileno=fd)
     connection.set_inheritable(False)
     gc.disable()
-    for name in ("streamcore.node.start", *LATER):
-        import_module(name)
+    import_module("streamcore.node.start")  # only now: what it imports takes 0.3 s, in which the coordinator may die
     gc.enable()
     gc.freeze()  # the collector leaves alone what was imported, so its pages stay shared
     try:
