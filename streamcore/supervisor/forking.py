@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 
 import msgspec
@@ -84,7 +85,7 @@ class ForkServer:
             self._ask(request, output_fd, fds, made)
             return made[0]
         except (OSError, msgspec.DecodeError, _Failed) as error:
-            self._fail(str(error))
+            self._fail("it has ended" if isinstance(error, ConnectionError) else str(error))
             _undo(made, environ[guardian.MARK[:-1].decode()])
             return None
 
@@ -151,11 +152,10 @@ def _undo(made: list[tuple[int, int]], mark: str) -> None:
     """Whoever was forked nevertheless is killed and reaped: by exec it would come a second time."""
     pids = set(guardian.kill_members(mark.encode()))
     for pid, pidfd in made:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was still in the group of the server, and was reaped with it
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
         pids.add(pid)
     for pid in pids:
-        try:
+        with suppress(ChildProcessError):
             os.waitpid(pid, 0)
-        except ChildProcessError:  # reaped with the group of the server
-            pass
