@@ -50,7 +50,7 @@ def look(coordinator: int) -> Iterator[tuple[str, Row]]:
     for process in [parent, *parent.children()]:
         try:
             with process.oneshot():
-                words = process.cmdline()
+                words = [word for word in process.cmdline() if word]  # what a forked node's command line does not need is empty
                 name = "coordinator" if process.pid == coordinator else words[-2].partition("/")[2] if "streamcore.node" in words else ""
                 if name:
                     memory = process.memory_info()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,6 +24,7 @@ CAUGHT = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 BY_SIGNAL = 128  # plus its number: the exit status, as a shell reports a command that a signal ended
 
 _over = False
+_at_leave: Callable[[], None] | None = None
 
 
 def main() -> None:
@@ -60,9 +61,17 @@ def ctrl_c_raises() -> Iterator[None]:
             signal.signal(signal.SIGINT, _leave)
 
 
+def first_call(close: Callable[[], None] | None) -> None:
+    """Have a signal call `close` before it ends the process: of what was started and is no run yet. None: there is nothing any more."""
+    global _at_leave
+    _at_leave = close
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     if not _over:
         reading = sys.modules.get("streamcore.plugins.reading")
         if reading is not None and hasattr(reading, "abandon"):  # not while it is being imported
             reading.abandon()
+        if _at_leave is not None:
+            _at_leave()
         os._exit(BY_SIGNAL + number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Options
     from streamcore.graph.model import Plan
     from streamcore.supervisor.detach import Announcer
+    from streamcore.supervisor.forking import ForkServer
 
 
 @click.command(short_help="Start a pipeline and supervise it until it ends.")
@@ -69,13 +72,37 @@ def up(
 
     announcer = Announcer()  # first, so that nothing started from here inherits its descriptor
     _check_report(report)
-    plan, shm_limit = _plan(spec, sets, allow, name)
     if detach:
+        plan, _ = _plan(spec, sets, allow, name)
         return _in_background(plan.run, _words(spec, sets, allow, for_s, report, name, debug))
-    from streamcore.coordinator.coordinator import Options
+    with _fork_server() as fork_server:
+        plan, shm_limit = _plan(spec, sets, allow, name)
+        from streamcore.coordinator.coordinator import Options
 
-    result = _supervise(plan, announcer, Options(os.path.abspath(spec), for_s, shm_limit, debug))
+        result = _supervise(plan, announcer, Options(os.path.abspath(spec), for_s, shm_limit, debug), fork_server)
     return _conclude(result, report, announcer)
+
+
+@contextmanager
+def _fork_server() -> Iterator[ForkServer | None]:
+    """What nodes will be forked from, started before anything is known of them: its imports take place beside our own. Gone at the end."""
+    from streamcore.cli.entry import first_call
+    from streamcore.supervisor import forking
+
+    if os.environ.get(forking.SWITCH) == "0":
+        yield None
+        return
+    try:
+        server = forking.ForkServer()
+    except OSError:  # the box is full. Whether it has room for a run will be seen
+        yield None
+        return
+    first_call(server.close)
+    try:
+        yield server
+    finally:
+        first_call(None)
+        server.close()
 
 
 def _check_report(path: str | None) -> None:
@@ -97,7 +124,7 @@ def _plan(spec: str, sets: dict[str, str], allow: tuple[str, ...], name: str | N
     return plan, known.limits.shm if known else None
 
 
-def _supervise(plan: Plan, announcer: Announcer, options: Options) -> RunResult:
+def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: ForkServer | None) -> RunResult:
     from streamcore.cli.entry import over
     from streamcore.control.rundir import RunDir
     from streamcore.coordinator import Coordinator
@@ -108,7 +135,7 @@ def _supervise(plan: Plan, announcer: Announcer, options: Options) -> RunResult:
     try:
         run_dir = RunDir.take(plan.run)
         shown = _display(plan, run_dir.path / "logs", announcer, debug=options.debug)
-        coordinator = Coordinator(plan, run_dir, shown, options, signals=signals)
+        coordinator = Coordinator(plan, run_dir, shown, options, signals=signals, fork_server=fork_server)
         shown.snapshot = coordinator.snapshot
         try:
             return coordinator.run()

@@ -32,11 +32,12 @@ from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
 from streamcore.supervisor import budget, prctl, states
+from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
 from streamcore.supervisor.incident import Case
 from streamcore.supervisor.incident import write as write_incident
+from streamcore.supervisor.interpreter import COMMAND
 from streamcore.supervisor.loop import Loop, Signals
-from streamcore.supervisor.process import COMMAND
 from streamcore.supervisor.segments import Segments
 from streamcore.supervisor.usage import Usage
 from streamcore.telemetry import report, snapshot
@@ -79,6 +80,7 @@ class Coordinator:
     """One run of one plan. `run()` once, from the main thread; it takes over `run_dir` and closes it in any case.
 
     signals: of a caller who has caught them earlier, and closes them: what came meanwhile ends the run before anything is started.
+    fork_server: started earlier as well, so that it is ready by now; without one, or another `command`, nodes are exec'ed.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Coordinator:
         options: Options | None = None,
         clock: Clock | None = None,
         signals: Signals | None = None,
+        fork_server: ForkServer | None = None,
     ):
         self.plan, self.run_id = plan, secrets.token_hex(8)
         self.options = options or Options()
@@ -97,6 +100,7 @@ class Coordinator:
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
         self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
+        self._fork_server = fork_server
         self._failures: list[Failure] = []
         self._to_spawn = deque(plan.start_order)
         self._up_ns = 0
@@ -181,6 +185,10 @@ class Coordinator:
         made.callback(prctl.set_subreaper, prctl.set_subreaper(True))
         guard = self._guard = Guard(str(self._run_dir.path), self.run_id)
         made.callback(guard.close)
+        if self._fork_server is not None:
+            guard.add(self._fork_server.pid)
+            self._fork_server.on_failure = self._observer.warning
+            made.callback(self._fork_server.close)
         segments = self._segments = Segments(self.plan, self.run_id)
         made.callback(segments.close)
         server = self._server = Server(str(self._run_dir.path / CONTROL_SOCKET), lambda request: answers.answer(self, request))
@@ -217,8 +225,9 @@ class Coordinator:
             message_key=secrets.randbits(32),
             debug=self.options.debug,
         )
-        run_dir = self._run_dir
-        return Equipment(self.plan, segments, template, run_dir.open_log, run_dir.forget, self.options.command)
+        run_dir, command = self._run_dir, self.options.command
+        fork_server = self._fork_server if command == COMMAND else None
+        return Equipment(self.plan, segments, template, run_dir.open_log, run_dir.forget, command, fork_server)
 
     def info(self) -> RunInfo:
         plan, started = self.plan, iso_utc(self.started_wall_ns)

@@ -20,9 +20,11 @@ from streamcore.errors import InvalidTransition, MessageError
 from streamcore.graph.model import Boot, NodePlan, Plan
 from streamcore.node import channel
 from streamcore.supervisor import exits, guardian, states
+from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
+from streamcore.supervisor.interpreter import COMMAND
 from streamcore.supervisor.loop import Loop
-from streamcore.supervisor.process import COMMAND, Process
+from streamcore.supervisor.process import Process
 from streamcore.supervisor.segments import Segments
 
 EXIT_S = 5.0  # from "done" or "failed" to the end of the process: unloading a big native library takes a second or two
@@ -35,6 +37,7 @@ class Equipment:
     """What every process of a run is given.
 
     boot: filled in per node. open_log: gives a descriptor by node id. forget: what a dead process left in the run directory.
+    fork_server: of processes that `command` would start otherwise.
     """
 
     plan: Plan
@@ -43,6 +46,7 @@ class Equipment:
     open_log: Callable[[str], int]
     forget: Callable[[str, int], None]
     command: Sequence[str] = COMMAND
+    fork_server: ForkServer | None = None
 
 
 class Decider(Protocol):
@@ -82,7 +86,8 @@ class Crew:
         log_fd = -1
         try:
             log_fd = self._equipment.open_log(member.id)
-            member.process = Process(_boot(self._equipment, member, self._gone()), log_fd, self._equipment.command)
+            boot = _boot(self._equipment, member, self._gone())
+            member.process = Process(boot, log_fd, self._equipment.command, self._equipment.fork_server)
         except OSError as error:
             kind = exits.NO_PROCESS if error.errno in _MAY_PASS else exits.NO_COMMAND
             member.blame("start", f"cannot start a process: {error.strerror}", "box", kind=kind)
@@ -161,6 +166,8 @@ class Crew:
 
     def reap(self) -> None:
         """A child has ended: perhaps an orphaned grandchild, which nobody else would reap."""
+        if self._equipment.fork_server is not None:
+            self._equipment.fork_server.reap()
         for member in self.living():
             if member.process is not None:
                 member.process.reap()

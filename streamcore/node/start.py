@@ -23,6 +23,7 @@ from streamcore.graph.model import Boot, RingPlan
 from streamcore.node import channel, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
 from streamcore.node.dead_letter import Letters
+from streamcore.node.deathsig import die_with
 from streamcore.node.exchange import Exchange
 from streamcore.node.host import Host
 from streamcore.node.inlet import Inlet
@@ -36,29 +37,19 @@ from streamcore.shm.status import STATES, StatusWriter
 from streamcore.wire.inbox import Inbox, Peer, inbox_path, make_context
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
-_PR_SET_PDEATHSIG = 1
 _TEXT_CHARS_MAX = 16_000  # of a cause or traceback, so that a report fits its datagram
 
 
 def main(boot_fd: int) -> int:
     """Run the node that the Boot at `boot_fd` describes; the process' exit status."""
     boot = msgspec.json.decode(os.pread(boot_fd, os.fstat(boot_fd).st_size, 0), type=Boot)
-    _die_with(boot.coordinator_pid)
+    die_with(boot.coordinator_pid)
     segment.keep_from_children([boot_fd, boot.status_fd, boot.control_fd, *boot.ring_fds.values()])
     os.close(boot_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the coordinator's to interpret
     faulthandler.enable()
     stacks.register()
     return NodeProcess(boot, _logger(boot)).run()
-
-
-def _die_with(coordinator_pid: int) -> None:
-    """Ask the kernel to kill this process when its coordinator dies, and look whether that has happened already."""
-    import ctypes
-
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != coordinator_pid:
-        os._exit(1)
 
 
 class _LineFormatter(logging.Formatter):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -15,45 +13,38 @@ from streamcore.errors import MessageError
 from streamcore.graph.model import Boot
 from streamcore.node import channel
 from streamcore.supervisor import guardian
+from streamcore.supervisor.forking import ForkServer
+from streamcore.supervisor.group import Group
+from streamcore.supervisor.interpreter import COMMAND, execute
 
-# Not `-m` alone: it puts the working directory first, where a file named numpy.py would take the place of the real one.
-_DROP_CWD = "import sys; del sys.path[0]; import runpy; runpy.run_module('streamcore.node', run_name='__main__', alter_sys=True)"
-COMMAND = (sys.executable, *(("-P", "-m", "streamcore.node") if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
 MARK = guardian.MARK[:-1].decode()
 REPORTS_PER_TURN_MAX = 1024  # more than the channel holds, so the last words of a dead process are among them; a flood waits its turn
 
 
 class Process:
-    """A running node process. `status` is its exit code once it is reaped, as os.waitstatus_to_exitcode gives it."""
+    """A running node process."""
 
-    def __init__(self, boot: Boot, log_fd: int, command: Sequence[str] = COMMAND):
-        """Spawn it. `boot.control_fd` is filled in here: the process end of a new control channel.
+    def __init__(self, boot: Boot, log_fd: int, command: Sequence[str] = COMMAND, fork_server: ForkServer | None = None):
+        """Spawn it: forked, if there is a server for it that works, else by exec. Nobody can tell which.
 
-        PR_SET_PDEATHSIG follows the thread that spawned, not the process: hence the main thread only.
+        `boot.control_fd` is filled in here: the process end of a new control channel. PR_SET_PDEATHSIG follows the thread that spawned,
+        not the process: hence the main thread only.
 
         Raises:
           OSError: the box refused (EAGAIN, ENOMEM, EMFILE).
         """
         self.mark = f"{boot.run_id}/{boot.node.id}/{boot.incarnation}/"
-        self.status: int | None = None
-        self._members_left = True
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             boot_fd = _boot_memfd(msgspec.structs.replace(boot, control_fd=theirs.fileno()))
             try:
-                self._popen = subprocess.Popen(
-                    [*command, f"{boot.run}/{boot.node.id}", str(boot_fd)],
-                    pass_fds=(boot_fd, theirs.fileno(), boot.status_fd, *boot.ring_fds.values()),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log_fd,
-                    stderr=log_fd,
-                    start_new_session=True,
-                    env={**os.environ, MARK: self.mark},
-                )
+                words = (f"{boot.run}/{boot.node.id}", str(boot_fd))
+                fds = (boot_fd, theirs.fileno(), boot.status_fd, *boot.ring_fds.values())
+                environ = {**os.environ, MARK: self.mark}
+                forked = fork_server.fork(words, fds, log_fd, environ) if fork_server else None
+                self.pid, self.pidfd = forked or execute((*command, *words), fds, log_fd, environ)
             finally:
                 os.close(boot_fd)
-            self.pid = self._popen.pid
-            self.pidfd = self._watchable()
         except OSError:
             ours.close()
             raise
@@ -61,14 +52,12 @@ class Process:
             theirs.close()
         ours.setblocking(False)
         self._channel: socket.socket | None = ours
+        self._group = Group(self.pid)
 
-    def _watchable(self) -> int:
-        try:
-            return os.pidfd_open(self.pid)
-        except OSError:
-            self._popen.kill()
-            self._popen.wait()
-            raise
+    @property
+    def status(self) -> int | None:
+        """Its exit code once it is reaped, as os.waitstatus_to_exitcode gives it."""
+        return self._group.status
 
     @property
     def channel_fd(self) -> int:
@@ -122,28 +111,11 @@ class Process:
 
     def signal_group(self, number: signal.Signals) -> None:
         """To the process and all that it started and that stayed in its group. Nothing happens if none is left."""
-        if self._members_left:
-            try:
-                os.killpg(self.pid, number)
-            except ProcessLookupError:
-                pass
+        self._group.signal(number)
 
     def reap(self) -> bool:
-        """Collect exit statuses of the group, of orphaned grandchildren too, without waiting. True if none of it is left.
-
-        Never by wait(-1): that would steal the statuses of children that are not ours.
-        """
-        while self._members_left:
-            try:
-                pid, status = os.waitpid(-self.pid, os.WNOHANG)
-            except ChildProcessError:
-                self._members_left = False
-                break
-            if pid == 0:
-                return False
-            if pid == self.pid:
-                self.status = self._popen.returncode = os.waitstatus_to_exitcode(status)
-        return True
+        """Collect exit statuses of the group, of orphaned grandchildren too, without waiting. True if none of it is left."""
+        return self._group.reap()
 
     def close(self) -> None:
         """Give back the descriptors. The process must have been reaped."""

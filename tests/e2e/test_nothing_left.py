@@ -99,7 +99,7 @@ def test_a_second_run_of_a_live_name_is_refused_and_the_first_goes_on(box: Box) 
 
 def test_ctrl_c_during_start_up_ends_everything(box: Box) -> None:
     process = box.start("up", box.write_spec(ENDLESS))
-    wait_until("the first process of the run", lambda: len(box.processes()) > 1)
+    wait_until("the first node", lambda: ": starting" in box.output())
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0, box.output()
     box.assert_nothing_left()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cerberus
 import pytest
 
+from streamcore.spec import loading
 from streamcore.spec.schema import Checker
 
 
@@ -127,3 +128,8 @@ def test_a_value_that_is_a_word_or_a_mapping_is_judged_by_what_it_is():
     inside = finding({"a": RESTART}, {"a": {"max": "x"}})
     assert (inside.where, inside.expected) == (("a", "max"), "an integer")
     assert finding({"a": RESTART}, {"a": 5}).expected == "one of: never, always or a mapping"
+
+
+def test_the_schema_of_the_spec_is_valid():
+    # It says of itself that it is proven: here.
+    Checker(loading._TOP)

@@ -1,0 +1,43 @@
+"""A process of ours and all that it started and that stayed in its process group: signalled and reaped together."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+class Group:
+    """`pid` is its leader, a child of this process; orphans of it become children too if this process is a subreaper.
+
+    status: the leader's exit code once it is reaped, as os.waitstatus_to_exitcode gives it.
+    """
+
+    def __init__(self, pid: int):
+        self.pid = pid
+        self.status: int | None = None
+        self._members_left = True
+
+    def signal(self, number: signal.Signals) -> None:
+        """Nothing happens if none is left."""
+        if self._members_left:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def reap(self, flags: int = os.WNOHANG) -> bool:
+        """Collect exit statuses, of orphaned grandchildren too; without waiting, unless `flags` is 0. True if none of it is left.
+
+        Never by wait(-1): that would steal the statuses of children that are not ours.
+        """
+        while self._members_left:
+            try:
+                pid, status = os.waitpid(-self.pid, flags)
+            except ChildProcessError:
+                self._members_left = False
+                break
+            if pid == 0:
+                return False
+            if pid == self.pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return True
