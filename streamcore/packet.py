@@ -22,8 +22,18 @@ FRAME_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "
 DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in FRAME_DTYPES}
 DTYPE_NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
 
-_process_prefix = os.urandom(8)
+_process_prefix = b""
 _process_count = count()
+
+
+def _draw_prefix() -> None:
+    """Ids of this process are those of no other one: not of its predecessor, nor of what was forked from the same server."""
+    global _process_prefix
+    _process_prefix = os.urandom(8)
+
+
+_draw_prefix()
+os.register_at_fork(after_in_child=_draw_prefix)
 
 
 class Array(msgspec.Struct, frozen=True):
