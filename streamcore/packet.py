@@ -34,8 +34,18 @@ TYPE_STRINGS = {
 }
 FRAME_DTYPES = tuple(TYPE_STRINGS)
 
-_process_prefix = os.urandom(8)
+_process_prefix = b""
 _process_count = count()
+
+
+def _draw_prefix() -> None:
+    """Ids of this process are those of no other one: not of its predecessor, nor of what was forked from the same server."""
+    global _process_prefix
+    _process_prefix = os.urandom(8)
+
+
+_draw_prefix()
+os.register_at_fork(after_in_child=_draw_prefix)
 
 
 class Array(msgspec.Struct, frozen=True):

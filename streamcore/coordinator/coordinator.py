@@ -187,8 +187,9 @@ class Coordinator:
         made.callback(guard.close)
         if self._fork_server is not None:
             guard.add(self._fork_server.pid)
-            self._fork_server.on_failure = self._observer.warning
+            made.callback(guard.remove, self._fork_server.pid)
             made.callback(self._fork_server.close)
+            self._fork_server.on_failure = self._on_lost_fork_server
         segments = self._segments = Segments(self.plan, self.run_id)
         made.callback(segments.close)
         server = self._server = Server(str(self._run_dir.path / CONTROL_SOCKET), lambda request: answers.answer(self, request))
@@ -326,6 +327,11 @@ class Coordinator:
         if self._guard is not None and not self._guard.alive():
             self._guard = None
             self._observer.warning("the guardian process died; should the coordinator be killed as well, files of this run may be left")
+
+    def _on_lost_fork_server(self, text: str) -> None:
+        if self._guard is not None and self._fork_server is not None:
+            self._guard.remove(self._fork_server.pid)  # the number may come again, as that of a stranger
+        self._observer.warning(text)
 
     def _serve(self, server: Server) -> None:
         if server.serve():

@@ -21,11 +21,12 @@ import gc
 import os
 import resource
 import select
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Union
+from typing import Any, Union
 
 import msgspec
 
@@ -67,6 +68,7 @@ class Refused(msgspec.Struct, tag="refused"):
 
 
 Answer = Union[Ready, Made, Running, Refused]
+Handlers = Mapping[signal.Signals, Any]  # as this interpreter had them when it was started
 
 encode = msgspec.msgpack.Encoder().encode
 _requests = msgspec.msgpack.Decoder(Fork)
@@ -75,6 +77,8 @@ _requests = msgspec.msgpack.Decoder(Fork)
 def serve(fd: int, coordinator_pid: int) -> None:
     """Fork nodes until the coordinator is gone. Returns in each node, where sys.argv has its words; never in the server."""
     die_with(coordinator_pid)
+    # Whoever ends a whole control group or session means the run, which the coordinator ends in order.
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     connection = socket.socket(fileno=fd)
     connection.set_inheritable(False)
     gc.disable()
@@ -93,7 +97,7 @@ def serve(fd: int, coordinator_pid: int) -> None:
         raw, fds, _, _ = socket.recv_fds(connection, DATAGRAM_BYTES_MAX, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
         if not raw:
             os._exit(0)
-        if _in_node(connection, _requests.decode(raw), fds):
+        if _in_node(connection, _requests.decode(raw), fds, handlers):
             return
         for number in fds:
             os.close(number)
@@ -117,7 +121,7 @@ def _threads() -> int:
     return len(os.listdir(TASKS))
 
 
-def _in_node(connection: socket.socket, request: Fork, fds: Sequence[int]) -> bool:
+def _in_node(connection: socket.socket, request: Fork, fds: Sequence[int], handlers: Handlers) -> bool:
     """Fork. True in the node, False in the server."""
     if _threads() > 1:
         _say(connection, Refused(f"it has {_threads()} threads, and a fork might deadlock"))
@@ -125,7 +129,7 @@ def _in_node(connection: socket.socket, request: Fork, fds: Sequence[int]) -> bo
     try:
         elder = os.fork()
         if not elder:
-            _fork_and_end(connection, request, fds)
+            _fork_and_end(connection, request, fds, handlers)
             return True
         _, status = os.waitpid(elder, 0)
         if os.WIFEXITED(status) and (number := os.WEXITSTATUS(status)):
@@ -135,7 +139,7 @@ def _in_node(connection: socket.socket, request: Fork, fds: Sequence[int]) -> bo
     return False
 
 
-def _fork_and_end(connection: socket.socket, request: Fork, fds: Sequence[int]) -> None:
+def _fork_and_end(connection: socket.socket, request: Fork, fds: Sequence[int], handlers: Handlers) -> None:
     """The elder's life. Returns in the node."""
     try:
         elder_pidfd = os.pidfd_open(os.getpid())
@@ -146,6 +150,8 @@ def _fork_and_end(connection: socket.socket, request: Fork, fds: Sequence[int]) 
     except OSError as error:  # the coordinator is gone, or the box has no process left
         os._exit(error.errno or 1)
     try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         connection = _become(connection, request, fds, elder_pidfd)
     except OSError as error:
         _say(connection, Refused(str(error)))

@@ -27,6 +27,7 @@ SWITCH = "STREAMCORE_FORKSERVER"  # 0: every node is exec'ed
 READY_S = 5.0  # for its imports, 0.3 s of a core, which have begun before the spec was read
 ANSWER_S = 2.0  # for one fork, 10 ms of a core; the coordinator does nothing else meanwhile
 ANSWER_BYTES_MAX = 4096
+REAP_S, REAP_PAUSE_S = 2.0, 0.001  # after SIGKILL it is gone in a millisecond, unless the kernel holds it
 ROOM_WORD_BYTES = 64  # RUN/NODE FD, each id at most 32 bytes; words of the server give room too
 ROOM_ENVIRON_BYTES = 4096  # the mark, and what plugins that the coordinator loads add to its environment
 
@@ -105,7 +106,7 @@ class ForkServer:
         while not (made and running):
             answer, received = self._hear(deadline_s, made[0][1] if made else -1)
             if isinstance(answer, Made):
-                made.append((answer.pid, received[0]))
+                made.append((answer.pid, received[0] if received else os.pidfd_open(answer.pid)))  # none came: EMFILE, which this raises
             else:
                 running = True  # or dead, which is an end like any other
 
@@ -140,7 +141,9 @@ class ForkServer:
         """Kill and reap it. It holds nothing that would have to be given back."""
         self._socket.close()
         self._group.signal(signal.SIGKILL)
-        self._group.reap(0)
+        deadline_s = monotonic() + REAP_S
+        while not self._group.reap() and monotonic() < deadline_s:
+            select.select((), (), (), REAP_PAUSE_S)
 
     def _fail(self, why: str) -> None:
         if self._socket.fileno() >= 0:

@@ -25,14 +25,14 @@ class Group:
             except ProcessLookupError:
                 pass
 
-    def reap(self, flags: int = os.WNOHANG) -> bool:
-        """Collect exit statuses, of orphaned grandchildren too; without waiting, unless `flags` is 0. True if none of it is left.
+    def reap(self) -> bool:
+        """Collect exit statuses, of orphaned grandchildren too, without waiting. True if none of it is left.
 
         Never by wait(-1): that would steal the statuses of children that are not ours.
         """
         while self._members_left:
             try:
-                pid, status = os.waitpid(-self.pid, flags)
+                pid, status = os.waitpid(-self.pid, os.WNOHANG)
             except ChildProcessError:
                 self._members_left = False
                 break

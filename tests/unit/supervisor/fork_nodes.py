@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from streamcore import Port, Source
+from streamcore import Port, Source, StreamPacket
 
 PR_GET_PDEATHSIG = 2
 
@@ -89,7 +89,9 @@ class Dice(Source):
         import numpy as np
 
         names = tempfile._get_candidate_names()  # type: ignore[attr-defined]
-        print(json.dumps([random.random(), float(np.random.random()), str(uuid.uuid4()), next(names)]), flush=True)
+        packet = StreamPacket.new(kind="fact", source_id="dice", payload=None)
+        thrown = [random.random(), float(np.random.random()), str(uuid.uuid4()), next(names), packet.packet_id]
+        print(json.dumps(thrown), flush=True)
 
     def run(self) -> Any:
         yield from ()

@@ -184,6 +184,14 @@ def test_a_server_that_was_killed_is_reaped_and_exec_takes_its_place(server, spa
     assert len(server.told) == 1
 
 
+def test_who_ends_all_processes_of_a_group_at_once_does_not_end_the_server(server, spawn, folder):
+    # As systemd does with SIGTERM: the coordinator ends the run in order, and a warning would be noise.
+    until_ready(spawn("Facts", server), folder)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(server.pid, number)
+    assert was_forked(spawn("Facts", server)) and not server.told
+
+
 def test_the_death_of_the_server_is_told_when_it_is_reaped(server):
     os.kill(server.pid, signal.SIGKILL)
     os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
