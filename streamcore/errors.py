@@ -84,7 +84,7 @@ class PayloadTooLarge(PayloadError):
 
     def __init__(self, port: str, found_bytes: int, slot_bytes: int):
         self.port, self.found_bytes, self.slot_bytes = port, found_bytes, slot_bytes
-        node = port.partition(".")[0]
+        node = port.rpartition(".")[0]
         super().__init__(
             f"port {port}: payload of {found_bytes} bytes, slot_bytes is {slot_bytes}; "
             f"raise it with `ring: {{slot_bytes: {found_bytes}}}` at node '{node}'"

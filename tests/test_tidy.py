@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "errors": (0, set()),
     "limits": (0, set()),
     "clock": (0, set()),
+    "secret": (0.2, set()),
     "native": (0.5, set()),
     "packet": (1, {"msgspec"}),
     "payload": (1.5, {"numpy"}),

@@ -41,7 +41,7 @@ def list_(as_json: bool) -> int:
     from streamcore.plugins.naming import names
 
     targets = names()
-    found = _find(list(targets))
+    found = manifests_of(list(targets))
     rows = [_summary(name, target, found[name]) for name, target in targets.items()]
     if as_json:
         click.echo(json.dumps({"version": 1, "nodes": rows}, indent=2))
@@ -71,7 +71,7 @@ def describe(name: str, allow: tuple[str, ...], as_json: bool) -> int:
     """
     from streamcore.errors import PluginError
 
-    found = _find([name], allow)[name]
+    found = manifests_of([name], allow)[name]
     if isinstance(found, PluginError):
         raise found
     facts = _facts(found)
@@ -79,7 +79,7 @@ def describe(name: str, allow: tuple[str, ...], as_json: bool) -> int:
     return 0
 
 
-def _find(plugins: list[str], allow: tuple[str, ...] = ()) -> dict[str, Manifest | PluginError]:
+def manifests_of(plugins: list[str], allow: tuple[str, ...] = ()) -> dict[str, Manifest | PluginError]:
     """Raises SpecError for words of --allow that are no packages, and for a policy file that is wrong."""
     import os
 

@@ -53,8 +53,16 @@ def key_values(ctx: click.Context, param: click.Parameter, words: Sequence[str])
 
 
 def spec_options(function: Function) -> Function:
-    """SPEC, --set and --allow: what `up`, `validate` and `plan` need to find the same graph."""
+    """SPEC, --set, --allow and --include-from: what `up`, `validate` and `plan` need to find the same graph."""
     for decorate in (
+        click.option(
+            "--include-from",
+            "folders",
+            metavar="DIR",
+            multiple=True,
+            type=click.Path(file_okay=False, exists=True),
+            help="Let SPEC include files from DIR too, and not only from its own folder and what lies below. Repeatable.",
+        ),
         click.option(
             "--allow",
             "allow",

@@ -19,6 +19,8 @@ VERBS = (
     "up",
     "validate",
     "plan",
+    "explain",
+    "schema",
     "ps",
     "stats",
     "account",

@@ -19,6 +19,7 @@ from streamcore.coordinator.observer import Observer
 from streamcore.errors import InvalidTransition, MessageError
 from streamcore.graph.model import Boot, NodePlan, Plan
 from streamcore.node import channel
+from streamcore.secret import secrets_in
 from streamcore.supervisor import exits, guardian, states
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
@@ -320,6 +321,7 @@ def _boot(equipment: Equipment, member: Member, gone: Iterable[NodePlan]) -> Boo
         equipment.boot,
         node=node,
         edges=tuple(edge for edge in plan.edges if edge.id in edges),
+        secrets=tuple(str(secret.reveal()) for secret in secrets_in((node.config, node.env))),
         rings=tuple(ring for ring in plan.rings if ring.id in rings),
         incarnation=member.incarnation,
         ring_fds={str(ring): fd for ring, fd in rings.items()},

@@ -70,7 +70,10 @@ class RestartPlan(msgspec.Struct, frozen=True):
 
 
 class NodePlan(msgspec.Struct, frozen=True):
-    """One process. `plugin` is as the spec names it, `target` the `package.module:Class` it stands for; `role` source, node or sink."""
+    """One process. `config` may hold a Secret.
+
+    `plugin` is as the spec names it, `target` the `package.module:Class` it stands for; `role` source, node or sink.
+    """
 
     id: str
     plugin: str
@@ -92,6 +95,10 @@ class NodePlan(msgspec.Struct, frozen=True):
     poison_limit: int = 2  # deaths in a row over one packet, after which it is failed; 0: never
     rss_bytes_max: int = 0  # 0: no limit
     on_exceed: str = "restart"  # or warn
+    drain_s: float = 0.0  # after which it alone is told to go when the run drains; 0: as the run
+    env: dict[str, Any] = {}  # added to the environment; values may be a Secret
+    cpu_affinity: tuple[int, ...] = ()  # () for all that streamctl may use
+    nice: int = 0  # added to that of streamctl
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -106,6 +113,7 @@ class Plan(msgspec.Struct, frozen=True):
     start_order: tuple[str, ...]  # consumers before their producers
     shm_bytes_max: int  # if every slot were full: what the budget is checked against
     drain_s: float = 10.0
+    shm_limit: int | None = None  # of `limits.shm`
 
     def node(self, node_id: str) -> NodePlan:
         return next(node for node in self.nodes if node.id == node_id)
@@ -136,5 +144,6 @@ class Boot(msgspec.Struct, frozen=True):
     coordinator_pid: int
     message_key: int  # of this run, random: what seals every message. It stands nowhere else
     debug: bool = False
+    secrets: tuple[str, ...] = ()  # which its log must not show
     poisoned: tuple[Poisoned, ...] = ()
     lost_slots: dict[str, tuple[int, ...]] = {}  # of its own rings, by ring id as text: see Segments.lost_slots

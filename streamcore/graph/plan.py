@@ -73,6 +73,7 @@ def plan_graph(graph: Graph, run: str | None, run_dir: Path | str | None) -> Pla
         start_order=tuple(node.spec.id for node in producers_first[::-1]),
         shm_bytes_max=sum(map(ring_bytes_max, rings)),
         drain_s=spec.drain_s,
+        shm_limit=spec.limits.shm,
     )
 
 
@@ -175,6 +176,9 @@ def _nodes(
                 batch_max=number_of(node.manifest, "batch_max", node.config),
                 retention=number_of(node.manifest, "retention", node.config),
                 startup_s=node.spec.startup_s,
+                env=dict(node.spec.process.env),
+                cpu_affinity=node.spec.process.cpu_affinity,
+                nice=node.spec.process.nice,
                 **_care(node.spec.care),
             )
         )
@@ -216,7 +220,7 @@ def _members(mask: int) -> Iterator[int]:
 def _check_entries(graph: Graph, rings: tuple[RingPlan, ...]) -> None:
     for ring in rings:
         if ring.slot_count > limits.ENTRIES_MAX:
-            node_id = ring.port.partition(".")[0]
+            node_id = ring.port.rpartition(".")[0]
             terms = " + ".join(f"{term.name} {term.value}" for term in ring.slot_terms)
             found = f"{ring.slot_count} slots for {ring.port} ({terms})"
             hint = "lower the depth of the edges behind it, or let a node between make a copy"
@@ -226,7 +230,7 @@ def _check_entries(graph: Graph, rings: tuple[RingPlan, ...]) -> None:
 def _check_shm(graph: Graph, rings: tuple[RingPlan, ...]) -> None:
     """`limits.shm` against what the user stated. A planned slot_bytes is an upper bound that costs nothing until touched, so nothing can
     be concluded from it before the run: there the coordinator watches."""
-    stated = [ring for ring in rings if graph.nodes[ring.port.partition(".")[0]].spec.ring.slot_bytes is not None]
+    stated = [ring for ring in rings if graph.nodes[ring.port.rpartition(".")[0]].spec.ring.slot_bytes is not None]
     total = sum(map(_slots_bytes, stated))
     allowed = graph.spec.limits.shm
     if allowed is not None and total > allowed:

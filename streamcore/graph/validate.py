@@ -10,7 +10,7 @@ from streamcore.graph.model import RestartPlan
 from streamcore.graph.order import cycles
 from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
 from streamcore.node.api import Port
-from streamcore.packet import profile_accepts
+from streamcore.packet import Array, profile_accepts
 from streamcore.plugins.configs import Checked
 from streamcore.plugins.naming import is_package
 from streamcore.plugins.policy import A_PACKAGE
@@ -37,6 +37,7 @@ def check(graph: Graph) -> list[Problem]:
         _check_numbers(graph, node, where)
         _check_backoff(graph, node, (*where, "restart"))
     _check_cycles(graph)
+    _check_claims(graph)
     if not graph.loose:
         _check_connected(graph)
     return graph.problems.listed()
@@ -118,10 +119,21 @@ def _check_cycles(graph: Graph) -> None:
         graph.problems.add(closing[cycle[-1], cycle[0]], f"the cycle {' -> '.join(shown)}", "a graph without cycles")
 
 
+def _check_claims(graph: Graph) -> None:
+    """What a sub-graph says of its ports, against the ports behind them."""
+    for claim, port in graph.shown:
+        what = f"{claim.end}, which is {_carries(port)}"
+        if claim.kind and claim.kind != port.kind:
+            graph.problems.add((*claim.where, "kind"), show(claim.kind), f"the kind of {what}")
+        said = "array" if isinstance(port.profile, Array) else str(port.profile)
+        if claim.payload and claim.payload != said:
+            graph.problems.add((*claim.where, "payload"), show(claim.payload), f"the payload of {what}")
+
+
 def _check_connected(graph: Graph) -> None:
     """Required inputs, and nodes that nothing connects."""
-    fed = {(edge.consumer.spec.id, edge.to_port) for edge in graph.edges}
-    touched = {node.spec.id for edge in graph.edges for node in (edge.producer, edge.consumer)}
+    fed = {(edge.consumer.spec.id, edge.to_port) for edge in graph.edges} | graph.open
+    touched = {node_id for node_id, _ in graph.open} | {node.spec.id for edge in graph.edges for node in (edge.producer, edge.consumer)}
     for index, (node_id, node) in enumerate(graph.nodes.items()):
         where = node.spec.where or ("nodes", index)
         if node_id in graph.excused or (node.manifest is None and not graph.structure_only):

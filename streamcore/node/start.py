@@ -19,8 +19,8 @@ import msgspec
 from streamcore import limits, plugins
 from streamcore.clock import iso_utc
 from streamcore.errors import ConfigError, PluginError, Stopped, StreamcoreError
-from streamcore.graph.model import Boot, RingPlan
-from streamcore.node import channel, stacks
+from streamcore.graph.model import Boot, NodePlan, RingPlan
+from streamcore.node import channel, masking, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
 from streamcore.node.dead_letter import Letters
 from streamcore.node.deathsig import die_with
@@ -30,6 +30,7 @@ from streamcore.node.inlet import Inlet
 from streamcore.node.lifeline import Lifeline
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
+from streamcore.secret import Masker
 from streamcore.shm import segment
 from streamcore.shm.layout import NO_EDGE
 from streamcore.shm.ring import RingReader, RingWriter, attach_ring
@@ -49,7 +50,23 @@ def main(boot_fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the coordinator's to interpret
     faulthandler.enable()
     stacks.register()
+    masking.mask_output(Masker(boot.secrets))
     return NodeProcess(boot, _logger(boot)).run()
+
+
+def _take_place(plan: NodePlan) -> None:
+    """The CPUs and the niceness that the spec gives. Raises ConfigError if this box does not."""
+    if plan.cpu_affinity:
+        try:
+            os.sched_setaffinity(0, plan.cpu_affinity)
+        except OSError:
+            have = sorted(os.sched_getaffinity(0))
+            raise ConfigError(f"cpu_affinity: found {list(plan.cpu_affinity)}, expected some of the CPUs of this box: {have}") from None
+    if plan.nice:
+        try:
+            os.nice(plan.nice)
+        except OSError as error:
+            raise ConfigError(f"nice: found {plan.nice}, which needs a right that streamctl does not have ({error.strerror})") from None
 
 
 class _LineFormatter(logging.Formatter):
@@ -109,6 +126,8 @@ class NodeProcess:
         for name in ("busy_since_ns", "waits_for_credit"):  # a predecessor may have died with them set
             self._status.set(name, 0)
         self._status.set("state", STATES.index("starting"))
+        self.where = "config"
+        _take_place(self.boot.node)
         self.where = "import"
         cls = plugins.load_target(self.boot.node.target)
         self.where = "host"
@@ -209,6 +228,7 @@ class NodeProcess:
         if self.where in ("run", "close"):
             self._exchange.settle()
             self._exchange.flush_receipts(lambda inlet: inlet.unreported)  # what was processed is not lost with the node
+        cause, text = (Masker(self.boot.secrets).mask(said) for said in (cause, text))
         self._say(channel.Failed(where, cause[:_TEXT_CHARS_MAX], fault, text[-_TEXT_CHARS_MAX:]))
         self._close(orderly=True)
         return 1

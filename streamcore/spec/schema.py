@@ -15,6 +15,7 @@ from cerberus.errors import ErrorDefinition
 from cerberus.schema import UnvalidatedSchema
 from cerberus.validator import TypeDefinition
 
+from streamcore.secret import keep_secrets, revealed, secrets_in
 from streamcore.spec.model import Where
 from streamcore.spec.problems import PROBLEMS_MAX, Near, names, show
 from streamcore.spec.scalars import parse_size, size_text
@@ -83,14 +84,15 @@ class Checker:
         self._validator = _Validator(UnvalidatedSchema(self.rules) if proven else self.rules)
 
     def check(self, document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
-        """The document with its defaults and with sizes as integers, and what is wrong with it."""
-        validator = self._validator
-        validator.validate(dict(document))
+        """The document with its defaults and with sizes as integers, and what is wrong with it. Secrets are checked and not shown."""
+        validator, hidden = self._validator, any(True for _ in secrets_in(document))
+        validator.validate(revealed(document) if hidden else dict(document))
         findings: list[Finding] = []
         for error in validator._errors:
             self._explain(error, findings)
         as_written = [finding._replace(found=_found(document, finding)) for finding in findings]
-        return validator.document or {}, as_written
+        normalised = validator.document or {}
+        return keep_secrets(document, normalised) if hidden else normalised, as_written
 
     def _explain(self, error: Any, findings: list[Finding]) -> None:
         where: Where = tuple(error.document_path)

@@ -119,7 +119,7 @@ def test_policies_with_their_numbers_are_fine(problems, edge):
     assert problems(spec("cam:Camera out:Out", edge)) == []
 
 
-@pytest.mark.parametrize("bad", ["Cam", "1cam", "cam\n", "", "a.b", "a b", "../a", "a" * 33, "\u0430", "-a"])
+@pytest.mark.parametrize("bad", ["Cam", "1cam", "cam\n", "", "a.", "a.B", "a b", "../a", "a" * 33, "\u0430", "-a"])
 def test_ids_are_matched_as_a_whole(problems, bad):
     given = Spec("a.yaml", "a", (NodeSpec(bad, "Camera"),), ())
     assert [path for path, _ in problems(given)] == ["nodes[0].id"]
@@ -173,11 +173,11 @@ def test_a_chain_of_100_000_nodes_validates(problems):
     edges = (EdgeSpec("cam", "n0"), *(EdgeSpec(f"n{i}", f"n{i + 1}") for i in range(count - 1)))
     chain = Spec("a.yaml", "a", (NodeSpec("cam", "Camera"), *middle), edges)
     # Quadratic work would take hours, and recursion would end in a RecursionError.
-    assert problems(chain) == [("nodes", f"{count + 1} nodes")]  # nothing but their number
+    assert problems(chain) == []
     closed = Spec("a.yaml", "a", (NodeSpec("cam", "Camera"), *middle), (*edges, EdgeSpec(f"n{count - 1}", "n0")))
     found = problems(closed)
-    assert [path for path, _ in found] == ["nodes", f"edges[{count}]"]
-    assert len(found[1][1]) < 200
+    assert [path for path, _ in found] == [f"edges[{count}]"]
+    assert len(found[0][1]) < 200
 
 
 def test_a_graph_of_hostile_size_is_judged(problems):

@@ -129,7 +129,7 @@ def test_a_size_and_its_number_are_the_same_spec():
 
 
 def test_keys_without_a_meaning_are_not_accepted():
-    for key in ("for_each: [1]", "replicas: 2", "env: {}", "on_give_up: stop_run"):
+    for key in ("foreach: [1]", "replicas: 2", "environment: {}", "on_give_up: stop_run"):
         (problem,) = problems_of(f"version: 2\nnodes:\n  - {{id: a, plugin: p.q, {key}}}\n")
         assert problem.found.startswith("unknown key")
 
