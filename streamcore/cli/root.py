@@ -32,6 +32,7 @@ VERBS = (
     "down",
     "node",
     "bench",
+    "completion",
 )
 
 
