@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import msgspec
 
-from streamcore.authoring.program import ENDED, Report, Request
+from streamcore.authoring.program import ENDED, Report, Request, is_plugins
 from streamcore.clock import Clock
 from streamcore.errors import PluginError
 
@@ -176,8 +176,7 @@ class _Child:
         """Where the main thread was, as faulthandler wrote it: its block is the last."""
         blocks = re.split(r"^(?:Current thread|Thread) 0x[^\n]*\n", self._tail(), flags=re.MULTILINE)[1:]
         frames = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', blocks[-1]) if blocks else []
-        ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
-        frame = next((each for each in frames if not each[0].startswith(ours)), None)
+        frame = next((each for each in frames if is_plugins(each[0])), None)
         return f" (in {frame[2]}() at {os.path.basename(frame[0])}:{frame[1]})" if frame else ""
 
     def _tail(self) -> str:

@@ -27,6 +27,8 @@ from streamcore.plugins import resolve, target_of
 PR_SET_PDEATHSIG = 1
 WITHOUT_SETUP = ("defaults", "unknown-keys", "setup")
 WITHOUT_STREAM = (*WITHOUT_SETUP, "emits", "returns-nothing", "stops", "no-input")
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_STANDARD = os.path.dirname(os.__file__) + os.sep
 ENDED = "ended"  # state of a check during which a process hung or died
 
 
@@ -123,7 +125,7 @@ class _Alarm:
 def _obstacle(check: Check, states: dict[str, str]) -> str:
     """Why a check would only find again what an earlier one has found; "" if it may find something new."""
     if states.get("setup") in ("failed", ENDED) and check.name not in WITHOUT_SETUP:
-        return "setup() fails"
+        return "setup() or close() fails"
     ended = next((name for name, state in states.items() if state == ENDED and name in WITHOUT_STREAM), "")
     return f"it would end as {ended!r} did" if ended and check.name not in WITHOUT_STREAM else ""
 
@@ -141,14 +143,21 @@ def _verdict(check: Check, subject: Subject) -> tuple[str, str]:
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # the plugin's code: whatever it raises is what was found
         ends = "" if isinstance(error, Exception) else ", which ends the node's process"
         return "failed", f"{type(error).__name__}: {error}{ends} ({_place(error)})"
+    finally:
+        subject.close_what_is_open()
 
 
 def _place(error: BaseException) -> str:
     """Where in the plugin it was raised, or where the plugin was left."""
-    ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
     frames = traceback.extract_tb(error.__traceback__)
-    frame = next((each for each in reversed(frames) if not each.filename.startswith(ours)), frames[-1])
+    frame = next((each for each in reversed(frames) if is_plugins(each.filename)), frames[-1])
     return f"{frame.name}() at {os.path.basename(frame.filename)}:{frame.lineno}"
+
+
+def is_plugins(path: str) -> bool:
+    """Is this file neither streamcore's nor of the standard library."""
+    installed = "site-packages" in path or "dist-packages" in path
+    return not path.startswith((_OURS, "<frozen")) and (installed or not path.startswith(_STANDARD))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from streamcore.wire import messages
 
 RUN_ID = "00" * 16
 SPARE = 4  # packets under way beside those that the node declares to keep
-LET_GO_S, LOOK_S = 2.0, 0.01  # so long may a thread of the node take to let go of a packet
-ASK_S = 2.0  # a source that has not given enough packets by then is asked to end
+LET_GO_S, LOOK_S = 1.0, 0.01  # so long may a thread of the node take to let go of a packet
+ASK_S = 1.0  # a source that has not given enough packets by then is asked to end
 
 
 class Stalled(Exception):
@@ -126,6 +126,7 @@ class Trial(Bench):
         self.feeds = [Feed(name, port, self.slots) for name, port in cls.inputs.items()]
         self.samples = samples
         self.wrong = ""  # the first thing that was emitted and is not what the ports declare
+        self.ended = False
         self._pushed = 0
 
     def push_ordinary(self, *, redelivered: bool = False) -> None:
@@ -198,4 +199,8 @@ class Trial(Bench):
     def end(self) -> None:
         """The end of the stream, and of the process."""
         self.emit_each(self.node.flush())
+        self.close()
+
+    def close(self) -> None:
+        self.ended = True  # it is called once, whatever it raises
         self.node.close()
