@@ -27,6 +27,7 @@ START_S = 30.0  # for an interpreter on a busy box; what the plugin's import tak
 GRACE_S = 1.0  # after the deadline, for the stacks to be written
 REPORT_BYTES_MAX = 1 << 20
 LOG_TAIL_BYTES = 16_000
+LOG_BYTES_MAX, LOOK_S = 1 << 24, 0.5  # what a plugin prints without end must not fill the disk
 FAILED = "failed"
 LOAD = ("load", "it can be imported")
 
@@ -111,7 +112,7 @@ class _Child:
         self._clock, self._deadline_s = clock, request.deadline_s
         self._wait_s = START_S + request.deadline_s
         self._rest = b""
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
+        self._log: IO[bytes] = tempfile.TemporaryFile("ab+")  # noqa: SIM115 - closed by end()
         self._fd, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -137,9 +138,13 @@ class _Child:
         self._wait_s = self._deadline_s + GRACE_S
         while b"\n" not in self._rest and len(self._rest) < REPORT_BYTES_MAX:
             left_s = (deadline_ns - self._clock.monotonic_ns()) / 1e9
-            if left_s <= 0 or not select.select([self._fd], [], [], left_s)[0]:
+            if left_s <= 0:
                 self.cause = f"it hung: no answer within {self._deadline_s:g} s{self._where()}"
                 return None
+            if os.fstat(self._log.fileno()).st_size > LOG_BYTES_MAX:
+                os.ftruncate(self._log.fileno(), 0)
+            if not select.select([self._fd], [], [], min(left_s, LOOK_S))[0]:
+                continue
             got = os.read(self._fd, 1 << 16)
             if not got:
                 self.cause = self._death()
@@ -166,7 +171,7 @@ class _Child:
         try:
             status = self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:  # it has closed every descriptor that it found
-            return "it closed the pipe of the checks: closing descriptors that are not its own ends the node as well"
+            return "it has closed a descriptor that is not its own, and hung"
         if status < 0:
             return f"its process was ended by {signal.Signals(-status).name}{self._where()}"
         last = self._tail().strip().splitlines()[-1:]

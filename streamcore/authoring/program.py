@@ -29,6 +29,7 @@ WITHOUT_SETUP = ("defaults", "unknown-keys", "setup")
 WITHOUT_STREAM = (*WITHOUT_SETUP, "emits", "returns-nothing", "stops", "no-input")
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _STANDARD = os.path.dirname(os.__file__) + os.sep
+REASON_CHARS_MAX = 2000  # an exception may say anything
 ENDED = "ended"  # state of a check during which a process hung or died
 
 
@@ -99,14 +100,17 @@ class Session:
         if not obstacle:
             with self._guard():
                 state, reason = _verdict(check, subject)
-        self._say(Report("end", check.name, state, " ".join(reason.split())))
+        self._say(Report("end", check.name, state, " ".join(reason[:REASON_CHARS_MAX].split())))
         return state
 
     def _guard(self) -> _Alarm:
         return _Alarm(self._request.deadline_s)
 
     def _say(self, report: Report) -> None:
-        os.write(self._fd, msgspec.json.encode(report) + b"\n")
+        try:
+            os.write(self._fd, msgspec.json.encode(report) + b"\n")
+        except OSError as error:
+            raise PluginError("it has closed a descriptor that is not its own; in a run that ends the node") from error
 
 
 class _Alarm:

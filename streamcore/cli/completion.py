@@ -10,7 +10,7 @@ _VARIABLE = "_STREAMCTL_COMPLETE"  # click looks into it; its value says which s
 _INSTALL = {
     "bash": (
         "streamctl completion bash > ~/.local/share/bash-completion/completions/streamctl   # with the package bash-completion",
-        "source <(streamctl completion bash)                                                # or: this shell only; in ~/.bashrc: all",
+        "source <(streamctl completion bash)   # or: this shell; in ~/.bashrc: every one",
     ),
     "zsh": (
         "streamctl completion zsh > ~/.zfunc/_streamctl     # with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc",
@@ -31,7 +31,7 @@ def completion(shell: str) -> int:
     nodes, of plugins, incidents and dead letters.
 
     The script calls streamctl at every Tab, for a tenth of a second. How to install it stands in its first lines. bash has to be 4.4 or
-    newer, and not the `sh` of a container.
+    newer.
 
     \b
     Exit status:

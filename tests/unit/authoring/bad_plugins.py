@@ -223,6 +223,17 @@ class Hang(OfFrames):
         PARKED.wait()
 
 
+class Chatter(OfFrames):
+    def process(self, packet: StreamPacket) -> None:
+        while True:
+            print("x" * 10_000)
+
+
+class Closer(OfFrames):
+    def process(self, packet: StreamPacket) -> None:
+        os.closerange(3, 256)
+
+
 class Crash(OfFrames):
     def process(self, packet: StreamPacket) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,26 @@ def test_a_process_that_hangs_is_ended_and_said_to_hang_where_it_does():
     found = failures(check("Hang", SHORT_S))
     assert set(found) == {"returns-nothing"}  # what would hang in the same way is not tried
     assert found["returns-nothing"].startswith("it hung: no answer within 1.5 s (in process() at bad_plugins.py:")
+
+
+def test_a_process_that_prints_without_end_does_not_fill_the_disk(monkeypatch):
+    monkeypatch.setattr("streamcore.authoring.judge.LOOK_S", 0.05)
+    monkeypatch.setattr("streamcore.authoring.judge.LOG_BYTES_MAX", 1 << 20)
+    logs = []
+    fstat = os.fstat
+    monkeypatch.setattr("streamcore.authoring.judge.os.fstat", lambda fd: logs.append(fstat(fd)) or logs[-1])
+    assert "it hung" in failures(check("Chatter", SHORT_S))["returns-nothing"]
+    assert max(log.st_size for log in logs[1:]) > 1 << 20
+    assert logs[-1].st_size < max(log.st_size for log in logs)
+
+
+def test_a_plugin_that_closes_the_pipe_of_the_checks_is_told():
+    assert "it has closed a descriptor that is not its own" in failures(check("Closer"))["returns-nothing"]
+
+
+def test_the_manual_names_every_check():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "nodes.md").read_text("utf-8")
+    assert [each.name for each in CHECKS if f"`{each.name}`" not in text] == []
 
 
 def test_a_source_that_never_looks_whether_it_should_end_is_found():
