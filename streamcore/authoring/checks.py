@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from streamcore.authoring import inputs
 from streamcore.authoring.trial import Feed, Stalled, Trial
 from streamcore.clock import Clock
@@ -93,6 +95,13 @@ def defaults(subject: Subject) -> str:
     _, findings = _checker(subject).check(subject.given)
     if findings:
         raise Failed("; ".join(f"the default of {each.where[0]!r} is {each.found}, its rule wants {each.expected}" for each in findings))
+    for key, value in subject.config.items():
+        try:
+            carried = msgspec.json.decode(msgspec.json.encode(value))
+        except (TypeError, ValueError) as error:
+            raise Failed(f"the value of {key!r} cannot be sent to a node's process as JSON: {error}") from None
+        if carried != value:
+            raise Failed(f"the value of {key!r} is {value!r}; a node's process gets it by way of JSON as {carried!r}")
     count = sum("default" in rule for rule in subject.cls.config.values())
     return f"{count} of {len(subject.cls.config)} keys have one"
 
@@ -298,7 +307,7 @@ def plural(packets: int) -> str:
 ALL = ("source", "node", "sink")
 TAKES, GIVES = ("node", "sink"), ("source",)
 CHECKS = (
-    Check("defaults", "the defaults of its config keep its own rules", ALL, defaults),
+    Check("defaults", "the defaults of its config keep its own rules, and are JSON", ALL, defaults),
     Check("unknown-keys", "its config refuses keys that it does not know", ALL, unknown_keys),
     Check("setup", "setup() and close() work with this config", ALL, setup),
     Check("emits", "what it emits fits the ports it declares", ("node",), emits),

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import msgspec
 
-from streamcore.authoring.program import ENDED, Report, Request, is_plugins
+from streamcore.authoring.protocol import ENDED, Report, Request, is_plugins
 from streamcore.clock import Clock
 from streamcore.errors import PluginError
 

@@ -14,11 +14,11 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any
 
 import msgspec
 
 from streamcore.authoring.checks import Check, Failed, Skipped, Subject, check_given, checks_of
+from streamcore.authoring.protocol import ENDED, Report, Request, is_plugins
 from streamcore.authoring.trial import Stalled
 from streamcore.errors import ConfigError, PluginError
 from streamcore.node.api import role_of
@@ -27,34 +27,7 @@ from streamcore.plugins import resolve, target_of
 PR_SET_PDEATHSIG = 1
 WITHOUT_SETUP = ("defaults", "unknown-keys", "setup")
 WITHOUT_STREAM = (*WITHOUT_SETUP, "emits", "returns-nothing", "stops", "no-input")
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_STANDARD = os.path.dirname(os.__file__) + os.sep
 REASON_CHARS_MAX = 2000  # an exception may say anything
-ENDED = "ended"  # state of a check during which a process hung or died
-
-
-class Request(msgspec.Struct):
-    """What to check. `done`: names of checks that an earlier process has made, with their state."""
-
-    plugin: str
-    allow: list[str]
-    config: dict[str, Any]
-    samples: dict[str, Any]
-    deadline_s: float
-    parent_pid: int
-    done: dict[str, str] = {}
-
-
-class Report(msgspec.Struct, omit_defaults=True):
-    """`what`: refused (`reason` says why), plugin (what it is, names and promises of its checks), or end (of one check)."""
-
-    what: str
-    name: str = ""
-    state: str = ""
-    reason: str = ""
-    target: str = ""
-    role: str = ""
-    checks: list[tuple[str, str]] = []
 
 
 def main(report_fd: int) -> None:
@@ -156,12 +129,6 @@ def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     frame = next((each for each in reversed(frames) if is_plugins(each.filename)), frames[-1])
     return f"{frame.name}() at {os.path.basename(frame.filename)}:{frame.lineno}"
-
-
-def is_plugins(path: str) -> bool:
-    """Is this file neither streamcore's nor of the standard library."""
-    installed = "site-packages" in path or "dist-packages" in path
-    return not path.startswith((_OURS, "<frozen")) and (installed or not path.startswith(_STANDARD))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,10 @@ class BadDefault(OfFrames):
     config = {"ksize": {"type": "integer", "min": 3, "default": 1}}
 
 
+class TupleDefault(OfFrames):
+    config = {"size": {"default": (640, 480)}}
+
+
 class AnyKey(OfFrames):
     config = {"box": {"type": "dict", "schema": {"x": {"type": "integer"}}, "allow_unknown": True}}
 

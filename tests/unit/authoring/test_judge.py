@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -43,6 +47,7 @@ def test_a_plugin_that_keeps_its_promises_passes_every_check(cls):
 
 ONE_FAULT = [
     ("BadDefault", "defaults", "the default of 'ksize' is 1, its rule wants an integer, at least 3"),
+    ("TupleDefault", "defaults", "the value of 'size' is (640, 480); a node's process gets it by way of JSON as [640, 480]"),
     ("AnyKey", "unknown-keys", "config.box takes any key"),
     ("BadSetup", "setup", "no such file: model.onnx; give another one with --config"),
     ("UndeclaredKey", "declared-keys", "does not declare: treshold"),
@@ -91,6 +96,25 @@ def test_a_process_that_prints_without_end_does_not_fill_the_disk(monkeypatch):
     assert "it hung" in failures(check("Chatter", SHORT_S))["returns-nothing"]
     assert max(log.st_size for log in logs[1:]) > 1 << 20
     assert logs[-1].st_size < max(log.st_size for log in logs)
+
+
+def test_nothing_is_left_when_the_command_is_killed():
+    command = [sys.executable, "-m", "streamcore", "node", "check", f"{BAD}:Hang", "--allow", BAD]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        seen = psutil.Process(process.pid)
+        deadline = time.monotonic() + DEADLINE_S
+        while not (children := seen.children()):
+            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s for the process of the checks"
+            time.sleep(0.01)
+        process.kill()
+        assert psutil.wait_procs(children, DEADLINE_S)[1] == []
+
+
+def test_the_asking_side_imports_nothing_that_the_plugin_is_called_with():
+    # Whatever a plugin does to numpy, or an import of it to the process, it does to the child.
+    program = "import sys, streamcore.authoring.judge, streamcore.cli.node; print({'numpy', 'zmq'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 def test_a_plugin_that_closes_the_pipe_of_the_checks_is_told():
