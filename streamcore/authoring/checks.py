@@ -273,14 +273,15 @@ def source_stops(subject: Subject) -> str:
         raise
     if trial.wrong:
         raise Failed(trial.wrong)
-    by_itself = "" if trial.stopping else ", and ended by itself"
     trial.end()
-    return f"after {plural(len(trial.outputs))}{by_itself}"
+    return f"it gave {plural(len(trial.outputs))}{'' if trial.stopping else ' and ended by itself'}"
 
 
 def source_resumes(subject: Subject) -> str:
     known = _positions(subject, None, STOP_AFTER)
-    if not known or None in known:
+    if not known:
+        raise Skipped("it gave no packet")
+    if None in known:
         raise Skipped("its packets have no position: after a restart it goes on with new ones")
     if known != sorted(set(known)):
         raise Failed(f"positions do not rise from packet to packet: {known}")

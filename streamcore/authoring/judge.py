@@ -1,4 +1,8 @@
-"""Have a plugin checked in a process of its own, and say what became of each check also when that process hangs or dies."""
+"""Have a plugin checked in a process of its own, and say what became of each check also when that process hangs or dies.
+
+One process makes all checks; another goes on where it hung or died. Rejected: a run of a source, the node and a sink per check, which takes
+seconds each, and where what the node did is seen through two other processes.
+"""
 
 from __future__ import annotations
 

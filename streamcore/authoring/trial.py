@@ -152,16 +152,30 @@ class Trial(Bench):
             record.settle()
 
     def run(self, limit: int) -> None:
-        """Take packets of a source until there are so many, or until it has waited in its own way for ASK_S and was asked to end."""
+        """Take packets of a source, and ask it to end once there are so many, or when it has waited in its own way for ASK_S.
+
+        It is asked between two packets, and must then come back from its next step: with a last packet, or at its end.
+        """
         assert isinstance(self.node, Source)
         asking = threading.Timer(ASK_S, setattr, (self, "stopping", True))
         asking.daemon = True
         asking.start()
+        steps = iter(self.node.run())
         try:
-            self.run_source(self.node, limit)
+            for item in steps:
+                if item is None:
+                    self.emit(item)  # nothing is not a packet; for process() it means that there is none
+                else:
+                    self.emit_each(item)
+                if self.stopping:
+                    break
+                self.stopping = len(self.outputs) >= limit
         finally:
             asking.cancel()
             asking.join()
+        close = getattr(steps, "close", None)
+        if close is not None:
+            close()
 
     def emit_each(self, out: Any) -> None:
         """See Bench.emit_each."""
@@ -174,7 +188,7 @@ class Trial(Bench):
         """See Bench.emit. What is wrong fails a node's packet, and is left out of a source's stream, as in a run."""
         try:
             super().emit(packet)
-        except PayloadError as error:
+        except PayloadError as error:  # of emitting: what the node's own code raises does not pass here
             self.wrong = self.wrong or str(error)
             if not isinstance(self.node, Source):
                 raise

@@ -124,6 +124,18 @@ class Deaf(Source):
         yield StreamPacket.new(kind="tick", source_id="t", payload=1)
 
 
+class Stubborn(Source):
+    """Takes the False of wait_until for a spurious wake-up."""
+
+    outputs = {"out": Port("tick", "json")}
+
+    def run(self) -> Iterator[StreamPacket]:
+        for number in count():
+            while not self.wait_until(0):
+                pass
+            yield StreamPacket.new(kind="tick", source_id="t", payload=number)
+
+
 class Immortal(Source):
     outputs = {"out": Port("tick", "json")}
 

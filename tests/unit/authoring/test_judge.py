@@ -126,8 +126,9 @@ def test_the_manual_names_every_check():
     assert [each.name for each in CHECKS if f"`{each.name}`" not in text] == []
 
 
-def test_a_source_that_never_looks_whether_it_should_end_is_found():
-    verdict = check("Deaf", 3.0)
+@pytest.mark.parametrize(("cls", "deadline_s"), [("Deaf", 3.0), ("Stubborn", 1.5)])
+def test_a_source_that_never_looks_whether_it_should_end_is_found(cls, deadline_s):
+    verdict = check(cls, deadline_s)
     assert set(failures(verdict)) == {"stops"}
     assert {each.name: each.reason for each in verdict.findings if each.state == "skipped"}["resumes"] == "it would end as 'stops' did"
 
