@@ -70,7 +70,7 @@ def run_node(
       Whatever the node itself raises; close() is not called then.
     """
     instance = node() if isinstance(node, type) else node
-    bench = _Bench(instance, node_id, resume_position)
+    bench = Bench(instance, node_id, resume_position)
     attach(instance, node_id, check_config(type(instance), config or {}), bench)
     instance.setup()
     if isinstance(instance, Source):
@@ -122,8 +122,8 @@ class _Input:
         self.derived = 0  # as node/lease.Record.derived counts: part of their ids
 
 
-class _Bench:
-    """The Runtime behind `run_node`."""
+class Bench:
+    """The Runtime behind `run_node`, and behind the trials of `streamctl node check`."""
 
     def __init__(self, node: Node, node_id: str, resume_position: int | None):
         self.node, self.node_id = node, node_id
@@ -214,7 +214,7 @@ class _Bench:
         self._refuse_unable_to_travel(packet)
         self.outputs.append(packet)
         finished = copy.copy(packet)
-        finished.payload = None
+        finished.payload = finished.lease = None  # SYNC: placing.without_payload
         self.outputs.completed.append((packet.packet_id, "ok"))
         self.node.on_completed(finished, "ok")
 

@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "node": (4, {"numpy", "msgspec", "zmq"}),
     "telemetry": (4, {"prometheus_client", "msgspec"}),
     "testing": (5, {"numpy"}),
+    "authoring": (5.5, {"numpy", "msgspec"}),
     "supervisor": (5, {"psutil", "msgspec"}),
     "control": (5, {"zmq", "msgspec"}),
     "coordinator": (6, {"msgspec"}),

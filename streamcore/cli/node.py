@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamcore.cli.completing import complete_plugin
+from streamcore.cli.node_check import check
+from streamcore.cli.node_new import new
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, table
 
@@ -17,12 +20,16 @@ if TYPE_CHECKING:
     from streamcore.node.api import Port
 
 
-@click.group(short_help="List and describe the plugins that a spec can name.")
+@click.group(short_help="List, describe, write and check the plugins that a spec can name.")
 def node() -> None:
     """Look at the plugins that are installed: those of streamcore, and those that other packages register.
 
     A package registers a node class with an entry point in the group `streamcore.nodes`.
     """
+
+
+node.add_command(new)
+node.add_command(check)
 
 
 @node.command("list", short_help="List the registered plugins.")
@@ -55,7 +62,7 @@ def list_(as_json: bool) -> int:
 
 
 @node.command("describe", short_help="Describe one plugin: ports, config, what it keeps.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_plugin)
 @click.option("--allow", metavar="PACKAGE", multiple=True, help="Allow NAME to be a class from this package. Repeatable.")
 @json_option('Print {"name", "target", "role", "doc", "inputs", "outputs", "config", "retention", "batch_max"}.')
 @quiet_debug_option

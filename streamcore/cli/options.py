@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from streamcore.cli.completing import complete_live_run, complete_run
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -89,7 +91,10 @@ def json_option(what: str) -> Callable[[Function], Function]:
     return click.option("--json", "as_json", is_flag=True, help=what)
 
 
-run_option = click.option("--run", metavar="RUN", help="Which run; may be left out if there is only one.")
+run_option = click.option("--run", metavar="RUN", shell_complete=complete_live_run, help="Which run; may be left out if there is only one.")
+any_run_option = click.option(
+    "--run", metavar="RUN", shell_complete=complete_run, help="Which run, live or ended; may be left out if there is only one."
+)
 debug_option = click.option("--debug", is_flag=True, help="Show tracebacks of what fails.")
 quiet_debug_option = click.option("--debug", is_flag=True, expose_value=False, hidden=True)
 

@@ -34,6 +34,7 @@ VERBS = (
     "down",
     "node",
     "bench",
+    "completion",
 )
 
 

@@ -260,7 +260,7 @@ class Outlet:
         return self.writer.free_entries > 0
 
     def _id16(self, packet: Any) -> Any:
-        """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing._Bench._seal."""
+        """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing.Bench._seal."""
         record = packet.parent
         if record is not None:
             record.derived += 1
