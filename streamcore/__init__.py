@@ -1,6 +1,7 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
-The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `PayloadError`, `ConfigError`.
+The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `PayloadError`, `ConfigError`,
+`JobError`.
 They are loaded on first use, so that `import streamcore` costs a millisecond.
 """
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from streamcore.errors import ConfigError, PayloadError
+    from streamcore.errors import ConfigError, JobError, PayloadError
     from streamcore.node.api import Node, Port, Sink, Source
     from streamcore.packet import StreamPacket, array
 
@@ -29,10 +30,11 @@ _HOMES = {
     "StreamPacket": "streamcore.packet",
     "array": "streamcore.packet",
     "ConfigError": "streamcore.errors",
+    "JobError": "streamcore.errors",
     "PayloadError": "streamcore.errors",
 }
 
-__all__ = ["ConfigError", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array"]
+__all__ = ["ConfigError", "JobError", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array"]
 
 
 def __getattr__(name: str) -> Any:

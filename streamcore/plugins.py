@@ -67,15 +67,25 @@ def resolve(plugin: str, allow: Sequence[str] = ()) -> type[Node]:
     match = _TARGET.fullmatch(plugin)
     if match is None:
         raise PluginRefused(plugin, repr(plugin), "package.module:Class, where Class is a name in CapWords")
-    module = match.group(1)
-    if not _is_allowed(module, allow):
-        package = module.partition(".")[0]
-        listed = f"one of the allowed packages: {', '.join(allow)}" if allow else "a registered plugin: no package is allowed"
-        raise PluginRefused(plugin, f"a class of '{module}'", listed, f"to allow it: --allow {package}, or allow: [{package}] in the spec")
+    refuse_unless_allowed(plugin, match.group(1), allow, "class", "a registered plugin")
     cls = load_target(plugin)
     if not _is_allowed(cls.__module__, allow):
         raise PluginRefused(plugin, f"a class defined in '{cls.__module__}'", f"a class defined in: {', '.join(allow)}")
     return cls
+
+
+def refuse_unless_allowed(plugin: str, module: str, allow: Sequence[str], what: str, instead: str) -> None:
+    """The policy for code that a spec names: its module has to be in a package that the user has allowed.
+
+    Args:
+      what: class or function.   instead: what needs no leave.
+    Raises:
+      PluginRefused: it is in none.
+    """
+    if not _is_allowed(module, allow):
+        package = module.partition(".")[0]
+        listed = f"one of the allowed packages: {', '.join(allow)}" if allow else f"{instead}: no package is allowed"
+        raise PluginRefused(plugin, f"a {what} of '{module}'", listed, f"to allow it: --allow {package}, or allow: [{package}] in the spec")
 
 
 def resolve_all(plugins: Sequence[str], allow: Sequence[str] = ()) -> dict[str, type[Node] | PluginError]:

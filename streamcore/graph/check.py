@@ -9,6 +9,7 @@ from pathlib import Path
 from streamcore import limits
 from streamcore.errors import Problem, SpecError
 from streamcore.graph.model import Plan
+from streamcore.graph.named_code import check_code
 from streamcore.graph.plan import plan_graph
 from streamcore.graph.validate import check
 from streamcore.graph.wiring import wire
@@ -46,7 +47,9 @@ def prepare(
         mark = spec.mark("nodes", at_key=True)
         found = f"{len(spec.nodes)} nodes"
         raise SpecError([*problems, Problem(*mark, "nodes", found, f"at most {limits.NODES_MAX}: each is a process")])
-    graph = wire(spec, resolve_all([node.plugin for node in spec.nodes], (*allow, *spec.allow)))
+    allowed = (*allow, *spec.allow)
+    graph = wire(spec, resolve_all([node.plugin for node in spec.nodes], allowed))
+    check_code(graph, allowed)
     problems += check(graph)
     if problems:
         in_file = [problem for problem in problems if problem.file == spec.file]

@@ -126,5 +126,5 @@ def _check_connected(graph: Graph) -> None:
         if missing:
             found = f"no edge to {names(f'{node_id}.{name}' for name in missing)}"
             graph.problems.add(where, found, "an edge to each required input")
-        elif node_id not in touched and len(graph.nodes) > 1:
+        elif node_id not in touched and len(graph.nodes) > 1 and (node.cls.inputs or node.cls.outputs):  # a job has no ports
             graph.problems.add(where, f"'{node_id}' without any edge", "an edge to or from it, or no such node")

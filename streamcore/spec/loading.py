@@ -13,6 +13,8 @@ from typing import Any
 from streamcore import limits
 from streamcore.errors import Problem, SpecError
 from streamcore.spec.interpolate import interpolate, resolve_params
+from streamcore.spec.job import VERSION as JOB_VERSION
+from streamcore.spec.job import as_graph
 from streamcore.spec.model import (
     COMPLETIONS,
     GIVE_UPS,
@@ -139,7 +141,7 @@ def _read(file: str, sets: Mapping[str, str], text: Callable[[Problems], str]) -
     problems = Problems(file)
     try:
         tree, problems.places = read_tree(text(problems), problems)
-        _check_version(tree, problems)
+        tree = _check_version(tree, problems)
     except Unreadable:
         return None, problems.listed()
     params = resolve_params(tree.get("params", {}), sets, problems)
@@ -152,15 +154,17 @@ def _read(file: str, sets: Mapping[str, str], text: Callable[[Problems], str]) -
     return _freeze(normalised, file, params, problems), problems.listed()
 
 
-def _check_version(tree: Any, problems: Problems) -> None:
-    """Raises Unreadable if the rules of version 2 cannot be applied."""
+def _check_version(tree: Any, problems: Problems) -> dict[str, Any]:
+    """The tree, as one of version 2. Raises Unreadable if its rules cannot be applied."""
     if not isinstance(tree, dict):
         problems.add((), show(tree), "a mapping with version, nodes and edges")
         raise Unreadable
     version = tree.get("version", VERSION)
-    if version != VERSION or isinstance(version, (bool, float)):
-        problems.add(("version",), show(version), f"{VERSION}: this streamcore reads no other version")
+    if version not in (VERSION, JOB_VERSION) or isinstance(version, (bool, float)):
+        expected = f"{VERSION} for a graph or {JOB_VERSION} for a job: this streamcore reads no other version"
+        problems.add(("version",), show(version), expected)
         raise Unreadable
+    return as_graph(tree, problems) if version == JOB_VERSION else tree
 
 
 def _freeze(tree: dict[str, Any], file: str, params: Mapping[str, Any], problems: Problems) -> Spec:

@@ -33,20 +33,31 @@ class Mark(NamedTuple):
 
 
 class Place:
-    """Where one value stands, and the places of what is in it. A tree beside the values, so that values stay plain."""
+    """Where one value stands, and the places of what is in it. A tree beside the values, so that values stay plain.
 
-    __slots__ = ("children", "column", "key", "line", "written")
+    `moved`, of the root: paths in the model to paths in the file, for what the loader has put elsewhere; what lies below moves along.
+    """
+
+    __slots__ = ("children", "column", "key", "line", "moved", "written")
 
     def __init__(self, line: int = 0, column: int = 0):
         self.line, self.column = line, column
         self.key: tuple[int, int] | None = None  # (line, column) of the key of this value
         self.written = ""  # the text that stands here, if interpolation has made another value of it
         self.children: dict[str | int, Place] = {}
+        self.moved: Mapping[Where, Where] = {}
+
+    def as_written(self, where: Where) -> Where:
+        """The path by which whoever wrote the file knows a value of the model."""
+        for length in range(len(where), 0, -1) if self.moved else ():
+            if where[:length] in self.moved:
+                return (*self.moved[where[:length]], *where[length:])
+        return where
 
     def nearest(self, where: Where) -> tuple[Place, bool]:
         """The place of the value at `where`, or of the nearest enclosing value if it is not written in the file, and whether it is."""
         place = self
-        for part in where:
+        for part in self.as_written(where):
             child = place.children.get(part)
             if child is None:
                 return place, False
