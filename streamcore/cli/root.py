@@ -19,6 +19,7 @@ VERBS = (
     "up",
     "validate",
     "plan",
+    "convert",
     "ps",
     "stats",
     "account",
