@@ -103,7 +103,8 @@ class Command(Source):
         word = self.words[0]
         if fault := _fault_of(os.path.join(self.cwd, word) if "/" in word else word):
             raise ConfigError(f"command: found {word!r}, expected {fault}")
-        signal.signal(signal.SIGINT, _leave)  # the node ignores it, which a child would inherit; what is handled is reset for it
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # which the program would inherit; what is handled is reset for it
+            signal.signal(signal.SIGINT, _leave)
 
     def run(self) -> Iterator[Any]:
         began_ns = monotonic_ns()

@@ -145,7 +145,7 @@ class Crew:
                 member.set_deadline(self._loop.after(drain_s, lambda: self._on_asked_deadline(member, process, drain_s)))
 
     def _on_asked_deadline(self, member: Member, process: Process, drain_s: float) -> None:
-        if member.process is process:
+        if member.process is process and member.state in (states.READY, states.DRAINING):  # else it has to go already
             self.kill_hung(member, f"has not ended within {drain_s:g} s, as it was asked to ({member.asked})", stopped=False)
 
     def retry(self, member: Member, delay_s: float, detail: str) -> None:

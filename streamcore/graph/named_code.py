@@ -62,22 +62,26 @@ def _fault(module: str, name: str) -> tuple[str, str, Near | None] | None:
 
 def _find(module: str) -> ModuleSpec | None:
     """As importlib finds it, but without importing the packages around it. The working directory comes last, as for plugins."""
-    path: Sequence[str] | None = None
+    unknown = ModuleSpec(module, None)
+    path: list[str] | None = None
     found: ModuleSpec | None = None
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
-        found = _find_in(".".join(parts[:length]), path)
+        if path == []:
+            return unknown  # in a module that is no package; it may have put something in its place, as os does
+        try:
+            found = _find_in(".".join(parts[:length]), path)
+            path = list(found.submodule_search_locations or ()) if found else []
+        except KeyError:  # a namespace package in one that is not imported cannot say where it lies
+            return unknown
         if found is None:
             return None
-        path = found.submodule_search_locations
-        if path is None and length < len(parts):
-            return ModuleSpec(module, None)  # of a module that is no package; it may have put something in its place, as os does
     return found
 
 
 def _find_in(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     for where in (path, [os.getcwd()]) if path is None else (path,):
-        for finder in sys.meta_path:
+        for finder in [*sys.meta_path]:  # one of ours puts another in its place when it is asked
             found = finder.find_spec(name, where)
             if found is not None:
                 return found

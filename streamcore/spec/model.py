@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
 from streamcore.limits import DRAIN_S, STARTUP_S
@@ -32,6 +33,9 @@ class Mark(NamedTuple):
     column: int
 
 
+_NOT_MOVED: Mapping[Where, Where] = MappingProxyType({})
+
+
 class Place:
     """Where one value stands, and the places of what is in it. A tree beside the values, so that values stay plain.
 
@@ -45,7 +49,7 @@ class Place:
         self.key: tuple[int, int] | None = None  # (line, column) of the key of this value
         self.written = ""  # the text that stands here, if interpolation has made another value of it
         self.children: dict[str | int, Place] = {}
-        self.moved: Mapping[Where, Where] = {}
+        self.moved: Mapping[Where, Where] = _NOT_MOVED
 
     def as_written(self, where: Where) -> Where:
         """The path by which whoever wrote the file knows a value of the model."""

@@ -334,3 +334,28 @@ def test_what_does_not_drain_while_it_crashes_ends_at_the_drain_limit(run_of):
     assert (result.status, result.reason) == (0, "--for 0.1s")
     assert ("killing", "not drained within 0.5 s") in run.watcher.told
     assert time.monotonic() - began < 30
+
+
+# --- jobs, which have no clock that would find out
+
+
+DEAF = [["ignore_term", 0], *FOR_EVER]
+
+
+def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed_and_run_again(run_of):
+    run = run_of(chain({"do": DEAF, "again": [ORDERLY]}, restart=QUICK, drain_s=0.1, progress_s=0.0))
+    run.watcher.on_up = [lambda: run.coordinator.orders.restart("a", "READY")]
+    result = run.go()
+    assert (result.status, result.report["nodes"]["a"]["restarts"]) == (0, 1)
+    assert restarts_of(run, "a") == ["has not ended within 0.1 s, as it was asked to (restart on request)"]
+
+
+def test_one_that_has_to_go_anyway_is_not_killed_twice(run_of):
+    run = run_of(chain(DEAF, restart=QUICK, drain_s=0.1, progress_s=0.0))
+    run.watcher.on_up = [
+        lambda: run.coordinator.stop("test"),
+        lambda: run.coordinator._crew.ask_to_end(run.coordinator.members["a"], "memory"),
+    ]
+    result = run.go()
+    assert (result.status, result.failures, result.report["nodes"]["a"]["exit"]) == (0, (), "killed by SIGKILL")
+    assert restarts_of(run, "a") == []

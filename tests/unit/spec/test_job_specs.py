@@ -95,6 +95,8 @@ def project(tmp_path, monkeypatch):
     (package / "jobs.py").write_text(
         "if __name__ == '__main__':\n    main()\ntry:\n    from fast import run\nexcept ImportError:\n    run = None\n"
     )
+    (tmp_path / "spaces" / "inner" / "deep").mkdir(parents=True)
+    (tmp_path / "spaces" / "inner" / "deep" / "jobs.py").write_text("def main(): pass\n")
     (package / "made.py").write_text("globals()['main'] = print\n")
     (package / "stars.py").write_text("from os.path import *\n")
     (package / "broken.py").write_text("def main(:\n")
@@ -115,6 +117,11 @@ def problems_of(entry: str, allow: tuple[str, ...] = ("work_pkg",)) -> list[tupl
 @pytest.mark.parametrize("entry", ["jobs:run", "made:main", "stars:join", "broken:main"])
 def test_what_may_be_there_is_left_to_the_start(entry, project):
     assert problems_of(f"work_pkg.{entry}") == []
+
+
+@pytest.mark.parametrize("entry", ["spaces.inner.deep.jobs:main", "os.path:join", "streamcore.node.start:main", "time:sleep"])
+def test_modules_of_every_kind_are_found(entry, project):
+    assert problems_of(entry, ("spaces", "os", "streamcore", "time")) == []
 
 
 @pytest.mark.parametrize(
