@@ -6,7 +6,6 @@ process group and carries the run's mark, so nothing of it outlives the node.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import os
@@ -198,7 +197,7 @@ class Call(Source):
             cause = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(f"entry {entry}: found an import that fails: {cause}, expected a module that can be imported") from error
         function = getattr(module, name, None)
-        if not callable(function) or asyncio.iscoroutinefunction(function):
+        if not callable(function) or inspect.iscoroutinefunction(function):
             found = f"no {name!r}" if function is None else f"{name!r}, a {'coroutine function' if callable(function) else 'value'},"
             raise ConfigError(f"entry {entry}: found {found} in {module_name!r}, expected a plain function")
         return function

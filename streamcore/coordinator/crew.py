@@ -140,7 +140,7 @@ class Crew:
         if member.process is not None and not member.asked:
             member.asked = why
             member.process.terminate()
-            if not member.plan.progress_s:
+            if member.plan.is_job:
                 process, drain_s = member.process, self._equipment.plan.drain_s
                 member.set_deadline(self._loop.after(drain_s, lambda: self._on_asked_deadline(member, process, drain_s)))
 

@@ -93,6 +93,11 @@ class NodePlan(msgspec.Struct, frozen=True):
     rss_bytes_max: int = 0  # 0: no limit
     on_exceed: str = "restart"  # or warn
 
+    @property
+    def is_job(self) -> bool:
+        """A source that gives no packets: it does something to its end, however long that takes, and then it is done."""
+        return self.role == "source" and not self.outputs
+
 
 class Plan(msgspec.Struct, frozen=True):
     """All processes, rings and edges of a run. `graph_version` is a hash of the effective spec."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 
 from streamcore.graph.wiring import Graph
@@ -18,22 +18,14 @@ from streamcore.plugins import PluginRefused, refuse_unless_allowed
 from streamcore.spec.problems import Near, show
 
 SOURCE_BYTES_MAX = 4 << 20  # of a module that is read for its names; a generated one beyond that is left to the start
-
-_MAKERS = {
-    "*",
-    "__getattr__",
-    "globals",
-    "vars",
-    "exec",
-    "setattr",
-}  # a module with one of these may have names that its text does not show
+_MAKERS = {"*", "__getattr__", "globals", "vars", "exec", "setattr"}  # where one of these stands, names may come from elsewhere
 
 
 def check_code(graph: Graph, allow: Sequence[str]) -> None:
     """Adds the problems of all nodes to those of the graph. `allow`: as for plugins.resolve."""
     for index, node in enumerate(graph.nodes.values()):
         rules = node.cls.config if node.cls is not None else {}
-        for key in [key for key, rule in rules.items() if rule.get("meta", {}).get("code")]:
+        for key in [key for key, rule in rules.items() if isinstance(rule, Mapping) and rule.get("meta", {}).get("code")]:
             where = (*(node.spec.where or ("nodes", index)), "config", key)
             target = node.config.get(key)
             if not isinstance(target, str) or graph.problems.is_bad(where):

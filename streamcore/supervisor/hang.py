@@ -41,7 +41,7 @@ class Clocks:
     def __init__(self, plan: NodePlan):
         self._progress_ns, self._heartbeat_ns = round((plan.progress_s or STOPPED_S) * 1e9), round(plan.heartbeat_s * 1e9)
         self._is_timed = plan.progress_s > 0
-        of_source = "run() has not given a packet" if plan.outputs else "run() has not ended"
+        of_source = "run() has not ended" if plan.is_job else "run() has not given a packet"
         self._what = of_source if plan.role == "source" else "process() has not returned"
         self._seen: Seen | None = None
         self._got_on_ns = 0  # the reading by which it had got on within a packet

@@ -106,6 +106,14 @@ def test_a_job_that_fails_is_tried_again_and_may_then_succeed(box: Box) -> None:
     box.assert_nothing_left()
 
 
+def test_down_does_not_begin_a_job_once_more_that_waits_for_its_next_try(box: Box) -> None:
+    process = box.start("up", write(box, "echo x >> runs; exit 1", restart={"backoff_s": 600, "backoff_max_s": 600}))
+    wait_until("the first try to be over", lambda: "restarted in" in box.output())
+    assert box.run("down", "work").returncode == 0
+    ended(box, process)
+    assert (box.folder / "runs").read_text() == "x\n"
+
+
 @pytest.mark.parametrize("end", ["down", "SIGINT"])
 def test_a_job_without_end_is_told_to_end_and_that_is_no_failure(end: str, box: Box) -> None:
     process = started(box, write(box, OBEDIENT, progress_s=3600))

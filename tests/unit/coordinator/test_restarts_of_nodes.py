@@ -303,9 +303,11 @@ def test_a_node_that_waits_for_its_restart_gets_it_when_the_run_is_to_drain(run_
     assert (result.status, result.report["nodes"]["b"]["state"]) == (0, "DONE")
 
 
-def test_a_source_that_comes_back_while_the_run_drains_is_told_to_stop(run_of):
+def test_a_source_that_comes_back_while_the_run_drains_is_told_to_stop_before_it_may_begin(run_of):
+    # Else a job would be begun once more, for a moment, because somebody ends the run.
     slow = RestartPlan(backoff_s=1000, backoff_max_s=1000)
-    run = run_of(chain(dying(DIE, last=UNTIL_STOP), SINK, restart=slow))
+    told_first = [["ready", 0], ["await", "stop"], ["await", "start"], *END]
+    run = run_of(chain(dying(DIE, last=told_first), SINK, restart=slow))
     run.watcher.restarting = lambda *_: run.coordinator.stop("test")
     result = run.go()
     assert (result.status, result.report["nodes"]["a"]["state"]) == (0, "DONE")

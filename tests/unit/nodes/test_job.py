@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -135,7 +134,6 @@ def test_what_a_function_raises_comes_out(jobs):
     ],
 )
 def test_what_cannot_be_called_is_for_the_user_to_mend(name, config, said, jobs):
-    assert asyncio.iscoroutinefunction(jobs.later)
     with pytest.raises(ConfigError, match=said):
         call(name, config=config)
 
