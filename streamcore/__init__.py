@@ -1,7 +1,7 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
-The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `PayloadError`, `ConfigError`; and `Graph`,
-for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a millisecond.
+The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `PayloadError`, `ConfigError`,
+`JobError`; and `Graph`, for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a millisecond.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from streamcore.errors import ConfigError, PayloadError
+    from streamcore.errors import ConfigError, JobError, PayloadError
     from streamcore.graph.building import Graph
     from streamcore.node.api import Node, Port, Sink, Source
     from streamcore.packet import StreamPacket, array
@@ -31,10 +31,11 @@ _HOMES = {
     "array": "streamcore.packet",
     "ConfigError": "streamcore.errors",
     "Graph": "streamcore.graph.building",
+    "JobError": "streamcore.errors",
     "PayloadError": "streamcore.errors",
 }
 
-__all__ = ["ConfigError", "Graph", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array"]
+__all__ = ["ConfigError", "Graph", "JobError", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array"]
 
 
 def __getattr__(name: str) -> Any:

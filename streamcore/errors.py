@@ -73,6 +73,12 @@ class ConfigError(StreamcoreError):
     fault = "spec"
 
 
+class JobError(StreamcoreError):
+    """What a job runs came to a bad end. Its text is the whole cause: a traceback of ours would explain nothing."""
+
+    fault = "spec"
+
+
 class PayloadError(StreamcoreError):
     """A payload that its port does not allow or that cannot be carried. The packet counts as failed."""
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
+import weakref
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -131,6 +133,8 @@ class Bench:
         self.log = logging.getLogger(f"streamcore.node.{node_id}")
         self.metrics: Metrics = _Numbers(self.outputs.metrics)
         self.stopping = False
+        self.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self.stopping_fd)
         self.resume_position = resume_position
 
     # --- what node code calls
@@ -159,6 +163,7 @@ class Bench:
                 self.emit(packet)
             if limit is not None and len(self.outputs) >= limit:
                 self.stopping = True
+                os.eventfd_write(self.stopping_fd, 1)
                 break
         close = getattr(steps, "close", None)
         if close is not None:

@@ -49,6 +49,8 @@ def up(
 
     If SPEC has a problem, all its problems are printed and nothing is started.
 
+    SPEC is a graph of nodes (version: 2), or one program or function that runs as a job (version: 1).
+
     Every node is a process. The run ends when its sources have ended and everything is processed, after --for, by `streamctl down`, or by
     Ctrl-C: then the sources stop and what is under way is processed, for the spec's `drain_s` (10 s) at most. A second Ctrl-C kills. If a
     node fails for good, the others drain and the run ends. In each case no process, socket or shared memory is left.

@@ -17,6 +17,7 @@ from typing import Any
 from streamcore import limits
 from streamcore.errors import ConfigError, Problem, RunError, SpecError
 from streamcore.graph.model import Plan
+from streamcore.graph.named_code import check_code
 from streamcore.graph.plan import plan_graph
 from streamcore.graph.validate import check
 from streamcore.graph.wiring import Graph as Wired
@@ -194,6 +195,7 @@ class Graph:
         words = [_module_of(target) for target in self._classes]
         policy = Policy(asked(words, spec, os.environ), load_machine(POLICY_FILE))
         wired = wire(spec, *find([Asked(node.plugin, node.config) for node in spec.nodes], policy))
+        check_code(wired, policy)
         problems += check(wired)
         if problems:
             raise SpecError(problems)

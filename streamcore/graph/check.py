@@ -10,6 +10,7 @@ from pathlib import Path
 from streamcore import limits
 from streamcore.errors import Problem, SpecError
 from streamcore.graph.model import Plan
+from streamcore.graph.named_code import check_code
 from streamcore.graph.plan import plan_graph
 from streamcore.graph.validate import check
 from streamcore.graph.wiring import Graph, wire
@@ -71,6 +72,7 @@ def examine(
         graph = wire(spec, None)
     else:
         graph = wire(spec, *find([Asked(node.plugin, node.config) for node in spec.nodes], policy))
+        check_code(graph, policy)
     if graph.open and not subgraph:
         for port in spec.ports:
             if port.side == "inputs" and port.where[:1] == ("ports",):

@@ -48,7 +48,7 @@ def _care(node: NodePlan) -> str:
         then = "the run stops" if restart.on_give_up == "stop_run" else "goes on without it"
         when = "always" if restart.policy == "always" else "on failure"
         parts = [f"restarted {when}, at most {restart.max_restarts} times in {restart.window_s:g} s, then {then}"]
-    parts.append(f"hung after {node.progress_s:g} s")
+    parts.append(f"hung after {node.progress_s:g} s" if node.progress_s else "may take as long as it takes")
     if node.role != "source":
         retried = f"is tried {node.retries} times more, then fails" if node.retries else "fails"
         parts.append("an exception stops it" if node.on_error == "stop" else f"a packet that raises {retried}")

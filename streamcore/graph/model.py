@@ -91,7 +91,7 @@ class NodePlan(msgspec.Struct, frozen=True):
     retries: int = 0  # of retry
     restart: RestartPlan = RestartPlan()
     heartbeat_s: float = 10.0  # of the lifeline's thread
-    progress_s: float = 30.0  # one process() call, or packets waiting and none taken
+    progress_s: float = 30.0  # one process() call, or packets waiting and none taken; 0: no bound, of a source that gives no packets
     poison_limit: int = 2  # deaths in a row over one packet, after which it is failed; 0: never
     rss_bytes_max: int = 0  # 0: no limit
     on_exceed: str = "restart"  # or warn
@@ -99,6 +99,11 @@ class NodePlan(msgspec.Struct, frozen=True):
     env: dict[str, Any] = {}  # added to the environment; values may be a Secret
     cpu_affinity: tuple[int, ...] = ()  # () for all that streamctl may use
     nice: int = 0  # added to that of streamctl
+
+    @property
+    def is_job(self) -> bool:
+        """A source that gives no packets: it does something to its end, however long that takes, and then it is done."""
+        return self.role == "source" and not self.outputs
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from streamcore.packet import carries_arrays
 from streamcore.plugins.configs import Checked
 from streamcore.shm.layout import Geometry, round_up
 from streamcore.spec.loading import digest_of
-from streamcore.spec.model import CareSpec, Spec
+from streamcore.spec.model import Spec
 from streamcore.spec.scalars import size_text
 
 SLOT_BYTES_SMALL = 1 * limits.MIB  # of rings for JSON and bytes, where a payload beyond `meta_bytes` is the exception
@@ -179,15 +179,21 @@ def _nodes(
                 env=dict(node.spec.process.env),
                 cpu_affinity=node.spec.process.cpu_affinity,
                 nice=node.spec.process.nice,
-                **_care(node.spec.care),
+                **_care(node),
             )
         )
     return tuple(plans)
 
 
-def _care(care: CareSpec) -> dict[str, Any]:
-    """What a spec gives of NodePlan's fields on supervision; the rest keeps NodePlan's defaults."""
-    given = {name: value for name, value in vars(care).items() if value is not None and name not in ("restart", "rss")}
+def _care(node: WiredNode) -> dict[str, Any]:
+    """What a spec gives of NodePlan's fields on supervision; the rest keeps NodePlan's defaults.
+
+    A source without outputs is a job: it gives no packets, so only the spec can say how long it may take.
+    """
+    assert node.manifest
+    care = node.spec.care
+    given: dict[str, Any] = {"progress_s": 0.0} if node.manifest.role == "source" and not node.manifest.outputs else {}
+    given |= {name: value for name, value in vars(care).items() if value is not None and name not in ("restart", "rss")}
     if care.rss is not None:
         given["rss_bytes_max"] = care.rss
     restart = {name: value for name, value in vars(care.restart).items() if value is not None}

@@ -130,6 +130,11 @@ def _check_claims(graph: Graph) -> None:
             graph.problems.add((*claim.where, "payload"), show(claim.payload), f"the payload of {what}")
 
 
+def _is_job(node: WiredNode) -> bool:
+    """It has no ports: it runs to its end."""
+    return node.manifest is not None and not node.manifest.inputs and not node.manifest.outputs
+
+
 def _check_connected(graph: Graph) -> None:
     """Required inputs, and nodes that nothing connects."""
     fed = {(edge.consumer.spec.id, edge.to_port) for edge in graph.edges} | graph.open
@@ -143,5 +148,5 @@ def _check_connected(graph: Graph) -> None:
         if missing:
             found = f"no edge to {names(f'{node_id}.{name}' for name in missing)}"
             graph.problems.add(where, found, "an edge to each required input")
-        elif node_id not in touched and len(graph.nodes) > 1:
+        elif node_id not in touched and len(graph.nodes) > 1 and not _is_job(node):
             graph.problems.add(where, f"'{node_id}' without any edge", "an edge to or from it, or no such node")

@@ -180,7 +180,7 @@ def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | 
         return node, ""
     ports: Mapping[str, Port] = getattr(node.manifest, side)
     if not ports:
-        what = "a source" if side == "inputs" else "a sink"
+        what = "a source" if side == "inputs" else "a sink" if node.manifest.inputs else "a job"
         graph.problems.add(where, f"'{node_id}', which is {what} and has no {side}", f"a node with {side}")
     elif not dot and len(ports) == 1:
         return node, next(iter(ports))

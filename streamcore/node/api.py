@@ -65,6 +65,8 @@ class Runtime(Protocol):
     @property
     def stopping(self) -> bool: ...
     @property
+    def stopping_fd(self) -> int: ...
+    @property
     def resume_position(self) -> int | None: ...
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
@@ -142,6 +144,11 @@ class Node:
     def stopping(self) -> bool:
         """True once the run is asked to end: a source should return soon."""
         return self._runtime.stopping
+
+    @property
+    def stopping_fd(self) -> int:
+        """A descriptor that becomes readable at that moment, for a source that waits in a poll() of its own. Never read or close it."""
+        return self._runtime.stopping_fd
 
 
 class Source(Node):

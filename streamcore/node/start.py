@@ -18,7 +18,7 @@ import msgspec
 
 from streamcore import limits, plugins
 from streamcore.clock import iso_utc
-from streamcore.errors import ConfigError, PluginError, Stopped, StreamcoreError
+from streamcore.errors import ConfigError, JobError, PluginError, Stopped, StreamcoreError
 from streamcore.graph.model import Boot, NodePlan, RingPlan
 from streamcore.node import channel, masking, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
@@ -135,6 +135,7 @@ class NodeProcess:
         self._host = host = Host(node, self.boot.node, self._exchange, self._status, self.log)
         self._exchange.open_peer = self._open_peer
         self._exchange.call_guard = self._lifeline.call_guard
+        host.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep
         host.on_draining = lambda: self._say(channel.Draining())
@@ -205,16 +206,21 @@ class NodeProcess:
     def _on_command(self, command: channel.Command) -> None:
         """In the lifeline's thread."""
         if isinstance(command, channel.Stop):
-            self._host.stopping = True
+            self._ask_to_stop()
         self._exchange.commands.append(command)
 
     def _on_sigterm(self, *_: object) -> None:
-        self._host.stopping = self._exchange.terminating = True
+        self._exchange.terminating = True
+        self._ask_to_stop()
         self._lifeline.poke()
+
+    def _ask_to_stop(self) -> None:
+        self._host.stopping = True
+        os.eventfd_write(self._host.stopping_fd, 1)
 
     def _fail(self, error: Exception | SystemExit) -> int:
         text = traceback.format_exc()
-        known, no_memory = isinstance(error, (ConfigError, PluginError)), isinstance(error, MemoryError)
+        known, no_memory = isinstance(error, (ConfigError, JobError, PluginError)), isinstance(error, MemoryError)
         fault = error.fault if isinstance(error, StreamcoreError) else "box" if no_memory else "plugin"
         name = "MemoryError" if no_memory else type(error).__name__  # numpy has one of its own; SYNC: supervisor/exits.py
         cause = str(error) if known else f"{name}: {error}"

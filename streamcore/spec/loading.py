@@ -11,6 +11,8 @@ from streamcore.errors import Problem, SpecError
 from streamcore.spec.expand import Expanded, expand
 from streamcore.spec.freeze import digest_of, freeze, name_of
 from streamcore.spec.interpolate import Filler, resolve_params
+from streamcore.spec.job import VERSION as JOB_VERSION
+from streamcore.spec.job import as_graph
 from streamcore.spec.model import Spec
 from streamcore.spec.problems import PROBLEMS_MAX, Problems, show
 from streamcore.spec.reader import Unreadable, decode, read_file, read_tree
@@ -53,7 +55,7 @@ def _read(
     problems = Problems(shown)
     try:
         tree, problems.places = read_tree(text(problems), problems)
-        _check_version(tree, problems)
+        tree = _check_version(tree, problems)
     except Unreadable:
         return None, problems.listed()
     filler, folder = Filler(problems, os.environ), Path(path).parent
@@ -104,15 +106,17 @@ def _is_plain(value: Any, kinds: Mapping[str, type]) -> bool:
     return all(type(item) is kinds.get(key) for key, item in value.items())
 
 
-def _check_version(tree: Any, problems: Problems) -> None:
-    """Raises Unreadable if the rules of version 2 cannot be applied."""
+def _check_version(tree: Any, problems: Problems) -> dict[str, Any]:
+    """The tree, as one of version 2. Raises Unreadable if its rules cannot be applied."""
     if not isinstance(tree, dict):
         problems.add((), show(tree), "a mapping with version, nodes and edges")
         raise Unreadable
     version = tree.get("version", VERSION)
-    if version != VERSION or isinstance(version, (bool, float)):
-        problems.add(("version",), show(version), f"{VERSION}: this streamcore reads no other version")
+    if version not in (VERSION, JOB_VERSION) or isinstance(version, (bool, float)):
+        expected = f"{VERSION} for a graph or {JOB_VERSION} for a job: this streamcore reads no other version"
+        problems.add(("version",), show(version), expected)
         raise Unreadable
+    return as_graph(tree, problems) if version == JOB_VERSION else tree
 
 
 __all__ = ["digest_of", "load", "name_of", "parse", "read"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
 from streamcore.limits import DRAIN_S, STARTUP_S
@@ -33,13 +34,17 @@ class Mark(NamedTuple):
     column: int
 
 
+_NOT_MOVED: Mapping[Where, Where] = MappingProxyType({})
+
+
 class Place:
     """Where one value stands, and the places of what is in it. A tree beside the values, so that values stay plain.
 
     The tree of an included file hangs below the `include:` that names it; its root carries the file's name.
+    `moved`, of the root: paths in the model to paths in the file, for what the loader has put elsewhere; what lies below moves along.
     """
 
-    __slots__ = ("children", "column", "file", "key", "line", "written")
+    __slots__ = ("children", "column", "file", "key", "line", "moved", "written")
 
     def __init__(self, line: int = 0, column: int = 0):
         self.line, self.column = line, column
@@ -47,11 +52,19 @@ class Place:
         self.key: tuple[int, int] | None = None  # (line, column) of the key of this value
         self.written = ""  # the text that stands here, if interpolation has made another value of it
         self.children: dict[str | int, Place] = {}
+        self.moved: Mapping[Where, Where] = _NOT_MOVED
+
+    def as_written(self, where: Where) -> Where:
+        """The path by which whoever wrote the file knows a value of the model."""
+        for length in range(len(where), 0, -1) if self.moved else ():
+            if where[:length] in self.moved:
+                return (*self.moved[where[:length]], *where[length:])
+        return where
 
     def nearest(self, where: Where) -> tuple[Place, bool]:
         """The place of the value at `where`, or of the nearest enclosing value if it is not written in the file, and whether it is."""
         place = self
-        for part in where:
+        for part in self.as_written(where):
             child = place.children.get(part)
             if child is None:
                 return place, False
@@ -66,6 +79,7 @@ class Place:
     def file_of(self, where: Where) -> tuple[str, Where]:
         """The included file in which `where` lies ("" for the file itself), and its path within that file."""
         place, file, begin = self, "", 0
+        where = self.as_written(where)
         for count, part in enumerate(where, 1):
             child = place.children.get(part)
             if child is None:

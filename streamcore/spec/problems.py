@@ -94,7 +94,8 @@ class Problems:
         """Report a place for which no Place is known yet."""
         if not self.is_bad(where):
             self.silence(where)
-            self.add_problem(Problem(self.file, line, column, format_path(where), found, expected, hint), near)
+            path = format_path(self.places.as_written(where))
+            self.add_problem(Problem(self.file, line, column, path, found, expected, hint), near)
 
     def hide(self, secrets: Iterable[Any]) -> None:
         """Problems found from now on do not show these values."""
@@ -122,7 +123,7 @@ class Problems:
 
     def silence(self, where: Where) -> None:
         """What is found at `where` from now on follows from a problem that is known."""
-        self._bad.add(where)
+        self._bad.add(self.places.as_written(where))
 
     @property
     def bad(self) -> frozenset[Where]:
@@ -130,7 +131,10 @@ class Problems:
         return frozenset(self._bad)
 
     def is_bad(self, where: Where) -> bool:
-        return bool(self._bad) and any(where[:length] in self._bad for length in range(1, len(where) + 1))
+        if not self._bad:
+            return False
+        written = self.places.as_written(where)
+        return any(written[:length] in self._bad for length in range(1, len(written) + 1))
 
     def listed(self) -> list[Problem]:
         """All of them in the order of the file, those of the command line first."""

@@ -96,6 +96,7 @@ class Checker:
 
     def _explain(self, error: Any, findings: list[Finding]) -> None:
         where: Where = tuple(error.document_path)
+        first = len(findings)
         rule = self._rule_at(error.schema_path)
         if error.is_logic_error:  # what each alternative says would be a wall of text
             choices = " or ".join(_expected(choice) for choice in error.constraint)
@@ -103,6 +104,10 @@ class Checker:
         elif error.is_group_error:
             for child in error.child_errors:
                 self._explain(child, findings)
+            if error.rule == "keysrules":  # the keys of the mapping are what was checked
+                for number in range(first, len(findings)):
+                    key = findings[number].where[-1]
+                    findings[number] = findings[number]._replace(found=show(key), at_key=True, near=None)
         elif error.code == codes.UNKNOWN_FIELD.code:
             known = self._names_at(error.schema_path)
             key = str(where[-1])

@@ -100,7 +100,7 @@ def test_what_is_right_in_a_bad_spec_is_kept_for_later_checks():
     assert found.digest == ""
 
 
-@pytest.mark.parametrize("version", ["1", "3", "'2'", "2.0", "true", "null", "[2]"])
+@pytest.mark.parametrize("version", ["3", "'2'", "2.0", "true", "null", "[2]"])
 def test_another_version_is_refused_without_judging_the_rest(version):
     problems = problems_of(f"version: {version}\nnodes: nonsense\n")
     assert [(p.path, p.line, p.column) for p in problems] == [("version", 1, 10)]

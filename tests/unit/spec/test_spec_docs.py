@@ -10,7 +10,7 @@ import yaml
 
 from streamcore import limits
 from streamcore.graph.model import NodePlan, RestartPlan
-from streamcore.spec import rules
+from streamcore.spec import job, rules
 from streamcore.spec.loading import parse
 from streamcore.spec.model import COMPLETIONS, GIVE_UPS, ON_EXCEED, POLICIES, RESTARTS
 
@@ -30,6 +30,9 @@ def test_the_tables_name_exactly_the_keys_that_are_accepted():
     assert keys_of("include") == set(rules.INCLUDE)
     assert keys_of("edge") == set(rules.EDGE)
     assert keys_of("policy") == set(POLICIES)
+    assert keys_of("job") == set(job.JOB_KEYS)
+    beside = TEXT.split("Beside `job` there may be")[1].split(". The node")[0]
+    assert all(f"`{key}`" in beside for key in job.KEYS if key not in ("version", "job"))
     ring = next(row for row in TEXT.splitlines() if row.startswith("| `ring`"))
     assert all(f"`{key}`" in ring for key in rules.RING)
     assert all(f"`{word}`" in TEXT for word in COMPLETIONS)
@@ -84,5 +87,6 @@ def test_bounds_and_defaults_are_those_of_the_code():
     assert limits.ID_PATTERN in TEXT
 
 
-def test_only_one_version_is_described():
+def test_both_versions_are_described():
     assert yaml.safe_load(BLOCKS[0])["version"] == rules.VERSION
+    assert {int(found[1]) for block in BLOCKS if (found := re.search(r"^version: (\d)", block, re.M))} == {rules.VERSION, job.VERSION}
