@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamcore.errors import SpecError
 from streamcore.graph.check import prepare
-from streamcore.spec import job, loading
+from streamcore.spec import job, rules
 from streamcore.spec.conversion import convert
 from streamcore.spec.loading import parse, read
 from streamcore.spec.model import Mark
@@ -63,8 +63,8 @@ def test_a_value_of_the_node_has_the_place_that_it_has_in_the_job():
 
 def test_every_key_of_a_job_is_one_of_a_graph_or_of_its_node():
     assert {*job._OF_GRAPH, *job._OF_NODE, "version", "job"} == set(job.KEYS)
-    assert set(job._OF_GRAPH) <= set(loading._TOP)
-    assert set(job._OF_NODE) <= set(loading._NODE)
+    assert set(job._OF_GRAPH) <= set(rules.TOP)
+    assert set(job._OF_NODE) <= set(rules.NODE)
 
 
 def test_a_job_may_take_as_long_as_it_takes_unless_the_spec_bounds_it(tmp_path):
