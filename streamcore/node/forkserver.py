@@ -9,8 +9,9 @@ the node and ends, and the kernel hands the node to the coordinator, which is a 
 
     server   ->  READY                      once
     Fork     ->  server                     with descriptors: log, working directory, then one for each of `numbers`
-    elder    ->  Made(pid), with its pidfd  there is a process; from here on its end is an end of the node
-    node     ->  RUNNING                    it has its own session, words, environment and descriptors, and the coordinator for a parent
+    elder    ->  Made(pid), with its pidfd  there is a process
+    node     ->  RUNNING                    it has its own session, words, environment and descriptors, and the coordinator for a parent;
+                                            from here on its end is an end of the node
     server or node  ->  Refused(why)        there is, or will soon be, no process
 """
 
@@ -153,7 +154,7 @@ def _fork_and_end(connection: socket.socket, request: Fork, fds: Sequence[int], 
         for number, handler in handlers.items():
             signal.signal(number, handler)
         connection = _become(connection, request, fds, elder_pidfd)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter is how setrlimit says EPERM
         _say(connection, Refused(str(error)))
         os._exit(1)
     with connection:
@@ -173,7 +174,8 @@ def _become(connection: socket.socket, request: Fork, fds: Sequence[int], elder_
     os.fchdir(fds[1])
     hard = request.nofile[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for a moment there are more than the coordinator has counted
-    connection_fd = _place(connection.detach(), fds[0], fds[2:], request.numbers)
+    connection_fd = _place(connection.fileno(), fds[0], fds[2:], request.numbers)
+    connection.detach()  # its number may be that of a ring now
     resource.setrlimit(resource.RLIMIT_NOFILE, request.nofile)
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()  # random does so by itself

@@ -96,7 +96,7 @@ class ForkServer:
             self._ready = True
 
     def _ask(self, request: bytes, output_fd: int, fds: Sequence[int], made: list[tuple[int, int]]) -> None:
-        """Until the process is there, and is what it should be or has ended. It is added to `made` as soon as it is known of."""
+        """Until the process is there and is what it should be. It is added to `made` as soon as it is known of. Raises _Failed, OSError."""
         directory_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             socket.send_fds(self._socket, [request], [output_fd, directory_fd, *fds])
@@ -108,10 +108,10 @@ class ForkServer:
             if isinstance(answer, Made):
                 made.append((answer.pid, received[0] if received else os.pidfd_open(answer.pid)))  # none came: EMFILE, which this raises
             else:
-                running = True  # or dead, which is an end like any other
+                running = True
 
-    def _hear(self, deadline_s: float, pidfd: int = -1) -> tuple[Answer | None, list[int]]:
-        """The next word and what came with it; None when the process of `pidfd` has ended without one. Raises _Failed."""
+    def _hear(self, deadline_s: float, pidfd: int = -1) -> tuple[Answer, list[int]]:
+        """The next word, of the server or of the process of `pidfd`, and what came with it. Raises _Failed, OSError."""
         poller = select.poll()
         for fd in (self._socket.fileno(), pidfd):
             if fd >= 0:
@@ -120,12 +120,10 @@ class ForkServer:
         if not ready:
             raise _Failed("it does not answer")
         if self._socket.fileno() not in ready:
-            return None, []
+            raise _Failed("what it had forked ended before it was a node")
         raw, fds, _, _ = socket.recv_fds(self._socket, ANSWER_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC)
         if not raw:
-            if pidfd < 0:
-                raise _Failed("it has ended")
-            return None, []
+            raise _Failed("it has ended")
         answer = _answers.decode(raw)
         if isinstance(answer, Refused):
             raise _Failed(answer.why)
