@@ -1,6 +1,7 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
-The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `PayloadError`, `ConfigError`.
+The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
+`ConfigError`.
 They are loaded on first use, so that `import streamcore` costs a millisecond.
 """
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from streamcore.errors import ConfigError, PayloadError
     from streamcore.node.api import Node, Port, Sink, Source
-    from streamcore.packet import StreamPacket, array
+    from streamcore.packet import StreamPacket, array, json_schema
 
 _HOMES = {
     "Node": "streamcore.node.api",
@@ -28,11 +29,12 @@ _HOMES = {
     "Source": "streamcore.node.api",
     "StreamPacket": "streamcore.packet",
     "array": "streamcore.packet",
+    "json_schema": "streamcore.packet",
     "ConfigError": "streamcore.errors",
     "PayloadError": "streamcore.errors",
 }
 
-__all__ = ["ConfigError", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array"]
+__all__ = ["ConfigError", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array", "json_schema"]
 
 
 def __getattr__(name: str) -> Any:

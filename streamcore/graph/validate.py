@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from streamcore import limits
 from streamcore.errors import Problem
+from streamcore.graph.ends import check_ends
 from streamcore.graph.model import RestartPlan
 from streamcore.graph.order import cycles
 from streamcore.graph.wiring import Classes, Graph, WiredEdge, WiredNode, wire
-from streamcore.node.api import Port
-from streamcore.packet import profile_accepts
 from streamcore.plugins import is_package
 from streamcore.spec.model import COMPLETIONS, POLICIES, Spec, Where
 from streamcore.spec.problems import names, show
@@ -27,7 +26,7 @@ def check(graph: Graph) -> list[Problem]:
     for index, edge in enumerate(graph.edges):
         where = edge.spec.where or ("edges", index)
         _check_policy(graph, edge, where)
-        _check_ends(graph, edge, where)
+        check_ends(graph, edge, where)
     for index, node in enumerate(graph.nodes.values()):
         where = node.spec.where or ("nodes", index)
         _check_numbers(graph, node, where)
@@ -59,24 +58,6 @@ def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
         problems.add((*where, "rate"), "nothing", "packets per second that pass, as policy sample needs")
     if spec.policy != "sample" and spec.rate is not None:
         problems.add((*where, "rate"), f"{spec.rate:g} with policy {spec.policy}", "a rate only with policy sample")
-
-
-def _check_ends(graph: Graph, edge: WiredEdge, where: Where) -> None:
-    """Kind and payload profile of the two ports."""
-    ports = edge.ports()
-    if ports is None:
-        return
-    out, into = ports
-    gives = f"{edge.producer.spec.id}.{edge.from_port} gives {_carries(out)}"
-    takes = f"{edge.consumer.spec.id}.{edge.to_port} takes {_carries(into)}"
-    if out.kind != into.kind and "any" not in (out.kind, into.kind):
-        graph.problems.add(where, gives, f"{takes}: the kinds differ")
-    elif not profile_accepts(into.profile, out.profile):
-        graph.problems.add(where, gives, f"{takes}: the payloads differ")
-
-
-def _carries(port: Port) -> str:
-    return f"kind '{port.kind}' as {port.profile}"
 
 
 def _check_numbers(graph: Graph, node: WiredNode, where: Where) -> None:

@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from streamcore.packet import PROFILES, Array, Emitted, Profile, StreamPacket, carries_arrays
+from streamcore.packet import PROFILES, Array, Emitted, JsonSchema, Profile, StreamPacket, carries_arrays
 
 FOREVER = -1
+TRANSPORTS = ("shm", "durable", "network")
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Port:
 
     Args:
       kind: what its packets are, e.g. "frame"; "any" connects to every kind.
-      profile: `array(...)`, "json", "bytes" or "any".
+      profile: `array(...)`, `json_schema(...)`, "json", "bytes" or "any".
       required: an input without an edge is an error in the spec unless False. Outputs never need an edge.
       forwards: output ports only: the inputs whose payload (or a view of it) may leave by this port without a copy. None means every
         input that can carry arrays, if this port can. The plan keeps memory for what may be forwarded; anything else is copied.
       doc: one line for `streamctl node describe`.
+      transport: input ports only: "durable" if the node stores what enters, "network" if it sends it away. Such an input takes JSON and
+        bytes, and arrays only if the node's config names a `codec`.
     """
 
     kind: str
@@ -36,10 +39,13 @@ class Port:
     required: bool = True
     forwards: tuple[str, ...] | None = None
     doc: str = ""
+    transport: str = "shm"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.profile, Array) and self.profile not in PROFILES:
-            raise ValueError(f"profile {self.profile!r} is not array(...) or one of {', '.join(PROFILES)}")
+        if not isinstance(self.profile, (Array, JsonSchema)) and self.profile not in PROFILES:
+            raise ValueError(f"profile {self.profile!r} is not array(...), json_schema(...) or one of {', '.join(PROFILES)}")
+        if self.transport not in TRANSPORTS:
+            raise ValueError(f"transport {self.transport!r} is not one of {', '.join(TRANSPORTS)}")
 
 
 class Counter(Protocol):
@@ -186,6 +192,11 @@ def forwarded_inputs(cls: type[Node], port: str) -> tuple[str, ...]:
     if out.forwards is not None:
         return out.forwards
     return tuple(name for name, into in cls.inputs.items() if carries_arrays(into.profile))
+
+
+def takes_arrays(port: Port, config: Mapping[str, Any]) -> bool:
+    """May an array enter by this input? What stores packets or sends them away needs a codec for it, named in the node's config."""
+    return port.transport == "shm" or bool(config.get("codec"))
 
 
 def role_of(cls: type[Node]) -> str:
