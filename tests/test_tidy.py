@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "clock": (0, set()),
     "native": (0.5, set()),
     "packet": (1, {"numpy", "msgspec"}),
+    "schema_check": (1, {"fastjsonschema"}),
     "node.api": (1.5, {"numpy"}),
     "shm": (2, {"numpy", "msgspec"}),
     "wire": (2, {"zmq", "msgspec"}),

@@ -92,6 +92,7 @@ class NodePlan(msgspec.Struct, frozen=True):
     poison_limit: int = 2  # deaths in a row over one packet, after which it is failed; 0: never
     rss_bytes_max: int = 0  # 0: no limit
     on_exceed: str = "restart"  # or warn
+    checks: str = "first"  # of which packets it is checked that they are what the ports declare: off, first or all
 
 
 class Plan(msgspec.Struct, frozen=True):

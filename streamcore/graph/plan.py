@@ -166,7 +166,7 @@ def _nodes(
                 batch_max=number_of(node.cls, "batch_max", node.config),
                 retention=number_of(node.cls, "retention", node.config),
                 startup_s=node.spec.startup_s,
-                **_care(node.spec.care),
+                **{"checks": graph.spec.checks, **_care(node.spec.care)},
             )
         )
     return tuple(plans)

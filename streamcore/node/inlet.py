@@ -16,6 +16,7 @@ from msgspec import DecodeError
 from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.graph.model import EdgePlan
+from streamcore.node.checks import Check
 from streamcore.node.lease import Lease, Record
 from streamcore.packet import Meta, SlotRef, StreamPacket, decode_json, decode_meta
 from streamcore.shm.layout import REDELIVERED
@@ -59,6 +60,7 @@ class Inlet:
         self.want = False
         self.flushed_ns = 0
         self.refusal = ""
+        self.check: Check | None = None  # asked by the host of what `take` gives, until it is done with
         self.send: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
         self._incarnation = incarnation
         self._release = release

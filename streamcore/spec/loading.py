@@ -14,6 +14,7 @@ from streamcore import limits
 from streamcore.errors import Problem, SpecError
 from streamcore.spec.interpolate import interpolate, resolve_params
 from streamcore.spec.model import (
+    CHECKS,
     COMPLETIONS,
     GIVE_UPS,
     ON_EXCEED,
@@ -83,6 +84,7 @@ _NODE = {
     },
     "poison_limit": {"type": "integer", "min": 0, "max": POISON_LIMIT_MAX},
     "limits": {"type": "dict", "schema": _NODE_LIMITS},
+    "checks": {"type": "string", "allowed": CHECKS},
     "ring": {"type": "dict", "schema": _RING},
 }
 _EDGE = {
@@ -99,6 +101,7 @@ _TOP = {
     "params": {"type": "dict"},
     "limits": {"type": "dict", "schema": {"shm": {"type": "size", "min": limits.MIB}}},
     "drain_s": {"type": "number", "min": 0, "max": DURATION_S_MAX},
+    "checks": {"type": "string", "allowed": CHECKS},
     "allow": {"type": "list", "schema": {"type": "string"}},
     "nodes": {
         "type": "list",
@@ -176,7 +179,8 @@ def _freeze(tree: dict[str, Any], file: str, params: Mapping[str, Any], problems
     shm = _good(tree.get("limits"), ("limits", "shm"), problems, None)
     drain_s = float(_good(tree, ("drain_s",), problems, limits.DRAIN_S))
     given, kept = (len(tree[key]) if isinstance(tree.get(key), list) else 0 for key in ("nodes", "edges")), (len(nodes), len(edges))
-    spec = Spec(file, name, nodes, edges, VERSION, dict(params), LimitsSpec(shm), allow, drain_s, places=problems.places)
+    checks = _good(tree, ("checks",), problems, "first")
+    spec = Spec(file, name, nodes, edges, VERSION, dict(params), LimitsSpec(shm), allow, drain_s, checks, places=problems.places)
     if problems:
         return replace(spec, partial=tuple(given) != kept, bad=problems.bad)
     return replace(spec, digest=digest_of(spec))
@@ -229,6 +233,7 @@ def _care(entry: dict[str, Any], where: Where, problems: Problems) -> CareSpec:
         retries=retries,
         rss=value("limits", "rss"),
         on_exceed=value("limits", "on_exceed"),
+        checks=value("checks"),
     )
 
 
@@ -250,5 +255,5 @@ def digest_of(spec: Spec) -> str:
     """SHA-256 of what decides what runs; where it stands, and values of params that nothing uses, do not count."""
     nodes = [(n.id, n.plugin, n.config, n.startup_s, asdict(n.ring), asdict(n.care)) for n in spec.nodes]
     edges = [(e.from_, e.to, e.policy, e.depth, e.rate, e.completion) for e in spec.edges]
-    text = json.dumps([spec.version, spec.name, spec.limits.shm, spec.allow, spec.drain_s, nodes, edges], sort_keys=True)
+    text = json.dumps([spec.version, spec.name, spec.limits.shm, spec.allow, spec.drain_s, spec.checks, nodes, edges], sort_keys=True)
     return sha256(text.encode()).hexdigest()
