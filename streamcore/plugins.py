@@ -206,6 +206,8 @@ def _forwards_fault(cls: type[Node]) -> tuple[str, str] | None:
                 return f"outputs[{name!r}] that forwards {into!r}", f"one of the inputs: {', '.join(cls.inputs) or 'none'}"
             if not carries_arrays(cls.inputs[into].profile) or into not in forwarded_inputs(cls, name):
                 return f"outputs[{name!r}] that forwards {into!r}", "forwards only between ports that can carry arrays"
+        if cls.breaks_cycles and forwarded_inputs(cls, name):
+            return f"breaks_cycles with outputs[{name!r}] that may forward its input", "forwards=() there: a cycle must not hold memory"
     return None
 
 

@@ -54,7 +54,7 @@ def run_node(
     limit: int | None = None,
     resume_position: int | None = None,
 ) -> Outputs:
-    """Call setup, then run, process or process_batch, then flush and close, as a node process does.
+    """Call setup, then run, or begin and process or process_batch, then flush and close, as a node process does.
 
     Args:
       packets: inputs in order. A node with several inputs needs `in_port` set on each. None of them is changed.
@@ -76,6 +76,7 @@ def run_node(
     if isinstance(instance, Source):
         bench.run_source(instance, limit)
     else:
+        bench.emit_each(instance.begin())
         bench.run_consumer(packets)
     bench.emit_each(instance.flush())
     instance.close()

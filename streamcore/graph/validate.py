@@ -5,14 +5,12 @@ from __future__ import annotations
 from streamcore import limits
 from streamcore.errors import Problem
 from streamcore.graph.ends import check_ends
+from streamcore.graph.loops import check_cycles
 from streamcore.graph.model import RestartPlan
-from streamcore.graph.order import cycles
 from streamcore.graph.wiring import Classes, Graph, WiredEdge, WiredNode, wire
 from streamcore.plugins import is_package
 from streamcore.spec.model import COMPLETIONS, POLICIES, Spec, Where
 from streamcore.spec.problems import names, show
-
-_CYCLE_SHOWN_MAX = 12  # nodes of a cycle that are named
 
 
 def validate(spec: Spec, classes: Classes) -> list[Problem]:
@@ -31,7 +29,7 @@ def check(graph: Graph) -> list[Problem]:
         where = node.spec.where or ("nodes", index)
         _check_numbers(graph, node, where)
         _check_backoff(graph, node, (*where, "restart"))
-    _check_cycles(graph)
+    check_cycles(graph)
     if not graph.loose:
         _check_connected(graph)
     return graph.problems.listed()
@@ -81,18 +79,6 @@ def _check_backoff(graph: Graph, node: WiredNode, where: Where) -> None:
         key = "backoff_max_s" if asked.backoff_s is None else "backoff_s"
         bound = f"at least backoff_s, {first_s:g}" if asked.backoff_s is None else f"at most backoff_max_s, {most_s:g}"
         graph.problems.add((*where, key), f"{getattr(asked, key):g}", f"a number, {bound}")
-
-
-def _check_cycles(graph: Graph) -> None:
-    closing: dict[tuple[str, str], Where] = {}
-    for index, edge in enumerate(graph.edges):
-        closing.setdefault((edge.producer.spec.id, edge.consumer.spec.id), edge.spec.where or ("edges", index))
-    for cycle in cycles(graph.successors()):
-        shown = [*cycle, cycle[0]]
-        if len(shown) > _CYCLE_SHOWN_MAX:
-            half = _CYCLE_SHOWN_MAX // 2
-            shown = [*shown[:half], f"({len(shown) - 2 * half} more)", *shown[-half:]]
-        graph.problems.add(closing[cycle[-1], cycle[0]], f"the cycle {' -> '.join(shown)}", "a graph without cycles")
 
 
 def _check_connected(graph: Graph) -> None:

@@ -1,7 +1,7 @@
 """The node API: Port, Node, Source, Sink. What a plugin author sees; the host in this room calls it.
 
 A class declares `inputs`, `outputs` and a Cerberus schema `config`; on an instance `self.config` holds the checked values. Everything
-here is called from one thread, in this order: setup, then run or process, then flush (end of stream), then close.
+here is called from one thread, in this order: setup, then run, or begin and process, then flush (end of stream), then close.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ class Node:
       inputs, outputs: name to Port.        config: Cerberus schema of the node's `config:` mapping.
       retention: packets that the node keeps beyond `process` (batches, joins, windows); a number, or the name of a config key.
       batch_max: packets that `process_batch` takes at once; a number or the name of a config key.
+      breaks_cycles: a cycle may pass through this node. Its outputs copy their payload (forwards=()), and it needs no packet of the cycle
+        to begin or to end.
     """
 
     inputs: ClassVar[Mapping[str, Port]] = {}
@@ -89,12 +91,20 @@ class Node:
     config: Any = {}
     retention: ClassVar[int | str] = 0
     batch_max: ClassVar[int | str] = 1
+    breaks_cycles: ClassVar[bool] = False
 
     id: str = "node"
     _runtime: Runtime
 
     def setup(self) -> None:
         """Called once before `ready`. Open files, load models; raise ConfigError for what the user must mend."""
+
+    def begin(self) -> Emitted:
+        """Called when all nodes are ready, before the first input; not of a source. May emit what a cycle begins with.
+
+        Called again by a new process if none before it has processed an input: give packets a `position`, so that a repeat has its id.
+        """
+        return None
 
     def process(self, packet: StreamPacket) -> Emitted:
         """Handle one packet. Return or yield output packets, or nothing. An exception fails this packet, not the node."""

@@ -114,13 +114,13 @@ class Host:
             if isinstance(self.node, Source):
                 self._run_source(self.node)
             else:
+                if not self._consumed:
+                    self._call_apart(self.node.begin)
                 self._run_consumer()
             self._set_state("draining")
             self.on_draining()
             self.exchange.closed = True
-            self._words[_EDGE], self._words[_BUSY] = NO_EDGE, monotonic_ns()
-            self.exchange.in_node_code = True
-            self._each(self.node.flush())
+            self._call_apart(self.node.flush)
         except Stopped:
             raise
         except Exception as error:  # the author's code: the node has failed
@@ -138,6 +138,14 @@ class Host:
         self._deliver_completed()  # of a port without edges, and of what was completed before the loop
         if failure is not None:
             raise failure
+
+    def _call_apart(self, call: Callable[[], Any]) -> None:
+        """Emit what node code gives that is called for no packet."""
+        self._words[_EDGE], self._words[_BUSY] = NO_EDGE, monotonic_ns()
+        self.exchange.in_node_code = True
+        self._each(call())
+        self.exchange.in_node_code = False
+        self._words[_BUSY] = 0
 
     @property
     def _has_successor(self) -> bool:
@@ -197,7 +205,7 @@ class Host:
     def _run_consumer(self) -> None:
         exchange, waiting, batch_max = self.exchange, self.exchange.waiting, self.plan.batch_max
         simple = batch_max == 1 and not self.plan.retries
-        while waiting or not exchange.ended:
+        while (waiting and not exchange.looped) or not exchange.ended:
             if exchange.redrives and not exchange.paused:
                 self._redrive(exchange.redrives.popleft())
             elif waiting and not exchange.paused:

@@ -359,12 +359,13 @@ class Outlet:
             self._finish(entry, sequence, edge.bit, outcome)
 
     def on_done(self, edge: OutEdge) -> None:
-        """The consumer has ended in good order: what it has not reported, it has completed."""
+        """The consumer has ended in good order: what it has not reported it has completed, or, on a feedback edge, not read any more."""
         edge.gone = edge.done = True
-        edge.credit.on_done()
+        outcome = messages.DROPPED if edge.plan.feedback else messages.OK
+        edge.credit.on_done(outcome)
         edge.publish()
         for entry, sequence in self.writer.pending_on(edge.bit):
-            self._finish(entry, sequence, edge.bit, messages.OK)
+            self._finish(entry, sequence, edge.bit, outcome)
 
     def _finish(self, entry: int, sequence: int, bit: int, outcome: int) -> None:
         if outcome > self._outcomes[entry]:
