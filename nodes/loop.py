@@ -43,7 +43,13 @@ class Delay(Node):
     config = {
         "packets": {"type": "integer", "min": 1, "max": 1024, "excludes": "seconds", "meta": {"doc": "how many come before it leaves"}},
         "seconds": {"type": "number", "min": 0.001, "max": 3600, "excludes": "packets", "meta": {"doc": "of capture time, in their place"}},
-        "held_max": {"type": "integer", "min": 1, "max": 1024, "default": 256, "meta": {"doc": "for `seconds`: past that the oldest leaves"}},
+        "held_max": {
+            "type": "integer",
+            "min": 1,
+            "max": 1024,
+            "default": 256,
+            "meta": {"doc": "for `seconds`: most of them"},
+        },
     }
 
     def setup(self) -> None:

@@ -36,8 +36,8 @@ def check_cycles(graph: Graph) -> None:
     for index in inner:
         edge = graph.edges[index]
         if _breaks(edge.consumer) and edge.spec.completion == "delivered":
-            found = f"delivered into the cycle's {edge.consumer.spec.id}, so that packets would wait for themselves"
-            graph.problems.add((*_where(graph, index), "completion"), found, "completion hop on a loop edge into such a node")
+            found = f"delivered into '{edge.consumer.spec.id}', by which the cycle leads back: packets would wait for themselves"
+            graph.problems.add((*_where(graph, index), "completion"), found, "hop there")
     if not graph.loose:
         _check_fed(graph, inner, bad)
 
@@ -58,7 +58,8 @@ def _check_ways_out(graph: Graph, inner: list[int]) -> set[str]:
             ends = cycle[last], cycle[(last + 1) % len(cycle)]
             closing = next(index for index in left if _ends(graph.edges[index]) == ends)
             left.remove(closing)
-            _report(graph, closing, cycle, breaks=breaker is not None)
+            if all(graph.nodes[node].cls for node in cycle):  # else nobody knows whether the cycle may pass there
+                _report(graph, closing, cycle, breaks=breaker is not None)
         if not found:
             break
     return bad
