@@ -292,6 +292,25 @@ class Witness(Sink):
             write_down(self, kept=[digest(payload) for payload in self.kept])
 
 
+class Strict(Sink):
+    """Takes frames of one size, and writes down what it is given."""
+
+    inputs = {"in": Port("any", array("uint8", shape=SHAPE))}
+
+    def process(self, packet: StreamPacket) -> None:
+        write_down(self, n=(packet.meta or {})["n"])
+
+
+class StrictBatches(Strict):
+    """The same, several at once."""
+
+    batch_max = 4
+
+    def process_batch(self, packets: list[StreamPacket]) -> None:
+        for packet in packets:
+            self.process(packet)
+
+
 class Counting(Sink):
     """Writes down only how many packets came, and whether their numbers rose by one."""
 
