@@ -28,7 +28,7 @@ _process_prefix = os.urandom(8)
 _process_count = count()
 
 
-class Array(msgspec.Struct, frozen=True):
+class Array(msgspec.Struct, frozen=True, tag="array"):
     """Payload profile of an ndarray: `dtype` a name of FRAME_DTYPES or None for any of them, `ndim` None for any up to 8.
 
     `shape` has an entry per axis: its size, None for any, or a capital letter; axes of one letter have one size. None: any shape.
@@ -45,7 +45,7 @@ class Array(msgspec.Struct, frozen=True):
         return f"array({self.dtype or 'any dtype'}, {'any ndim' if self.ndim is None else f'ndim={self.ndim}'})"
 
 
-class JsonSchema(msgspec.Struct, frozen=True):
+class JsonSchema(msgspec.Struct, frozen=True, tag="json_schema"):
     """Payload profile of a JSON value that keeps a JSON Schema; `text` is the schema as JSON, keys sorted."""
 
     text: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -90,6 +91,12 @@ def test_profiles_are_named_as_they_are_written():
     assert str(BGR) == "array(uint8, shape=(None, None, 3))"
     assert str(array(shape=("N",))) == "array(any dtype, shape=(N,))"
     assert str(json_schema({"title": "thing"})) == "json_schema 'thing'"
+
+
+@pytest.mark.parametrize("profile", [BGR, array("uint8", shape=("N", "N", None)), array(), json_schema(THING), "json", "any"], ids=str)
+def test_a_port_travels_as_json(profile):
+    port = Port("any", profile, transport="durable")
+    assert msgspec.json.decode(msgspec.json.encode(port), type=Port) == port
 
 
 def test_a_port_has_a_known_transport():
