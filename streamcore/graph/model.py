@@ -50,8 +50,8 @@ class EdgePlan(msgspec.Struct, frozen=True):
     kept: int = 0
     rate: float = 0.0
     completion: str = "hop"
-    feedback: bool = False  # it leads back in a cycle: its consumer ends without waiting for its END
     passed_on: bool = False  # the consumer may forward the payload: then others view it as well
+    feedback: bool = False  # it leads back in a cycle: its consumer ends without waiting for its END
 
     @property
     def name(self) -> str:
