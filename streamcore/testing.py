@@ -21,8 +21,9 @@ import numpy as np
 from streamcore import limits
 from streamcore.errors import ConfigError, PayloadError, PayloadTooLarge, PluginError
 from streamcore.node.api import Counter, Metrics, Node, Source, attach, number_of
+from streamcore.node.checks import Check
 from streamcore.packet import Meta, StreamPacket, derived_id16, encode_meta, source_id16
-from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
+from streamcore.payload import DTYPE_NAMES
 from streamcore.spec.schema import Checker
 
 OLD_BYTE = 0xA5  # loans are filled with it, as a slot still holds an earlier frame: a node that leaves a gap is seen
@@ -56,7 +57,7 @@ def run_node(
     limit: int | None = None,
     resume_position: int | None = None,
 ) -> Outputs:
-    """Call setup, then run, process or process_batch, then flush and close, as a node process does.
+    """Call setup, then run, or begin and process or process_batch, then flush and close, as a node process does.
 
     Args:
       packets: inputs in order. A node with several inputs needs `in_port` set on each. None of them is changed.
@@ -78,6 +79,7 @@ def run_node(
     if isinstance(instance, Source):
         bench.run_source(instance, limit)
     else:
+        bench.emit_each(instance.begin())
         bench.run_consumer(packets)
     bench.emit_each(instance.flush())
     instance.close()
@@ -184,9 +186,7 @@ class Bench:
             given.in_port = next(iter(ports))
         if given.in_port not in ports:
             raise PluginError(f"{self.node_id}: a packet has in_port {given.in_port!r}, expected one of: {', '.join(ports) or 'none'}")
-        profile = ports[given.in_port].profile
-        if not payload_fits(profile, given.payload):
-            raise PayloadError(f"port {self.node_id}.{given.in_port}: found {describe_payload(given.payload)}, expected {profile}")
+        Check(f"{self.node_id}.{given.in_port}", ports[given.in_port], config=self.node.config).done_with(given.payload)
         if isinstance(given.payload, np.ndarray) and given.payload.flags.writeable:
             given.payload = given.payload.view()
             given.payload.flags.writeable = False
@@ -211,8 +211,7 @@ class Bench:
         if not packet.port and len(ports) == 1:
             packet.port = next(iter(ports))
         port = self._port(packet.port)
-        if not payload_fits(port.profile, packet.payload):
-            raise PayloadError(f"port {self.node_id}.{packet.port}: found {describe_payload(packet.payload)}, expected {port.profile}")
+        Check(f"{self.node_id}.{packet.port}", port).done_with(packet.payload)
         if port.kind != "any":
             packet.kind = port.kind
         self._seal(packet)

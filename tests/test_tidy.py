@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "native": (0.5, set()),
     "packet": (1, {"msgspec"}),
     "payload": (1.5, {"numpy"}),
+    "schema_check": (1, {"fastjsonschema"}),
     "node.api": (1.5, {"numpy"}),
     "shm": (2, {"numpy", "msgspec"}),
     "wire": (2, {"zmq", "msgspec"}),

@@ -64,7 +64,7 @@ def list_(as_json: bool) -> int:
 @node.command("describe", short_help="Describe one plugin: ports, config, what it keeps.")
 @click.argument("name", shell_complete=complete_plugin)
 @click.option("--allow", metavar="PACKAGE", multiple=True, help="Allow NAME to be a class from this package. Repeatable.")
-@json_option('Print {"name", "target", "role", "doc", "inputs", "outputs", "config", "retention", "batch_max"}.')
+@json_option('Print {"name", "target", "role", "doc", "inputs", "outputs", "config", "retention", "batch_max", "breaks_cycles"}.')
 @quiet_debug_option
 def describe(name: str, allow: tuple[str, ...], as_json: bool) -> int:
     """Describe the plugin NAME: what it is for, its ports, and every key of its config with type, bounds and default.
@@ -112,11 +112,12 @@ def _facts(found: Manifest) -> dict[str, Any]:
         "target": found.target,
         "role": found.role,
         "doc": found.doc,
-        "inputs": {name: {**_port(port), "required": port.required} for name, port in found.inputs.items()},
+        "inputs": {name: {**_port(port), "required": port.required, "transport": port.transport} for name, port in found.inputs.items()},
         "outputs": {name: _port(port) for name, port in found.outputs.items()},
         "config": found.config,
         "retention": found.retention,
         "batch_max": found.batch_max,
+        "breaks_cycles": found.breaks_cycles,
     }
 
 
@@ -135,13 +136,16 @@ def _page(facts: Mapping[str, Any]) -> list[str]:
         lines += ["", "config", *(f"    {line}" for line in table(("key", "type", "default", "allowed"), rows))]
     if facts["retention"]:
         lines += ["", f"keeps {_number(facts['retention'])} beyond the call that takes them"]
+    if facts["breaks_cycles"]:
+        lines += ["", "a cycle may pass through it, by an edge that drops when it is full"]
     if facts["batch_max"] != 1:
         lines += ["", f"takes {_number(facts['batch_max'])} at once when they wait"]
     return lines
 
 
 def _remark(port: Mapping[str, Any]) -> str:
-    return f"{port['doc']}{'' if port.get('required', True) else ' (may stay unconnected)'}"
+    stays = "" if port.get("transport", "shm") == "shm" else f" ({port['transport']}: arrays only with a codec)"
+    return f"{port['doc']}{'' if port.get('required', True) else ' (may stay unconnected)'}{stays}"
 
 
 def _default(rule: Mapping[str, Any]) -> str:

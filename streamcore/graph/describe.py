@@ -61,6 +61,7 @@ def _care(node: NodePlan) -> str:
 def _edge(edge: EdgePlan) -> list[str]:
     extra = f", {edge.rate:g} packets/s" if edge.policy == "sample" else f", keeps {edge.kept}" if edge.kept else ""
     completion = "" if edge.completion == "hop" else f", completion {edge.completion}"
+    completion += ", feedback" if edge.feedback else ""
     return [
         f"  {edge.from_node}.{edge.from_port} -> {edge.to_node}.{edge.to_port}  {edge.policy}, depth {edge.depth}{extra}{completion}",
         f"      window {_sum(edge.window, edge.window_terms)}",

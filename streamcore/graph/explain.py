@@ -13,7 +13,7 @@ from streamcore.spec.interpolate import EACH, REFERENCE
 from streamcore.spec.model import Spec, Where, format_path
 
 FILE, DEFAULT, PLANNED = "file", "default", "planned"
-_CARE = ("startup_s", "heartbeat_s", "progress_s", "poison_limit", "on_error", "retries", "on_exceed", "cpu_affinity", "nice")
+_CARE = ("startup_s", "heartbeat_s", "progress_s", "poison_limit", "on_error", "retries", "on_exceed", "checks", "cpu_affinity", "nice")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class EdgePlan(msgspec.Struct, frozen=True):
     rate: float = 0.0
     completion: str = "hop"
     passed_on: bool = False  # the consumer may forward the payload: then others view it as well
+    feedback: bool = False  # it leads back in a cycle: its consumer ends without waiting for its END
 
     @property
     def name(self) -> str:
@@ -99,6 +100,7 @@ class NodePlan(msgspec.Struct, frozen=True):
     env: dict[str, Any] = {}  # added to the environment; values may be a Secret
     cpu_affinity: tuple[int, ...] = ()  # () for all that streamctl may use
     nice: int = 0  # added to that of streamctl
+    checks: str = "first"  # of which packets it is checked that they are what the ports declare: off, first or all
 
     @property
     def is_job(self) -> bool:

@@ -6,18 +6,16 @@ from collections.abc import Mapping
 
 from streamcore import limits
 from streamcore.errors import Problem
+from streamcore.graph.ends import carries, check_ends
+from streamcore.graph.loops import check_cycles
 from streamcore.graph.model import RestartPlan
-from streamcore.graph.order import cycles
 from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
-from streamcore.node.api import Port
-from streamcore.packet import Array, profile_accepts
+from streamcore.packet import carrier_of
 from streamcore.plugins.configs import Checked
 from streamcore.plugins.naming import is_package
 from streamcore.plugins.policy import A_PACKAGE
 from streamcore.spec.model import COMPLETIONS, POLICIES, Spec, Where
 from streamcore.spec.problems import names, show
-
-_CYCLE_SHOWN_MAX = 12  # nodes of a cycle that are named
 
 
 def validate(spec: Spec, manifests: Manifests | None, checked: Mapping[int, Checked] = {}) -> list[Problem]:
@@ -31,12 +29,12 @@ def check(graph: Graph) -> list[Problem]:
     for index, edge in enumerate(graph.edges):
         where = edge.spec.where or ("edges", index)
         _check_policy(graph, edge, where)
-        _check_ends(graph, edge, where)
+        check_ends(graph, edge, where)
     for index, node in enumerate(graph.nodes.values()):
         where = node.spec.where or ("nodes", index)
         _check_numbers(graph, node, where)
         _check_backoff(graph, node, (*where, "restart"))
-    _check_cycles(graph)
+    check_cycles(graph)
     _check_claims(graph)
     if not graph.loose:
         _check_connected(graph)
@@ -66,24 +64,6 @@ def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
         problems.add((*where, "rate"), f"{spec.rate:g} with policy {spec.policy}", "a rate only with policy sample")
 
 
-def _check_ends(graph: Graph, edge: WiredEdge, where: Where) -> None:
-    """Kind and payload profile of the two ports."""
-    ports = edge.ports()
-    if ports is None:
-        return
-    out, into = ports
-    gives = f"{edge.producer.spec.id}.{edge.from_port} gives {_carries(out)}"
-    takes = f"{edge.consumer.spec.id}.{edge.to_port} takes {_carries(into)}"
-    if out.kind != into.kind and "any" not in (out.kind, into.kind):
-        graph.problems.add(where, gives, f"{takes}: the kinds differ")
-    elif not profile_accepts(into.profile, out.profile):
-        graph.problems.add(where, gives, f"{takes}: the payloads differ")
-
-
-def _carries(port: Port) -> str:
-    return f"kind '{port.kind}' as {port.profile}"
-
-
 def _check_numbers(graph: Graph, node: WiredNode, where: Where) -> None:
     """retention and batch_max, where a config key holds them."""
     if node.manifest is None:
@@ -107,26 +87,13 @@ def _check_backoff(graph: Graph, node: WiredNode, where: Where) -> None:
         graph.problems.add((*where, key), f"{getattr(asked, key):g}", f"a number, {bound}")
 
 
-def _check_cycles(graph: Graph) -> None:
-    closing: dict[tuple[str, str], Where] = {}
-    for index, edge in enumerate(graph.edges):
-        closing.setdefault((edge.producer.spec.id, edge.consumer.spec.id), edge.spec.where or ("edges", index))
-    for cycle in cycles(graph.successors()):
-        shown = [*cycle, cycle[0]]
-        if len(shown) > _CYCLE_SHOWN_MAX:
-            half = _CYCLE_SHOWN_MAX // 2
-            shown = [*shown[:half], f"({len(shown) - 2 * half} more)", *shown[-half:]]
-        graph.problems.add(closing[cycle[-1], cycle[0]], f"the cycle {' -> '.join(shown)}", "a graph without cycles")
-
-
 def _check_claims(graph: Graph) -> None:
     """What a sub-graph says of its ports, against the ports behind them."""
     for claim, port in graph.shown:
-        what = f"{claim.end}, which is {_carries(port)}"
+        what = f"{claim.end}, which is {carries(port)}"
         if claim.kind and claim.kind != port.kind:
             graph.problems.add((*claim.where, "kind"), show(claim.kind), f"the kind of {what}")
-        said = "array" if isinstance(port.profile, Array) else str(port.profile)
-        if claim.payload and claim.payload != said:
+        if claim.payload and claim.payload != carrier_of(port.profile):
             graph.problems.add((*claim.where, "payload"), show(claim.payload), f"the payload of {what}")
 
 

@@ -22,6 +22,7 @@ from streamcore.errors import ConfigError, JobError, PluginError, Stopped, Strea
 from streamcore.graph.model import Boot, NodePlan, RingPlan
 from streamcore.node import channel, masking, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
+from streamcore.node.checks import check_for
 from streamcore.node.dead_letter import Letters
 from streamcore.node.deathsig import die_with
 from streamcore.node.exchange import Exchange
@@ -178,6 +179,7 @@ class NodeProcess:
                 entries = rings[edge.ring].entry_count
                 release = self._exchange.released_in(self._lifeline.poke)
                 inlet = Inlet(edge, readers, entries, boot.incarnation, self._status, release)
+                inlet.check = check_for(f"{plan.id}.{edge.to_port}", cls.inputs[edge.to_port], plan.checks, plan.config)
                 inlet.poison(poisoned.sequence for poisoned in boot.poisoned if poisoned.edge == edge.id)
                 inlets.append(inlet)
             if edge.from_node == plan.id:
@@ -188,7 +190,7 @@ class NodeProcess:
             writer.set_aside(boot.lost_slots.get(str(number), ()))
             edges = [edge for edge in out_edges if edge.plan.from_port == name]
             forwards = frozenset(forwarded_inputs(cls, name))
-            outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for)
+            outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for, plan.checks)
             outlets[name].poke = self._lifeline.poke
         host.wire(inlets, outlets)
 

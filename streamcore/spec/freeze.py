@@ -33,7 +33,9 @@ def freeze(tree: dict[str, Any], file: str, params: Mapping[str, Any], made: Exp
     drain_s = float(_good(tree, ("drain_s",), problems, limits.DRAIN_S))
     partial = made.partial or (len(made.nodes), len(made.edges)) != (len(nodes), len(edges))
     ports, includes = tuple(made.ports), tuple(made.includes)
-    spec = Spec(file, name, nodes, edges, VERSION, dict(params), LimitsSpec(shm), allow, drain_s, ports, includes, places=problems.places)
+    checks = _good(tree, ("checks",), problems, "first")
+    limited = LimitsSpec(shm)
+    spec = Spec(file, name, nodes, edges, VERSION, dict(params), limited, allow, drain_s, checks, ports, includes, places=problems.places)
     if problems:
         return replace(spec, partial=partial, bad=problems.bad)
     return replace(spec, digest=digest_of(spec))
@@ -97,6 +99,7 @@ def _care(entry: dict[str, Any], where: Where, problems: Problems) -> CareSpec:
         rss=value("limits", "rss"),
         on_exceed=value("limits", "on_exceed"),
         drain_s=value("drain_s"),
+        checks=value("checks"),
     )
 
 
@@ -118,7 +121,7 @@ def digest_of(spec: Spec) -> str:
     """SHA-256 of what decides what runs; where it stands, and values of params that nothing uses, do not count. Secrets count by source."""
     nodes = [(n.id, n.plugin, n.config, n.startup_s, vars(n.ring), _plain(n.care), vars(n.process)) for n in spec.nodes]
     edges = [(e.from_, e.to, e.policy, e.depth, e.rate, e.completion) for e in spec.edges]
-    whole = [spec.version, spec.name, spec.limits.shm, spec.allow, spec.drain_s, nodes, edges]
+    whole = [spec.version, spec.name, spec.limits.shm, spec.allow, spec.drain_s, spec.checks, nodes, edges]
     text = json.dumps(whole, sort_keys=True, default=lambda secret: f"!secret {secret.source}")
     return sha256(text.encode()).hexdigest()
 

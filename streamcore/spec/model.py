@@ -20,6 +20,7 @@ RESTARTS = ("never", "on_failure", "always")
 GIVE_UPS = ("stop_run", "isolate")
 ON_EXCEED = ("restart", "warn")
 PAYLOADS = ("array", "json", "bytes", "any")  # what a port of a sub-graph may claim
+CHECKS = ("off", "first", "all")
 PLAIN_KEY = re.compile(r"[\w.-]{1,64}")  # what messages show without quotes
 _PATH_KEY = re.compile(r"[\w-]{1,64}")
 _PATH_CHARS_MAX = 120
@@ -119,7 +120,8 @@ class RestartSpec:
 class CareSpec:
     """How a node is watched and what follows from what it does wrong. None means the default of graph.model.NodePlan.
 
-    `on_error`: fail_packet, stop or retry, the last with `retries`. `rss` in bytes, of `limits:`, as is `on_exceed`.
+    `on_error`: fail_packet, stop or retry, the last with `retries`. `rss` in bytes, of `limits:`, as is `on_exceed`. `checks`: None means
+    that of the spec.
     """
 
     restart: RestartSpec = RestartSpec()
@@ -131,6 +133,7 @@ class CareSpec:
     rss: int | None = None
     on_exceed: str | None = None
     drain_s: float | None = None
+    checks: str | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,7 @@ class Spec:
     limits: LimitsSpec = LimitsSpec()
     allow: tuple[str, ...] = ()
     drain_s: float = DRAIN_S
+    checks: str = "first"
     ports: tuple[PortSpec, ...] = ()
     includes: tuple[str, ...] = ()
     digest: str = ""

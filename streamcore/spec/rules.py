@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from streamcore import limits
-from streamcore.spec.model import COMPLETIONS, GIVE_UPS, ON_EXCEED, PAYLOADS, POLICIES, RESTARTS
+from streamcore.spec.model import CHECKS, COMPLETIONS, GIVE_UPS, ON_EXCEED, PAYLOADS, POLICIES, RESTARTS
 
 VERSION = 2
 DURATION_S_MAX = 3600  # an hour; more is a unit mistaken
@@ -75,6 +75,7 @@ NODE: dict[str, Any] = {
     "poison_limit": {"type": "integer", "min": 0, "max": POISON_LIMIT_MAX},
     "drain_s": SECONDS,
     "limits": {"type": "dict", "schema": NODE_LIMITS},
+    "checks": {"type": "string", "allowed": CHECKS},
     "env": {"type": "dict", "keysrules": {"type": "string", "regex": ENV_NAME}, "valuesrules": {"type": ["string", "number", "boolean"]}},
     "cpu_affinity": {
         "type": "list",
@@ -113,6 +114,7 @@ TOP = {
     "params": {"type": "dict"},
     "limits": {"type": "dict", "schema": {"shm": {"type": "size", "min": limits.MIB}}},
     "drain_s": {"type": "number", "min": 0, "max": DURATION_S_MAX},
+    "checks": {"type": "string", "allowed": CHECKS},
     "allow": {"type": "list", "schema": {"type": "string"}},
     "ports": {"type": "dict", "schema": {"inputs": PORTS, "outputs": PORTS}},
     "nodes": {

@@ -45,6 +45,8 @@ def to_yaml(spec: Spec) -> str:
         top["limits"] = {"shm": spec.limits.shm}
     if spec.drain_s != DRAIN_S:
         top["drain_s"] = spec.drain_s
+    if spec.checks != "first":
+        top["checks"] = spec.checks
     if spec.allow:
         top["allow"] = list(spec.allow)
     lines = [_dump(top)]
@@ -85,7 +87,7 @@ def _node(node: NodeSpec) -> dict[str, Any]:
         made["config"] = node.config
     if node.startup_s != STARTUP_S:
         made["startup_s"] = node.startup_s
-    made |= _given({key: getattr(care, key) for key in ("heartbeat_s", "progress_s", "poison_limit", "drain_s")})
+    made |= _given({key: getattr(care, key) for key in ("heartbeat_s", "progress_s", "poison_limit", "drain_s", "checks")})
     if care.on_error is not None:
         made["on_error"] = {"retry": care.retries} if care.on_error == "retry" else care.on_error
     made |= _mappings(care, node)
