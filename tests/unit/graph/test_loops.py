@@ -11,22 +11,23 @@ import pytest
 from streamcore.graph.loops import DROPPING, check_cycles, feedback_edges, producers_first
 from streamcore.graph.plan import make_plan
 from streamcore.graph.wiring import Graph, wire
+from streamcore.manifest import Manifest
 from streamcore.spec.model import EdgeSpec, NodeSpec, Spec
 
 PATIENCE = 4  # packets that a source of the credit simulation gives
 
 
-def classes() -> dict[str, type]:
+def manifests() -> dict[str, Manifest]:
     import graph_plugins as plugins  # the fixture of this folder puts it where it can be found
 
-    return {"source": plugins.Camera, "node": plugins.Anything, "later": plugins.Later}
+    return {name: Manifest.of(cls) for name, cls in (("source", plugins.Camera), ("node", plugins.Anything), ("later", plugins.Later))}
 
 
 def wired(nodes: dict[str, str], edges: list[tuple[str, str, str]]) -> Graph:
     """Nodes by id with their plugin; edges as (from, to, policy)."""
     specs = tuple(NodeSpec(node_id, plugin) for node_id, plugin in nodes.items())
     rate = {"sample": 10.0}
-    return wire(Spec("x.yaml", "x", specs, tuple(EdgeSpec(a, b, policy, rate=rate.get(policy)) for a, b, policy in edges)), classes())
+    return wire(Spec("x.yaml", "x", specs, tuple(EdgeSpec(a, b, policy, rate=rate.get(policy)) for a, b, policy in edges)), manifests())
 
 
 def problems(graph: Graph) -> list[str]:
@@ -188,7 +189,7 @@ def test_a_plan_names_them_and_keeps_memory_for_no_round():
     graph = wired(nodes, edges)
     order = [node.spec.id for node in producers_first(graph)]
     assert order.index("d") < order.index("a") < order.index("b")
-    plan = make_plan(graph.spec, classes())
+    plan = make_plan(graph.spec, manifests())
     assert [edge.feedback for edge in plan.edges] == [False, False, False, True]
     # b holds its input until d has taken it, and a until b's is completed: d copies, so that is all.
     assert [edge.window for edge in plan.edges] == [27, 18, 9, 20]

@@ -305,11 +305,9 @@ def test_a_plan_says_what_becomes_of_a_node_that_ends(plan):
     assert "restarted on failure, at most 5 times in 60 s, then the run stops; hung after 30 s\n" in text
 
 
-def test_the_checks_of_a_node_go_before_those_of_the_spec():
-    import graph_plugins
-
+def test_the_checks_of_a_node_go_before_those_of_the_spec(manifests):
     nodes = (NodeSpec("cam", "Camera"), NodeSpec("out", "Out", care=CareSpec(checks="off")))
     given = Spec("a.yaml", "door", nodes, (EdgeSpec("cam", "out"),), checks="all")
-    made = make_plan(given, {"Camera": graph_plugins.Camera, "Out": graph_plugins.Out})
+    made = make_plan(given, manifests)
     assert [node.checks for node in made.nodes] == ["all", "off"]
-    assert [node.checks for node in make_plan(Spec("a.yaml", "door", nodes[:1], ()), {"Camera": graph_plugins.Camera}).nodes] == ["first"]
+    assert [node.checks for node in make_plan(Spec("a.yaml", "door", nodes[:1], ()), manifests).nodes] == ["first"]
