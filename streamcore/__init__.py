@@ -1,7 +1,8 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
-The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `PayloadError`, `ConfigError`.
-They are loaded on first use, so that `import streamcore` costs a millisecond.
+The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
+`ConfigError`, `JobError`; and `Graph`, for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a
+millisecond.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from streamcore.errors import ConfigError, PayloadError
+    from streamcore.errors import ConfigError, JobError, PayloadError
+    from streamcore.graph.building import Graph
     from streamcore.node.api import Node, Port, Sink, Source
-    from streamcore.packet import StreamPacket, array
+    from streamcore.packet import StreamPacket, array, json_schema
 
 _HOMES = {
     "Node": "streamcore.node.api",
@@ -28,11 +30,27 @@ _HOMES = {
     "Source": "streamcore.node.api",
     "StreamPacket": "streamcore.packet",
     "array": "streamcore.packet",
+    "json_schema": "streamcore.packet",
     "ConfigError": "streamcore.errors",
+    "Graph": "streamcore.graph.building",
+    "JobError": "streamcore.errors",
     "PayloadError": "streamcore.errors",
 }
 
-__all__ = ["ConfigError", "Node", "PayloadError", "Port", "Sink", "Source", "StreamPacket", "__version__", "array"]
+__all__ = [
+    "ConfigError",
+    "Graph",
+    "JobError",
+    "Node",
+    "PayloadError",
+    "Port",
+    "Sink",
+    "Source",
+    "StreamPacket",
+    "__version__",
+    "array",
+    "json_schema",
+]
 
 
 def __getattr__(name: str) -> Any:

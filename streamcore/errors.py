@@ -73,6 +73,12 @@ class ConfigError(StreamcoreError):
     fault = "spec"
 
 
+class JobError(StreamcoreError):
+    """What a job runs came to a bad end. Its text is the whole cause: a traceback of ours would explain nothing."""
+
+    fault = "spec"
+
+
 class PayloadError(StreamcoreError):
     """A payload that its port does not allow or that cannot be carried. The packet counts as failed."""
 
@@ -84,7 +90,7 @@ class PayloadTooLarge(PayloadError):
 
     def __init__(self, port: str, found_bytes: int, slot_bytes: int):
         self.port, self.found_bytes, self.slot_bytes = port, found_bytes, slot_bytes
-        node = port.partition(".")[0]
+        node = port.rpartition(".")[0]
         super().__init__(
             f"port {port}: payload of {found_bytes} bytes, slot_bytes is {slot_bytes}; "
             f"raise it with `ring: {{slot_bytes: {found_bytes}}}` at node '{node}'"

@@ -8,8 +8,9 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SPEC_BYTES_MAX = 1 * MIB  # 930 KB of YAML take 3 s to parse; no hand-written graph comes near
 SPEC_NESTING_MAX = 64  # libyaml's C loader overflows its stack on deep nesting; counted from events before it builds anything
 SPEC_EVENTS_MAX = 200_000  # bounds the time of a hostile spec; a node takes about 12 events
+FLAT_ID_PATTERN = r"[a-z][a-z0-9_-]{0,31}(\.[a-z0-9][a-z0-9_-]{0,31}){0,15}"  # of a node that for_each or include has made
 ID_PATTERN = r"[a-z][a-z0-9_-]{0,31}"  # fits into socket paths, metric labels and `ps`; always used with fullmatch
-NODES_MAX = 512  # one process each; a box runs out of memory before
+NODES_MAX = 4096  # one process each; a box runs out of memory before
 EDGES_PER_PORT_MAX = 32  # edges_pending is a 32-bit mask
 
 # --- plugins ------------------------------------------------------------------------------------------------------------------------

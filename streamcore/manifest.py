@@ -38,6 +38,7 @@ class Manifest(msgspec.Struct, frozen=True):
     retention: int | str
     batch_max: int | str
     has_code: bool = False
+    breaks_cycles: bool = False
 
     @classmethod
     def of(cls, plugin: type[Node], name: str = "") -> Manifest:
@@ -55,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True):
             retention=plugin.retention,
             batch_max=plugin.batch_max,
             has_code=not exact or not all(isinstance(rule, dict) for rule in rules.values()),
+            breaks_cycles=plugin.breaks_cycles,
         )
 
     @property
@@ -75,7 +77,7 @@ def target_of(plugin: type[Node]) -> str:
 def _plain(port: Port) -> Port:
     """A Port and no subclass of it, with types that can travel."""
     forwards = None if port.forwards is None else tuple(port.forwards)
-    return Port(port.kind, port.profile, bool(port.required), forwards, str(port.doc))
+    return Port(port.kind, port.profile, bool(port.required), forwards, str(port.doc), port.transport)
 
 
 def _as_data(value: Any, depth: int = 0) -> tuple[Any, bool]:

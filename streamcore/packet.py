@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import count
 from typing import Any, Union
@@ -48,41 +50,134 @@ _draw_prefix()
 os.register_at_fork(after_in_child=_draw_prefix)
 
 
-class Array(msgspec.Struct, frozen=True):
-    """Payload profile of an ndarray: `dtype` a name of FRAME_DTYPES or None for any of them, `ndim` None for any up to 8."""
+class Array(msgspec.Struct, frozen=True, tag="array"):
+    """Payload profile of an ndarray: `dtype` a name of FRAME_DTYPES or None for any of them, `ndim` None for any up to 8.
+
+    `shape` has an entry per axis: its size, None for any, or a capital letter; axes of one letter have one size. None: any shape.
+    """
 
     dtype: str | None = None
     ndim: int | None = None
+    shape: tuple[int | str | None, ...] | None = None
 
     def __str__(self) -> str:
+        if self.shape is not None:
+            axes = ", ".join(map(str, self.shape)) + ("," if len(self.shape) == 1 else "")
+            return f"array({self.dtype or 'any dtype'}, shape=({axes}))"
         return f"array({self.dtype or 'any dtype'}, {'any ndim' if self.ndim is None else f'ndim={self.ndim}'})"
 
-    def accepts(self, other: Profile) -> bool:
-        return isinstance(other, Array) and self.dtype in (None, other.dtype) and self.ndim in (None, other.ndim)
+
+class JsonSchema(msgspec.Struct, frozen=True, tag="json_schema"):
+    """Payload profile of a JSON value that keeps a JSON Schema; `text` is the schema as JSON, keys sorted."""
+
+    text: str
+
+    def __str__(self) -> str:
+        title = json.loads(self.text).get("title")
+        return f"json_schema '{title:.40}'" if isinstance(title, str) else "json_schema"
 
 
-Profile = Union[Array, str]  # a string is one of PROFILES
+Profile = Union[Array, JsonSchema, str]  # a string is one of PROFILES
 PROFILES = ("json", "bytes", "any")
 
 
-def array(dtype: str | None = None, ndim: int | None = None) -> Array:
-    """Declare that a port carries ndarrays, e.g. `array("uint8", ndim=3)` for BGR frames of shape (height, width, 3).
+def array(dtype: str | None = None, ndim: int | None = None, shape: Sequence[int | str | None] | None = None) -> Array:
+    """Declare that a port carries ndarrays, e.g. `array("uint8", shape=(None, None, 3))` for BGR frames of (height, width, 3).
 
+    Args:
+      shape: per axis a size, None for any, or a capital letter: `("N", "N")` is square. ndim follows from it.
     Raises:
-      ValueError: a dtype outside FRAME_DTYPES, or ndim outside 0 to 8.
+      ValueError: a dtype outside FRAME_DTYPES, ndim outside 0 to 8, or a shape that is none.
     """
     if dtype is not None and dtype not in TYPE_STRINGS:
         raise ValueError(f"dtype {dtype!r} cannot travel; one of {', '.join(FRAME_DTYPES)}")
+    if shape is not None:
+        shape = tuple(shape)
+        for size in shape:
+            if not (size is None or (type(size) is int and size >= 0) or (isinstance(size, str) and re.fullmatch("[A-Z]", size))):
+                raise ValueError(f"shape entry {size!r} is not a size, None or a capital letter")
+        if ndim not in (None, len(shape)):
+            raise ValueError(f"ndim {ndim} with a shape of {len(shape)} axes")
+        ndim = len(shape)
     if ndim is not None and not 0 <= ndim <= limits.NDIM_MAX:
         raise ValueError(f"ndim {ndim} is not 0 to {limits.NDIM_MAX}")
-    return Array(dtype, ndim)
+    return Array(dtype, ndim, shape)
+
+
+def json_schema(schema: Mapping[str, Any]) -> JsonSchema:
+    """Declare that a port carries JSON values that keep this JSON Schema (draft 4, 6 or 7; `$ref` only within it).
+
+    Packets are checked by fastjsonschema: `pip install 'streamcore[schema]'`. Declaring and connecting such ports needs nothing.
+
+    Raises:
+      ValueError: not a mapping, or not JSON.
+    """
+    if not isinstance(schema, Mapping):
+        raise ValueError(f"a JSON Schema of type {type(schema).__name__}, expected a mapping")
+    try:
+        return JsonSchema(json.dumps(schema, sort_keys=True, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"a JSON Schema that is not JSON: {error}") from None
+
+
+def profile_differs(wanted: Profile, offered: Profile) -> str:
+    """In what a port that produces `offered` differs from what one that takes `wanted` needs; "" if they may be connected.
+
+    Checked per packet instead: `any` on either side, a size that only one side states, a schema that only one side has.
+    """
+    if "any" in (wanted, offered):
+        return ""
+    if isinstance(wanted, Array) and isinstance(offered, Array):
+        return _arrays_differ(wanted, offered)
+    if isinstance(wanted, JsonSchema) and isinstance(offered, JsonSchema):
+        at = _schemas_differ(json.loads(wanted.text), json.loads(offered.text))
+        return f"schemas, first at {at}" if at else ""
+    found, expected = carrier_of(offered), carrier_of(wanted)
+    return "" if found == expected else f"{found} and {expected}"
 
 
 def profile_accepts(wanted: Profile, offered: Profile) -> bool:
-    """May a port that produces `offered` feed a port that takes `wanted`? `any` on either side is checked per packet instead."""
-    if "any" in (wanted, offered):
-        return True
-    return wanted.accepts(offered) if isinstance(wanted, Array) else wanted == offered
+    """May a port that produces `offered` feed a port that takes `wanted`?"""
+    return not profile_differs(wanted, offered)
+
+
+def carrier_of(profile: Profile) -> str:
+    """array, json, bytes or any: a profile without what it says more."""
+    return "array" if isinstance(profile, Array) else "json" if isinstance(profile, JsonSchema) else profile
+
+
+def _arrays_differ(wanted: Array, offered: Array) -> str:
+    if wanted.dtype not in (None, offered.dtype):
+        return f"dtype {offered.dtype or 'any'} and {wanted.dtype}"
+    if wanted.ndim not in (None, offered.ndim):
+        return f"ndim {'any' if offered.ndim is None else offered.ndim} and {wanted.ndim}"
+    if wanted.shape is None or offered.shape is None:
+        return ""
+    one_size = list(range(len(wanted.shape)))  # axes with the same number here have the same size
+    for pattern in (offered.shape, wanted.shape):
+        for axis, size in enumerate(pattern):
+            if isinstance(size, str):
+                old, new = one_size[axis], one_size[pattern.index(size)]
+                one_size = [new if number == old else number for number in one_size]
+    known: dict[int, int] = {}
+    for axis, number in enumerate(one_size):
+        for size in (offered.shape[axis], wanted.shape[axis]):
+            if isinstance(size, int) and known.setdefault(number, size) != size:
+                return f"axis {axis} cannot be both {known[number]} and {size} long"
+    return ""
+
+
+def _schemas_differ(wanted: Any, offered: Any, at: str = "its top") -> str:
+    """The path of the first place where two schemas are not the same; "" if there is none."""
+    inside = "" if at == "its top" else f"{at}."
+    if isinstance(wanted, dict) and isinstance(offered, dict):
+        for key in sorted({*wanted, *offered}):
+            if key not in wanted or key not in offered:
+                return f"{inside}{key}"
+            if found := _schemas_differ(wanted[key], offered[key], f"{inside}{key}"):
+                return found
+        return ""
+    return "" if wanted == offered and type(wanted) is type(offered) else at
 
 
 def carries_arrays(profile: Profile) -> bool:

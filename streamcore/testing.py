@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
+import weakref
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -19,8 +21,9 @@ import numpy as np
 from streamcore import limits
 from streamcore.errors import ConfigError, PayloadError, PayloadTooLarge, PluginError
 from streamcore.node.api import Counter, Metrics, Node, Source, attach, number_of
+from streamcore.node.checks import Check
 from streamcore.packet import Meta, StreamPacket, derived_id16, encode_meta, source_id16
-from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
+from streamcore.payload import DTYPE_NAMES
 from streamcore.spec.schema import Checker
 
 OLD_BYTE = 0xA5  # loans are filled with it, as a slot still holds an earlier frame: a node that leaves a gap is seen
@@ -54,7 +57,7 @@ def run_node(
     limit: int | None = None,
     resume_position: int | None = None,
 ) -> Outputs:
-    """Call setup, then run, process or process_batch, then flush and close, as a node process does.
+    """Call setup, then run, or begin and process or process_batch, then flush and close, as a node process does.
 
     Args:
       packets: inputs in order. A node with several inputs needs `in_port` set on each. None of them is changed.
@@ -70,12 +73,13 @@ def run_node(
       Whatever the node itself raises; close() is not called then.
     """
     instance = node() if isinstance(node, type) else node
-    bench = _Bench(instance, node_id, resume_position)
+    bench = Bench(instance, node_id, resume_position)
     attach(instance, node_id, check_config(type(instance), config or {}), bench)
     instance.setup()
     if isinstance(instance, Source):
         bench.run_source(instance, limit)
     else:
+        bench.emit_each(instance.begin())
         bench.run_consumer(packets)
     bench.emit_each(instance.flush())
     instance.close()
@@ -122,8 +126,8 @@ class _Input:
         self.derived = 0  # as node/lease.Record.derived counts: part of their ids
 
 
-class _Bench:
-    """The Runtime behind `run_node`."""
+class Bench:
+    """The Runtime behind `run_node`, and behind the trials of `streamctl node check`."""
 
     def __init__(self, node: Node, node_id: str, resume_position: int | None):
         self.node, self.node_id = node, node_id
@@ -131,6 +135,8 @@ class _Bench:
         self.log = logging.getLogger(f"streamcore.node.{node_id}")
         self.metrics: Metrics = _Numbers(self.outputs.metrics)
         self.stopping = False
+        self.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self.stopping_fd)
         self.resume_position = resume_position
 
     # --- what node code calls
@@ -159,6 +165,7 @@ class _Bench:
                 self.emit(packet)
             if limit is not None and len(self.outputs) >= limit:
                 self.stopping = True
+                os.eventfd_write(self.stopping_fd, 1)
                 break
         close = getattr(steps, "close", None)
         if close is not None:
@@ -179,9 +186,7 @@ class _Bench:
             given.in_port = next(iter(ports))
         if given.in_port not in ports:
             raise PluginError(f"{self.node_id}: a packet has in_port {given.in_port!r}, expected one of: {', '.join(ports) or 'none'}")
-        profile = ports[given.in_port].profile
-        if not payload_fits(profile, given.payload):
-            raise PayloadError(f"port {self.node_id}.{given.in_port}: found {describe_payload(given.payload)}, expected {profile}")
+        Check(f"{self.node_id}.{given.in_port}", ports[given.in_port], config=self.node.config).done_with(given.payload)
         if isinstance(given.payload, np.ndarray) and given.payload.flags.writeable:
             given.payload = given.payload.view()
             given.payload.flags.writeable = False
@@ -206,15 +211,14 @@ class _Bench:
         if not packet.port and len(ports) == 1:
             packet.port = next(iter(ports))
         port = self._port(packet.port)
-        if not payload_fits(port.profile, packet.payload):
-            raise PayloadError(f"port {self.node_id}.{packet.port}: found {describe_payload(packet.payload)}, expected {port.profile}")
+        Check(f"{self.node_id}.{packet.port}", port).done_with(packet.payload)
         if port.kind != "any":
             packet.kind = port.kind
         self._seal(packet)
         self._refuse_unable_to_travel(packet)
         self.outputs.append(packet)
         finished = copy.copy(packet)
-        finished.payload = None
+        finished.payload = finished.lease = None  # SYNC: placing.without_payload
         self.outputs.completed.append((packet.packet_id, "ok"))
         self.node.on_completed(finished, "ok")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from streamcore.cli.completing import complete_live_run
 from streamcore.cli.failures import NODE_FAILED
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, span, table
@@ -17,7 +18,7 @@ LOOKS_MAX, LOOK_S = 5, 0.05  # a page is read while its node counts: what does n
 
 
 @click.command(short_help="Show what became of every packet.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_live_run)
 @json_option('Print {"run", "state", "balanced", "edges": [{"edge", "sent", "completed", ...}], "sources": {...}, "sinks": {...}}.')
 @quiet_debug_option
 def account(run: str | None, as_json: bool) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamcore.cli.completing import complete_letter, complete_run
 from streamcore.cli.failures import NODE_FAILED, WRONG_INPUT
-from streamcore.cli.options import duration, json_option, quiet_debug_option, run_option
+from streamcore.cli.options import any_run_option, duration, json_option, quiet_debug_option, run_option
 from streamcore.cli.wording import plural, size, table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def dlq() -> None:
 
 
 @dlq.command("list", short_help="List them, the oldest first.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_run)
 @json_option('Print {"run", "letters": [{"packet_id", "node", "edge", "sequence", "kind", "source_id", "deaths", "incident", ...}]}.')
 @quiet_debug_option
 def list_(run: str | None, as_json: bool) -> int:
@@ -56,8 +57,8 @@ def list_(run: str | None, as_json: bool) -> int:
 
 
 @dlq.command(short_help="Show one of them.")
-@click.argument("packet_id", metavar="ID")
-@run_option
+@click.argument("packet_id", metavar="ID", shell_complete=complete_letter)
+@any_run_option
 @json_option("Print the record as it is stored, and the path of its payload.")
 @quiet_debug_option
 def show(packet_id: str, run: str | None, as_json: bool) -> int:
@@ -99,7 +100,7 @@ def show(packet_id: str, run: str | None, as_json: bool) -> int:
 
 
 @dlq.command(short_help="Let their node process them again.")
-@click.argument("packet_ids", metavar="[ID]...", nargs=-1)
+@click.argument("packet_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_letter)
 @click.option("--all", "everything", is_flag=True, help="All that were not processed again yet.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @click.option(
@@ -151,10 +152,10 @@ def redrive(packet_ids: tuple[str, ...], everything: bool, yes: bool, timeout_s:
 
 
 @dlq.command(short_help="Remove them for good.")
-@click.argument("packet_ids", metavar="[ID]...", nargs=-1)
+@click.argument("packet_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_letter)
 @click.option("--all", "everything", is_flag=True, help="All of the run.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
-@run_option
+@any_run_option
 @quiet_debug_option
 def drop(packet_ids: tuple[str, ...], everything: bool, yes: bool, run: str | None) -> int:
     """Remove dead letters and their payloads for good. What is removed is named.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from streamcore.cli.completing import complete_live_run
 from streamcore.cli.failures import NODE_FAILED
 from streamcore.cli.options import duration, quiet_debug_option
 from streamcore.cli.wording import span
@@ -12,7 +13,7 @@ MARGIN_S = 5.0  # on top of the run's drain_s: for TERM, KILL and cleaning up
 
 
 @click.command(short_help="End a run.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_live_run)
 @click.option("--now", is_flag=True, help="Kill without draining; what is under way is lost.")
 @click.option(
     "--timeout",

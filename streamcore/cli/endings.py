@@ -49,15 +49,16 @@ def summary(report: dict[str, Any], report_path: str | None) -> list[str]:
         f"{int(metrics['packets.dropped_total']):,} dropped",
         f"{failed:,} failed",
     ]
-    lines = [
-        f"run {report['run']} ended after {span(report['duration_s'])} ({report['ended']}), status {report['status']}: {', '.join(counts)}"
-    ]
+    emitted = metrics["packets.source_emitted_total"] or report["edges"]
+    said = f": {', '.join(counts)}" if emitted else ""  # of a job there is nothing to count
+    lines = [f"run {report['run']} ended after {span(report['duration_s'])} ({report['ended']}), status {report['status']}{said}"]
     lost = report["account"]["lost"]
     if lost:
         lines.append("lost, still under way when the run ended: " + ", ".join(f"{edge} {packets:,}" for edge, packets in lost.items()))
     if report["account"]["unbalanced"]:
         lines.append(f"the account does not balance, an error in streamcore: {', '.join(report['account']['unbalanced'])}")
-    lines.append(report["bottleneck"])
+    if emitted:
+        lines.append(report["bottleneck"])
     if report_path:
         lines.append(f"report: {report_path}")
     return lines

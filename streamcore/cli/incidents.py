@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from streamcore.cli.options import json_option, quiet_debug_option, run_option
+from streamcore.cli.completing import complete_incident, complete_run
+from streamcore.cli.options import any_run_option, json_option, quiet_debug_option
 from streamcore.cli.wording import span, table
 
 HEADS = ("NAME", "WHEN", "REASON", "CAUSE", "PACKET", "PICTURES")
@@ -26,7 +27,7 @@ def incidents() -> None:
 
 
 @incidents.command("list", short_help="List them, the oldest first.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_run)
 @json_option('Print {"run", "incidents": [{"name", "ts", "node", "incarnation", "reason", "cause", "exit", "path", ...}]}.')
 @quiet_debug_option
 def list_(run: str | None, as_json: bool) -> int:
@@ -52,8 +53,8 @@ def list_(run: str | None, as_json: bool) -> int:
 
 
 @incidents.command(short_help="Show one of them.")
-@click.argument("name", required=False)
-@run_option
+@click.argument("name", required=False, shell_complete=complete_incident)
+@any_run_option
 @json_option("Print the whole file.")
 @quiet_debug_option
 def show(name: str | None, run: str | None, as_json: bool) -> int:

@@ -6,19 +6,20 @@ from collections.abc import Callable
 
 import click
 
+from streamcore.cli.completing import complete_node
 from streamcore.cli.entry import ctrl_c_raises
 from streamcore.cli.follow import Follower, LogLine, last_lines
-from streamcore.cli.options import quiet_debug_option
+from streamcore.cli.options import any_run_option, quiet_debug_option
 from streamcore.clock import Clock
 
 LOOK_S = 0.5  # between two looks of --follow
 
 
 @click.command(short_help="Show what nodes have logged and printed.")
-@click.argument("node", required=False)
+@click.argument("node", required=False, shell_complete=complete_node)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the run ends or Ctrl-C.")
 @click.option("-n", "--lines", "count", type=click.IntRange(min=0), default=50, show_default=True, help="Show so many of the last lines.")
-@click.option("--run", metavar="RUN", help="Which run, live or ended; may be left out if there is only one.")
+@any_run_option
 @quiet_debug_option
 def logs(node: str | None, follow: bool, count: int, run: str | None) -> int:
     """Show the log of NODE, or of all nodes in the order of time.

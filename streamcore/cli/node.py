@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamcore.cli.completing import complete_plugin
+from streamcore.cli.node_check import check
+from streamcore.cli.node_new import new
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, table
 
@@ -17,12 +20,16 @@ if TYPE_CHECKING:
     from streamcore.node.api import Port
 
 
-@click.group(short_help="List and describe the plugins that a spec can name.")
+@click.group(short_help="List, describe, write and check the plugins that a spec can name.")
 def node() -> None:
     """Look at the plugins that are installed: those of streamcore, and those that other packages register.
 
     A package registers a node class with an entry point in the group `streamcore.nodes`.
     """
+
+
+node.add_command(new)
+node.add_command(check)
 
 
 @node.command("list", short_help="List the registered plugins.")
@@ -41,7 +48,7 @@ def list_(as_json: bool) -> int:
     from streamcore.plugins.naming import names
 
     targets = names()
-    found = _find(list(targets))
+    found = manifests_of(list(targets))
     rows = [_summary(name, target, found[name]) for name, target in targets.items()]
     if as_json:
         click.echo(json.dumps({"version": 1, "nodes": rows}, indent=2))
@@ -55,9 +62,9 @@ def list_(as_json: bool) -> int:
 
 
 @node.command("describe", short_help="Describe one plugin: ports, config, what it keeps.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_plugin)
 @click.option("--allow", metavar="PACKAGE", multiple=True, help="Allow NAME to be a class from this package. Repeatable.")
-@json_option('Print {"name", "target", "role", "doc", "inputs", "outputs", "config", "retention", "batch_max"}.')
+@json_option('Print {"name", "target", "role", "doc", "inputs", "outputs", "config", "retention", "batch_max", "breaks_cycles"}.')
 @quiet_debug_option
 def describe(name: str, allow: tuple[str, ...], as_json: bool) -> int:
     """Describe the plugin NAME: what it is for, its ports, and every key of its config with type, bounds and default.
@@ -71,7 +78,7 @@ def describe(name: str, allow: tuple[str, ...], as_json: bool) -> int:
     """
     from streamcore.errors import PluginError
 
-    found = _find([name], allow)[name]
+    found = manifests_of([name], allow)[name]
     if isinstance(found, PluginError):
         raise found
     facts = _facts(found)
@@ -79,7 +86,7 @@ def describe(name: str, allow: tuple[str, ...], as_json: bool) -> int:
     return 0
 
 
-def _find(plugins: list[str], allow: tuple[str, ...] = ()) -> dict[str, Manifest | PluginError]:
+def manifests_of(plugins: list[str], allow: tuple[str, ...] = ()) -> dict[str, Manifest | PluginError]:
     """Raises SpecError for words of --allow that are no packages, and for a policy file that is wrong."""
     import os
 
@@ -105,11 +112,12 @@ def _facts(found: Manifest) -> dict[str, Any]:
         "target": found.target,
         "role": found.role,
         "doc": found.doc,
-        "inputs": {name: {**_port(port), "required": port.required} for name, port in found.inputs.items()},
+        "inputs": {name: {**_port(port), "required": port.required, "transport": port.transport} for name, port in found.inputs.items()},
         "outputs": {name: _port(port) for name, port in found.outputs.items()},
         "config": found.config,
         "retention": found.retention,
         "batch_max": found.batch_max,
+        "breaks_cycles": found.breaks_cycles,
     }
 
 
@@ -128,13 +136,16 @@ def _page(facts: Mapping[str, Any]) -> list[str]:
         lines += ["", "config", *(f"    {line}" for line in table(("key", "type", "default", "allowed"), rows))]
     if facts["retention"]:
         lines += ["", f"keeps {_number(facts['retention'])} beyond the call that takes them"]
+    if facts["breaks_cycles"]:
+        lines += ["", "a cycle may pass through it, by an edge that drops when it is full"]
     if facts["batch_max"] != 1:
         lines += ["", f"takes {_number(facts['batch_max'])} at once when they wait"]
     return lines
 
 
 def _remark(port: Mapping[str, Any]) -> str:
-    return f"{port['doc']}{'' if port.get('required', True) else ' (may stay unconnected)'}"
+    stays = "" if port.get("transport", "shm") == "shm" else f" ({port['transport']}: arrays only with a codec)"
+    return f"{port['doc']}{'' if port.get('required', True) else ' (may stay unconnected)'}{stays}"
 
 
 def _default(rule: Mapping[str, Any]) -> str:

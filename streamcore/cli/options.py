@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from streamcore.cli.completing import complete_live_run, complete_run
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -53,8 +55,16 @@ def key_values(ctx: click.Context, param: click.Parameter, words: Sequence[str])
 
 
 def spec_options(function: Function) -> Function:
-    """SPEC, --set and --allow: what `up`, `validate` and `plan` need to find the same graph."""
+    """SPEC, --set, --allow and --include-from: what `up`, `validate` and `plan` need to find the same graph."""
     for decorate in (
+        click.option(
+            "--include-from",
+            "folders",
+            metavar="DIR",
+            multiple=True,
+            type=click.Path(file_okay=False, exists=True),
+            help="Let SPEC include files from DIR too, and not only from its own folder and what lies below. Repeatable.",
+        ),
         click.option(
             "--allow",
             "allow",
@@ -81,7 +91,10 @@ def json_option(what: str) -> Callable[[Function], Function]:
     return click.option("--json", "as_json", is_flag=True, help=what)
 
 
-run_option = click.option("--run", metavar="RUN", help="Which run; may be left out if there is only one.")
+run_option = click.option("--run", metavar="RUN", shell_complete=complete_live_run, help="Which run; may be left out if there is only one.")
+any_run_option = click.option(
+    "--run", metavar="RUN", shell_complete=complete_run, help="Which run, live or ended; may be left out if there is only one."
+)
 debug_option = click.option("--debug", is_flag=True, help="Show tracebacks of what fails.")
 quiet_debug_option = click.option("--debug", is_flag=True, expose_value=False, hidden=True)
 

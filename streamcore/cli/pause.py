@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from streamcore.cli.asking import order_nodes
+from streamcore.cli.completing import complete_live_node
 from streamcore.cli.options import quiet_debug_option, run_option
 
 
 @click.command(short_help="Let a node, or all nodes, begin no further packet.")
-@click.argument("node", required=False)
+@click.argument("node", required=False, shell_complete=complete_live_node)
 @run_option
 @quiet_debug_option
 def pause(node: str | None, run: str | None) -> int:

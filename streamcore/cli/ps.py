@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from streamcore.cli.completing import complete_live_run
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, size, span, table
 
@@ -15,7 +16,7 @@ MINUTE_S = 60
 
 
 @click.command(short_help="Show live runs and the processes of their nodes.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_live_run)
 @json_option('Print {"run", "state", "nodes": [{"id", "pid", "state", "incarnation", "restarts", ...}], "edges": [...]}, one run per line.')
 @quiet_debug_option
 def ps(run: str | None, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamcore.cli.asking import node_row, order
+from streamcore.cli.completing import complete_live_node
 from streamcore.cli.failures import NODE_FAILED
 from streamcore.cli.options import duration, quiet_debug_option, run_option
 from streamcore.cli.wording import span
@@ -18,7 +19,7 @@ LOOK_S = 0.1
 
 
 @click.command(short_help="Give a node a new process, between two packets.")
-@click.argument("node")
+@click.argument("node", shell_complete=complete_live_node)
 @click.option(
     "--timeout",
     "timeout_s",

@@ -19,6 +19,9 @@ VERBS = (
     "up",
     "validate",
     "plan",
+    "explain",
+    "schema",
+    "convert",
     "ps",
     "stats",
     "account",
@@ -32,6 +35,7 @@ VERBS = (
     "down",
     "node",
     "bench",
+    "completion",
 )
 
 
@@ -59,8 +63,8 @@ def _say_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 def streamctl() -> None:
     """Start, check and watch streaming pipelines: one process per node, frames in shared memory.
 
-    A pipeline is a graph of nodes in a YAML file, the SPEC. `streamctl up SPEC` starts it and supervises it until it ends; the other
-    commands look at a run from outside or act on it. A run is named by --name, or after its spec.
+    A pipeline is a graph of nodes in a YAML file, the SPEC, or a single job. `streamctl up SPEC` starts it and supervises it until it
+    ends; the other commands look at a run from outside or act on it. A run is named by --name, or after its spec.
 
     \b
     Exit status, of every command:

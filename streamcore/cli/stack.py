@@ -7,12 +7,13 @@ import json
 import click
 
 from streamcore.cli.asking import node_row
+from streamcore.cli.completing import complete_live_node
 from streamcore.cli.failures import NODE_FAILED
 from streamcore.cli.options import json_option, quiet_debug_option, run_option
 
 
 @click.command(short_help="Print the stacks of all threads of a live node.")
-@click.argument("node")
+@click.argument("node", shell_complete=complete_live_node)
 @run_option
 @json_option(
     'Print {"run", "node", "pid", "incarnation", "state", "python", "note", "threads": [{"tid", "name", "state", "wchan", "stack"}]}.'

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from streamcore.cli.completing import complete_live_run
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import size, span, table
 
@@ -15,7 +16,7 @@ EDGE_HEADS = ("EDGE", "POLICY", "SENT", "TAKEN", "COMPLETED", "DROPPED", "FAILED
 
 
 @click.command(short_help="Show the counters of a run's nodes and edges.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_live_run)
 @json_option('Print {"run", "state", "uptime_s", "nodes": [...], "edges": [...]}.')
 @quiet_debug_option
 def stats(run: str | None, as_json: bool) -> int:

@@ -38,6 +38,7 @@ def up(
     spec: str,
     sets: dict[str, str],
     allow: tuple[str, ...],
+    folders: tuple[str, ...],
     for_s: float | None,
     report: str | None,
     name: str | None,
@@ -47,6 +48,8 @@ def up(
     """Start the pipeline that SPEC describes and supervise it until it ends or Ctrl-C.
 
     If SPEC has a problem, all its problems are printed and nothing is started.
+
+    SPEC is a graph of nodes (version: 2), or one program or function that runs as a job (version: 1).
 
     Every node is a process. The run ends when its sources have ended and everything is processed, after --for, by `streamctl down`, or by
     Ctrl-C: then the sources stop and what is under way is processed, for the spec's `drain_s` (10 s) at most. A second Ctrl-C kills. If a
@@ -73,13 +76,13 @@ def up(
     announcer = Announcer()  # first, so that nothing started from here inherits its descriptor
     _check_report(report)
     if detach:
-        plan, _ = _plan(spec, sets, allow, name)
-        return _in_background(plan.run, _words(spec, sets, allow, for_s, report, name, debug))
+        plan = _prepare(spec, sets, allow, folders, name)
+        return _in_background(plan.run, _words(spec, sets, allow, folders, for_s, report, name, debug))
     with _fork_server() as fork_server:
-        plan, shm_limit = _plan(spec, sets, allow, name)
+        plan = _prepare(spec, sets, allow, folders, name)
         from streamcore.coordinator.coordinator import Options
 
-        result = _supervise(plan, announcer, Options(os.path.abspath(spec), for_s, shm_limit, debug), fork_server)
+        result = _supervise(plan, announcer, Options(os.path.abspath(spec), for_s, plan.shm_limit, debug), fork_server)
     return _conclude(result, report, announcer)
 
 
@@ -111,17 +114,12 @@ def _check_report(path: str | None) -> None:
         raise click.BadParameter(f"cannot write into {os.path.dirname(path) or '.'}", param_hint="--report")
 
 
-def _plan(spec: str, sets: dict[str, str], allow: tuple[str, ...], name: str | None) -> tuple[Plan, int | None]:
-    """The plan, and the spec's limit of shared memory. Raises SpecError with all problems."""
+def _prepare(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: tuple[str, ...], name: str | None) -> Plan:
+    """Raises SpecError with all problems."""
     from streamcore.control.rundir import roots
     from streamcore.graph.check import prepare
-    from streamcore.spec.loading import read
 
-    # Read once before the whole check: the lengths of socket paths follow from the name of the run.
-    known, _ = read(spec, sets)
-    run = name or (known.name if known else None)
-    plan = prepare(spec, sets, allow, name, roots()[0] / run if run else None)
-    return plan, known.limits.shm if known else None
+    return prepare(spec, sets, allow, name, roots()[0], folders=folders)
 
 
 def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: ForkServer | None) -> RunResult:
@@ -184,11 +182,19 @@ def _conclude(result: RunResult, report: str | None, announcer: Announcer) -> in
 
 
 def _words(
-    spec: str, sets: dict[str, str], allow: tuple[str, ...], for_s: float | None, report: str | None, name: str | None, debug: bool
+    spec: str,
+    sets: dict[str, str],
+    allow: tuple[str, ...],
+    folders: tuple[str, ...],
+    for_s: float | None,
+    report: str | None,
+    name: str | None,
+    debug: bool,
 ) -> list[str]:
     """The command line of the same run in the foreground."""
     words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
     words += [word for package in allow for word in ("--allow", package)]
+    words += [word for folder in folders for word in ("--include-from", folder)]
     words += [] if for_s is None else ["--for", f"{round(for_s * 1000)}ms"]
     words += [word for option, value in (("--report", report), ("--name", name)) if value is not None for word in (option, value)]
     return ["up", *words, *(["--debug"] if debug else []), "--", spec]

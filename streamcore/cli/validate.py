@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--no-plugins", is_flag=True, help="Check the structure only: no plugin is looked for, so no ports, kinds and configs.")
 @json_option('Print {"plugins_checked", "problems": [{"file", "line", "column", "path", "found", "expected", "hint"}]}.')
 @quiet_debug_option
-def validate(spec: str, sets: dict[str, str], allow: tuple[str, ...], no_plugins: bool, as_json: bool) -> int:
+def validate(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: tuple[str, ...], no_plugins: bool, as_json: bool) -> int:
     """Check SPEC as `up` does, and print all its problems at once.
 
     Each problem has its file, line and column, what was found, and what is expected. Nothing is started. What the plugins declare, their
@@ -38,7 +38,7 @@ def validate(spec: str, sets: dict[str, str], allow: tuple[str, ...], no_plugins
     problems: list[Problem] = []
     checked = " (structure only: plugins not checked)" if no_plugins else ""
     try:
-        graph = check_structure(spec, sets) if no_plugins else prepare(spec, sets, allow)
+        graph = check_structure(spec, sets, folders) if no_plugins else prepare(spec, sets, allow, folders=folders, subgraph=True)
     except SpecError as error:
         problems = error.problems
     if as_json:

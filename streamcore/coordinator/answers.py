@@ -9,6 +9,7 @@ import msgspec
 
 from streamcore.clock import iso_utc
 from streamcore.control import protocol
+from streamcore.secret import mask_hook
 
 if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Coordinator
@@ -62,7 +63,7 @@ def _info(run: Coordinator) -> dict[str, Any]:
 
 def _without_config(plan: Any) -> dict[str, Any]:
     """The plan as JSON. A node's config may hold secrets: it stays in the run."""
-    shown: dict[str, Any] = msgspec.to_builtins(plan)
+    shown: dict[str, Any] = msgspec.to_builtins(plan, enc_hook=mask_hook)
     for node in shown["nodes"]:
         del node["config"]
     return shown

@@ -9,12 +9,15 @@ ENDED      no process is left
 
 from __future__ import annotations
 
+import functools
 import signal
 
 from streamcore import limits
 from streamcore.coordinator.crew import Crew
+from streamcore.coordinator.member import Member
 from streamcore.coordinator.observer import Observer
 from streamcore.node import channel
+from streamcore.supervisor import states
 from streamcore.supervisor.exits import signal_name
 from streamcore.supervisor.loop import Loop
 
@@ -68,6 +71,17 @@ class Course:
         self._crew.hurry(self._crew.members.values())
         self._crew.send([member for member in self._crew.living() if member.plan.role == "source"], channel.Stop())
         self._loop.after(self._drain_s, lambda: self._let_go(f"not drained within {self._drain_s:g} s"))
+        for member in self._crew.living():
+            if 0 < member.plan.drain_s < self._drain_s:
+                self._loop.after(member.plan.drain_s, functools.partial(self._let_one_go, member))
+
+    def _let_one_go(self, member: Member) -> None:
+        """A node with a `drain_s` of its own: TERM, then KILL, and the others go on draining."""
+        if self.phase != DRAINING or member.process is None or member.state == states.DONE:
+            return
+        self._observer.warning(f"node '{member.id}' has not drained within its {member.plan.drain_s:g} s; it is told to go")
+        self._crew.tell_to_go([member], signal.SIGTERM)
+        self._loop.after(limits.TERM_S, lambda: self._crew.tell_to_go([member], signal.SIGKILL) if member.process else None)
 
     def _let_go(self, reason: str) -> None:
         if self.phase == DRAINING:

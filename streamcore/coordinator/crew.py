@@ -19,6 +19,7 @@ from streamcore.coordinator.observer import Observer
 from streamcore.errors import InvalidTransition, MessageError
 from streamcore.graph.model import Boot, NodePlan, Plan
 from streamcore.node import channel
+from streamcore.secret import secrets_in
 from streamcore.supervisor import exits, guardian, states
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
@@ -138,10 +139,20 @@ class Crew:
                 self.send([member], channel.Resume())
 
     def ask_to_end(self, member: Member, why: str) -> None:
-        """Have it end between two packets; `Decider.on_end` then finds `ended_as_asked`. Its children are its own to end."""
+        """Have it end between two packets; `Decider.on_end` then finds `ended_as_asked`. Its children are its own to end.
+
+        A job has no two packets, and no clock that runs: it has `drain_s`, as when the run ends.
+        """
         if member.process is not None and not member.asked:
             member.asked = why
             member.process.terminate()
+            if member.plan.is_job:
+                process, drain_s = member.process, self._equipment.plan.drain_s
+                member.set_deadline(self._loop.after(drain_s, lambda: self._on_asked_deadline(member, process, drain_s)))
+
+    def _on_asked_deadline(self, member: Member, process: Process, drain_s: float) -> None:
+        if member.process is process and member.state in (states.READY, states.DRAINING):  # else it has to go already
+            self.kill_hung(member, f"has not ended within {drain_s:g} s, as it was asked to ({member.asked})", stopped=False)
 
     def retry(self, member: Member, delay_s: float, detail: str) -> None:
         """An EXITED member gets a new incarnation after a while."""
@@ -320,6 +331,7 @@ def _boot(equipment: Equipment, member: Member, gone: Iterable[NodePlan]) -> Boo
         equipment.boot,
         node=node,
         edges=tuple(edge for edge in plan.edges if edge.id in edges),
+        secrets=tuple(str(secret.reveal()) for secret in secrets_in((node.config, node.env))),
         rings=tuple(ring for ring in plan.rings if ring.id in rings),
         incarnation=member.incarnation,
         ring_fds={str(ring): fd for ring, fd in rings.items()},

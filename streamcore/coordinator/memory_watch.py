@@ -36,4 +36,4 @@ class MemoryWatch:
 
     def culprit(self, allocated: Mapping[str, int]) -> str:
         """The node whose ring is largest."""
-        return self._largest(allocated)[0].partition(".")[0]
+        return self._largest(allocated)[0].rpartition(".")[0]

@@ -63,10 +63,10 @@ class Recovery:
         """
         if member.paused:
             self._crew.send([member], channel.Pause())
+        if self._course.phase == DRAINING and member.plan.role == "source":
+            self._crew.send([member], channel.Stop())  # before it may begin: a job must not be begun once more
         self._crew.send([member], self.start_word())
         self._tell_neighbours(member, channel.PeerRestarted(member.id, member.incarnation))
-        if self._course.phase == DRAINING and member.plan.role == "source":
-            self._crew.send([member], channel.Stop())
 
     def _tell_neighbours(self, member: Member, word: channel.Command) -> None:
         self._crew.send((self._crew.members[node] for node in sorted(self._neighbours[member.id])), word)

@@ -46,7 +46,7 @@ class Rounds:
         self._limited = any(member.plan.rss_bytes_max for member in crew.members.values())
         self._due_ns, self._measure_ns = 0, clock.monotonic_ns() + round(MEASURE_S * 1e9)
         # What begins after a round cannot be due before the shortest progress_s has passed.
-        self._idle_ns = round(1e9 * min([IDLE_ROUND_S, *(member.plan.progress_s for member in crew.members.values())]))
+        self._idle_ns = round(1e9 * min([IDLE_ROUND_S, *(member.plan.progress_s or IDLE_ROUND_S for member in crew.members.values())]))
         self._moved_before: dict[str, tuple[int, int]] = {}
         self._more: list[Callable[[], None]] = []
 

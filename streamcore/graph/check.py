@@ -10,6 +10,7 @@ from pathlib import Path
 from streamcore import limits
 from streamcore.errors import Problem, SpecError
 from streamcore.graph.model import Plan
+from streamcore.graph.named_code import check_code
 from streamcore.graph.plan import plan_graph
 from streamcore.graph.validate import check
 from streamcore.graph.wiring import Graph, wire
@@ -24,15 +25,38 @@ def prepare(
     sets: Mapping[str, str] = {},
     allow: Sequence[str] = (),
     run: str | None = None,
-    run_dir: Path | None = None,
+    run_root: Path | None = None,
     policy_file: str = POLICY_FILE,
+    folders: Sequence[str] = (),
+    *,
+    subgraph: bool = False,
 ) -> Plan:
-    """Load, check and plan a spec.
+    """Load, check and plan a spec: as `examine`, then `plan_graph`.
+
+    Args:
+      run_root: where the directory of the run will be, to check the length of socket paths.
+    """
+    graph = examine(path, sets, allow, run, policy_file, folders, subgraph=subgraph)
+    return plan_graph(graph, run, run_root / (run or graph.spec.name) if run_root else None)
+
+
+def examine(
+    path: str | Path,
+    sets: Mapping[str, str] = {},
+    allow: Sequence[str] = (),
+    run: str | None = None,
+    policy_file: str = POLICY_FILE,
+    folders: Sequence[str] = (),
+    *,
+    subgraph: bool = False,
+) -> Graph:
+    """Load, wire and check a spec.
 
     Args:
       sets: the values of `--set`.   allow: the packages of `--allow`, added to those of the spec and of $STREAMCORE_PLUGINS.
-      run: name of the run, by default the spec's name.   run_dir: its directory, to check the length of socket paths.
-      policy_file: of this machine; another one is for tests.
+      run: name of the run, by default the spec's name.
+      policy_file: of this machine; another one is for tests.   folders: of `--include-from`.
+      subgraph: inputs may be left to the graph that includes this one.
     Raises:
       SpecError: with every problem that any stage found. A stage does not report what follows from an earlier stage's problem.
       ReaderError: the box cannot start the process that reads plugins.
@@ -40,7 +64,7 @@ def prepare(
     problems = wrong_words(allow, os.environ)
     if run is not None and not re.fullmatch(limits.ID_PATTERN, run):
         problems.append(Problem("--name", 0, 0, "name", repr(run), f"a name that matches {limits.ID_PATTERN}"))
-    spec = _load(path, sets, problems)
+    spec = _load(path, sets, folders, problems)
     try:
         policy = Policy(asked(allow, spec, os.environ), load_machine(policy_file))
     except SpecError as error:  # nothing may load; what the plugins would have to do with is left aside
@@ -48,24 +72,29 @@ def prepare(
         graph = wire(spec, None)
     else:
         graph = wire(spec, *find([Asked(node.plugin, node.config) for node in spec.nodes], policy))
+        check_code(graph, policy)
+    if graph.open and not subgraph:
+        for port in spec.ports:
+            if port.side == "inputs" and port.where[:1] == ("ports",):
+                graph.problems.add(port.where, f"the open input '{port.name}'", "a graph that includes this one and feeds it")
     _conclude(graph, problems)
-    return plan_graph(graph, run, run_dir)
+    return graph
 
 
-def check_structure(path: str | Path, sets: Mapping[str, str] = {}) -> Graph:
+def check_structure(path: str | Path, sets: Mapping[str, str] = {}, folders: Sequence[str] = ()) -> Graph:
     """Load a spec and check what can be checked without knowing its plugins.
 
     Raises:
       SpecError: with every problem.
     """
     problems: list[Problem] = []
-    graph = wire(_load(path, sets, problems), None)
+    graph = wire(_load(path, sets, folders, problems), None)
     _conclude(graph, problems)
     return graph
 
 
-def _load(path: str | Path, sets: Mapping[str, str], problems: list[Problem]) -> Spec:
-    spec, loading = read(path, sets)
+def _load(path: str | Path, sets: Mapping[str, str], folders: Sequence[str], problems: list[Problem]) -> Spec:
+    spec, loading = read(path, sets, folders)
     problems += loading
     if spec is None:
         raise SpecError(problems)

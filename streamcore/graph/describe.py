@@ -48,7 +48,7 @@ def _care(node: NodePlan) -> str:
         then = "the run stops" if restart.on_give_up == "stop_run" else "goes on without it"
         when = "always" if restart.policy == "always" else "on failure"
         parts = [f"restarted {when}, at most {restart.max_restarts} times in {restart.window_s:g} s, then {then}"]
-    parts.append(f"hung after {node.progress_s:g} s")
+    parts.append(f"hung after {node.progress_s:g} s" if node.progress_s else "may take as long as it takes")
     if node.role != "source":
         retried = f"is tried {node.retries} times more, then fails" if node.retries else "fails"
         parts.append("an exception stops it" if node.on_error == "stop" else f"a packet that raises {retried}")
@@ -61,6 +61,7 @@ def _care(node: NodePlan) -> str:
 def _edge(edge: EdgePlan) -> list[str]:
     extra = f", {edge.rate:g} packets/s" if edge.policy == "sample" else f", keeps {edge.kept}" if edge.kept else ""
     completion = "" if edge.completion == "hop" else f", completion {edge.completion}"
+    completion += ", feedback" if edge.feedback else ""
     return [
         f"  {edge.from_node}.{edge.from_port} -> {edge.to_node}.{edge.to_port}  {edge.policy}, depth {edge.depth}{extra}{completion}",
         f"      window {_sum(edge.window, edge.window_terms)}",

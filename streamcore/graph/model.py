@@ -51,6 +51,7 @@ class EdgePlan(msgspec.Struct, frozen=True):
     rate: float = 0.0
     completion: str = "hop"
     passed_on: bool = False  # the consumer may forward the payload: then others view it as well
+    feedback: bool = False  # it leads back in a cycle: its consumer ends without waiting for its END
 
     @property
     def name(self) -> str:
@@ -70,7 +71,10 @@ class RestartPlan(msgspec.Struct, frozen=True):
 
 
 class NodePlan(msgspec.Struct, frozen=True):
-    """One process. `plugin` is as the spec names it, `target` the `package.module:Class` it stands for; `role` source, node or sink."""
+    """One process. `config` may hold a Secret.
+
+    `plugin` is as the spec names it, `target` the `package.module:Class` it stands for; `role` source, node or sink.
+    """
 
     id: str
     plugin: str
@@ -88,10 +92,20 @@ class NodePlan(msgspec.Struct, frozen=True):
     retries: int = 0  # of retry
     restart: RestartPlan = RestartPlan()
     heartbeat_s: float = 10.0  # of the lifeline's thread
-    progress_s: float = 30.0  # one process() call, or packets waiting and none taken
+    progress_s: float = 30.0  # one process() call, or packets waiting and none taken; 0: no bound, of a source that gives no packets
     poison_limit: int = 2  # deaths in a row over one packet, after which it is failed; 0: never
     rss_bytes_max: int = 0  # 0: no limit
     on_exceed: str = "restart"  # or warn
+    drain_s: float = 0.0  # after which it alone is told to go when the run drains; 0: as the run
+    env: dict[str, Any] = {}  # added to the environment; values may be a Secret
+    cpu_affinity: tuple[int, ...] = ()  # () for all that streamctl may use
+    nice: int = 0  # added to that of streamctl
+    checks: str = "first"  # of which packets it is checked that they are what the ports declare: off, first or all
+
+    @property
+    def is_job(self) -> bool:
+        """A source that gives no packets: it does something to its end, however long that takes, and then it is done."""
+        return self.role == "source" and not self.outputs
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -106,6 +120,7 @@ class Plan(msgspec.Struct, frozen=True):
     start_order: tuple[str, ...]  # consumers before their producers
     shm_bytes_max: int  # if every slot were full: what the budget is checked against
     drain_s: float = 10.0
+    shm_limit: int | None = None  # of `limits.shm`
 
     def node(self, node_id: str) -> NodePlan:
         return next(node for node in self.nodes if node.id == node_id)
@@ -136,5 +151,6 @@ class Boot(msgspec.Struct, frozen=True):
     coordinator_pid: int
     message_key: int  # of this run, random: what seals every message. It stands nowhere else
     debug: bool = False
+    secrets: tuple[str, ...] = ()  # which its log must not show
     poisoned: tuple[Poisoned, ...] = ()
     lost_slots: dict[str, tuple[int, ...]] = {}  # of its own rings, by ring id as text: see Segments.lost_slots

@@ -34,15 +34,15 @@ def cycles(successors: Mapping[Key, Sequence[Key]]) -> list[list[Key]]:
     """One shortest cycle of every knot of cycles, each as its members in order; [] if there is none."""
     rank = {key: index for index, key in enumerate(successors)}
     found = []
-    for group in _knots(successors):
+    for group in knots(successors):
         start = min(group, key=rank.__getitem__)
         if len(group) > 1 or start in successors[start]:
             found.append(_shortest_cycle(start, set(group), successors))
     return found
 
 
-def _knots(successors: Mapping[Key, Sequence[Key]]) -> list[list[Key]]:
-    """Strongly connected components: Tarjan's algorithm with an explicit stack."""
+def knots(successors: Mapping[Key, Sequence[Key]]) -> list[list[Key]]:
+    """Strongly connected components, those of a single node included: Tarjan's algorithm with an explicit stack."""
     index: dict[Key, int] = {}
     low: dict[Key, int] = {}
     on_path: dict[Key, None] = {}

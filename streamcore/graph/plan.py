@@ -10,8 +10,8 @@ from typing import Any
 from streamcore import limits
 from streamcore.errors import SpecError
 from streamcore.graph.describe import describe
+from streamcore.graph.loops import feedback_edges, producers_first
 from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPlan, Term
-from streamcore.graph.order import topological
 from streamcore.graph.validate import check
 from streamcore.graph.windows import PortKey, Window, plan_windows
 from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
@@ -20,7 +20,7 @@ from streamcore.packet import carries_arrays
 from streamcore.plugins.configs import Checked
 from streamcore.shm.layout import Geometry, round_up
 from streamcore.spec.loading import digest_of
-from streamcore.spec.model import CareSpec, Spec
+from streamcore.spec.model import Spec
 from streamcore.spec.scalars import size_text
 
 SLOT_BYTES_SMALL = 1 * limits.MIB  # of rings for JSON and bytes, where a payload beyond `meta_bytes` is the exception
@@ -53,8 +53,8 @@ def make_plan(
 def plan_graph(graph: Graph, run: str | None, run_dir: Path | str | None) -> Plan:
     """As make_plan, of a wired graph that was checked and has no problem."""
     spec = graph.spec
-    producers_first = [graph.nodes[node_id] for node_id in topological(graph.successors())]
-    windows, slots = plan_windows(producers_first[::-1], graph.edges)
+    ordered = producers_first(graph)
+    windows, slots = plan_windows(ordered[::-1], graph.edges)
     rings, ring_ids = _rings(graph, slots)
     _check_entries(graph, rings)
     _check_inbox_paths(graph, run_dir)
@@ -67,12 +67,13 @@ def plan_graph(graph: Graph, run: str | None, run_dir: Path | str | None) -> Pla
         run=run or spec.name,
         graph=spec.name,
         graph_version=(spec.digest or digest_of(spec))[:VERSION_CHARS],
-        nodes=_nodes(graph, producers_first, edges, ring_ids),
+        nodes=_nodes(graph, ordered, edges, ring_ids),
         edges=edges,
         rings=rings,
-        start_order=tuple(node.spec.id for node in producers_first[::-1]),
+        start_order=tuple(node.spec.id for node in ordered[::-1]),
         shm_bytes_max=sum(map(ring_bytes_max, rings)),
         drain_s=spec.drain_s,
+        shm_limit=spec.limits.shm,
     )
 
 
@@ -113,6 +114,7 @@ def _rings(graph: Graph, slots: dict[PortKey, tuple[Term, ...]]) -> tuple[tuple[
 
 def _edges(graph: Graph, windows: list[Window], ring_ids: dict[PortKey, int]) -> tuple[EdgePlan, ...]:
     used: dict[PortKey, int] = {}
+    feedback = feedback_edges(graph)
     edges = []
     for index, (edge, window) in enumerate(zip(graph.edges, windows, strict=True)):
         key = (edge.producer.spec.id, edge.from_port)
@@ -135,6 +137,7 @@ def _edges(graph: Graph, windows: list[Window], ring_ids: dict[PortKey, int]) ->
                 rate=edge.spec.rate or 0.0,
                 completion=edge.spec.completion,
                 passed_on=_is_passed_on(edge),
+                feedback=index in feedback,
             )
         )
     return tuple(edges)
@@ -146,15 +149,13 @@ def _is_passed_on(edge: WiredEdge) -> bool:
     return any(edge.to_port in forwarded_inputs(manifest, port) for port in manifest.outputs)
 
 
-def _nodes(
-    graph: Graph, producers_first: list[WiredNode], edges: tuple[EdgePlan, ...], ring_ids: dict[PortKey, int]
-) -> tuple[NodePlan, ...]:
+def _nodes(graph: Graph, ordered: list[WiredNode], edges: tuple[EdgePlan, ...], ring_ids: dict[PortKey, int]) -> tuple[NodePlan, ...]:
     incoming: dict[str, list[EdgePlan]] = {node_id: [] for node_id in graph.nodes}
     outgoing: dict[str, list[EdgePlan]] = {node_id: [] for node_id in graph.nodes}
     for edge in edges:
         incoming[edge.to_node].append(edge)
         outgoing[edge.from_node].append(edge)
-    reach = _reach(producers_first, incoming, ring_ids)
+    reach = _reach(ordered, incoming, ring_ids)
     plans = []
     for node_id, node in graph.nodes.items():
         assert node.manifest
@@ -175,25 +176,34 @@ def _nodes(
                 batch_max=number_of(node.manifest, "batch_max", node.config),
                 retention=number_of(node.manifest, "retention", node.config),
                 startup_s=node.spec.startup_s,
-                **_care(node.spec.care),
+                env=dict(node.spec.process.env),
+                cpu_affinity=node.spec.process.cpu_affinity,
+                nice=node.spec.process.nice,
+                **{"checks": graph.spec.checks, **_care(node)},
             )
         )
     return tuple(plans)
 
 
-def _care(care: CareSpec) -> dict[str, Any]:
-    """What a spec gives of NodePlan's fields on supervision; the rest keeps NodePlan's defaults."""
-    given = {name: value for name, value in vars(care).items() if value is not None and name not in ("restart", "rss")}
+def _care(node: WiredNode) -> dict[str, Any]:
+    """What a spec gives of NodePlan's fields on supervision; the rest keeps NodePlan's defaults.
+
+    A source without outputs is a job: it gives no packets, so only the spec can say how long it may take.
+    """
+    assert node.manifest
+    care = node.spec.care
+    given: dict[str, Any] = {"progress_s": 0.0} if node.manifest.role == "source" and not node.manifest.outputs else {}
+    given |= {name: value for name, value in vars(care).items() if value is not None and name not in ("restart", "rss")}
     if care.rss is not None:
         given["rss_bytes_max"] = care.rss
     restart = {name: value for name, value in vars(care.restart).items() if value is not None}
     return given | ({"restart": RestartPlan(**restart)} if restart else {})
 
 
-def _reach(producers_first: list[WiredNode], incoming: dict[str, list[EdgePlan]], ring_ids: dict[PortKey, int]) -> dict[int, int]:
+def _reach(ordered: list[WiredNode], incoming: dict[str, list[EdgePlan]], ring_ids: dict[PortKey, int]) -> dict[int, int]:
     """For each ring the rings that a packet of its port may point into: its own and, by forwarding, those before it. Sets as bit masks."""
     reach: dict[int, int] = {}
-    for node in producers_first:
+    for node in ordered:
         assert node.manifest
         for port in node.manifest.outputs:
             ring = ring_ids[node.spec.id, port]
@@ -216,7 +226,7 @@ def _members(mask: int) -> Iterator[int]:
 def _check_entries(graph: Graph, rings: tuple[RingPlan, ...]) -> None:
     for ring in rings:
         if ring.slot_count > limits.ENTRIES_MAX:
-            node_id = ring.port.partition(".")[0]
+            node_id = ring.port.rpartition(".")[0]
             terms = " + ".join(f"{term.name} {term.value}" for term in ring.slot_terms)
             found = f"{ring.slot_count} slots for {ring.port} ({terms})"
             hint = "lower the depth of the edges behind it, or let a node between make a copy"
@@ -226,7 +236,7 @@ def _check_entries(graph: Graph, rings: tuple[RingPlan, ...]) -> None:
 def _check_shm(graph: Graph, rings: tuple[RingPlan, ...]) -> None:
     """`limits.shm` against what the user stated. A planned slot_bytes is an upper bound that costs nothing until touched, so nothing can
     be concluded from it before the run: there the coordinator watches."""
-    stated = [ring for ring in rings if graph.nodes[ring.port.partition(".")[0]].spec.ring.slot_bytes is not None]
+    stated = [ring for ring in rings if graph.nodes[ring.port.rpartition(".")[0]].spec.ring.slot_bytes is not None]
     total = sum(map(_slots_bytes, stated))
     allowed = graph.spec.limits.shm
     if allowed is not None and total > allowed:

@@ -6,18 +6,16 @@ from collections.abc import Mapping
 
 from streamcore import limits
 from streamcore.errors import Problem
+from streamcore.graph.ends import carries, check_ends
+from streamcore.graph.loops import check_cycles
 from streamcore.graph.model import RestartPlan
-from streamcore.graph.order import cycles
 from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
-from streamcore.node.api import Port
-from streamcore.packet import profile_accepts
+from streamcore.packet import carrier_of
 from streamcore.plugins.configs import Checked
 from streamcore.plugins.naming import is_package
 from streamcore.plugins.policy import A_PACKAGE
 from streamcore.spec.model import COMPLETIONS, POLICIES, Spec, Where
 from streamcore.spec.problems import names, show
-
-_CYCLE_SHOWN_MAX = 12  # nodes of a cycle that are named
 
 
 def validate(spec: Spec, manifests: Manifests | None, checked: Mapping[int, Checked] = {}) -> list[Problem]:
@@ -31,12 +29,13 @@ def check(graph: Graph) -> list[Problem]:
     for index, edge in enumerate(graph.edges):
         where = edge.spec.where or ("edges", index)
         _check_policy(graph, edge, where)
-        _check_ends(graph, edge, where)
+        check_ends(graph, edge, where)
     for index, node in enumerate(graph.nodes.values()):
         where = node.spec.where or ("nodes", index)
         _check_numbers(graph, node, where)
         _check_backoff(graph, node, (*where, "restart"))
-    _check_cycles(graph)
+    check_cycles(graph)
+    _check_claims(graph)
     if not graph.loose:
         _check_connected(graph)
     return graph.problems.listed()
@@ -65,24 +64,6 @@ def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
         problems.add((*where, "rate"), f"{spec.rate:g} with policy {spec.policy}", "a rate only with policy sample")
 
 
-def _check_ends(graph: Graph, edge: WiredEdge, where: Where) -> None:
-    """Kind and payload profile of the two ports."""
-    ports = edge.ports()
-    if ports is None:
-        return
-    out, into = ports
-    gives = f"{edge.producer.spec.id}.{edge.from_port} gives {_carries(out)}"
-    takes = f"{edge.consumer.spec.id}.{edge.to_port} takes {_carries(into)}"
-    if out.kind != into.kind and "any" not in (out.kind, into.kind):
-        graph.problems.add(where, gives, f"{takes}: the kinds differ")
-    elif not profile_accepts(into.profile, out.profile):
-        graph.problems.add(where, gives, f"{takes}: the payloads differ")
-
-
-def _carries(port: Port) -> str:
-    return f"kind '{port.kind}' as {port.profile}"
-
-
 def _check_numbers(graph: Graph, node: WiredNode, where: Where) -> None:
     """retention and batch_max, where a config key holds them."""
     if node.manifest is None:
@@ -106,22 +87,25 @@ def _check_backoff(graph: Graph, node: WiredNode, where: Where) -> None:
         graph.problems.add((*where, key), f"{getattr(asked, key):g}", f"a number, {bound}")
 
 
-def _check_cycles(graph: Graph) -> None:
-    closing: dict[tuple[str, str], Where] = {}
-    for index, edge in enumerate(graph.edges):
-        closing.setdefault((edge.producer.spec.id, edge.consumer.spec.id), edge.spec.where or ("edges", index))
-    for cycle in cycles(graph.successors()):
-        shown = [*cycle, cycle[0]]
-        if len(shown) > _CYCLE_SHOWN_MAX:
-            half = _CYCLE_SHOWN_MAX // 2
-            shown = [*shown[:half], f"({len(shown) - 2 * half} more)", *shown[-half:]]
-        graph.problems.add(closing[cycle[-1], cycle[0]], f"the cycle {' -> '.join(shown)}", "a graph without cycles")
+def _check_claims(graph: Graph) -> None:
+    """What a sub-graph says of its ports, against the ports behind them."""
+    for claim, port in graph.shown:
+        what = f"{claim.end}, which is {carries(port)}"
+        if claim.kind and claim.kind != port.kind:
+            graph.problems.add((*claim.where, "kind"), show(claim.kind), f"the kind of {what}")
+        if claim.payload and claim.payload != carrier_of(port.profile):
+            graph.problems.add((*claim.where, "payload"), show(claim.payload), f"the payload of {what}")
+
+
+def _is_job(node: WiredNode) -> bool:
+    """It has no ports: it runs to its end."""
+    return node.manifest is not None and not node.manifest.inputs and not node.manifest.outputs
 
 
 def _check_connected(graph: Graph) -> None:
     """Required inputs, and nodes that nothing connects."""
-    fed = {(edge.consumer.spec.id, edge.to_port) for edge in graph.edges}
-    touched = {node.spec.id for edge in graph.edges for node in (edge.producer, edge.consumer)}
+    fed = {(edge.consumer.spec.id, edge.to_port) for edge in graph.edges} | graph.open
+    touched = {node_id for node_id, _ in graph.open} | {node.spec.id for edge in graph.edges for node in (edge.producer, edge.consumer)}
     for index, (node_id, node) in enumerate(graph.nodes.items()):
         where = node.spec.where or ("nodes", index)
         if node_id in graph.excused or (node.manifest is None and not graph.structure_only):
@@ -131,5 +115,5 @@ def _check_connected(graph: Graph) -> None:
         if missing:
             found = f"no edge to {names(f'{node_id}.{name}' for name in missing)}"
             graph.problems.add(where, found, "an edge to each required input")
-        elif node_id not in touched and len(graph.nodes) > 1:
+        elif node_id not in touched and len(graph.nodes) > 1 and not _is_job(node):
             graph.problems.add(where, f"'{node_id}' without any edge", "an edge to or from it, or no such node")

@@ -13,7 +13,9 @@ from streamcore.errors import PluginError
 from streamcore.manifest import Manifest
 from streamcore.node.api import Port
 from streamcore.plugins.configs import Checked, Configs
-from streamcore.spec.model import EdgeSpec, NodeSpec, Spec, Where
+from streamcore.secret import Secret, keep_secrets, secrets_in
+from streamcore.spec.expand import heads
+from streamcore.spec.model import EdgeSpec, NodeSpec, PortSpec, Spec, Where
 from streamcore.spec.problems import Problems, names, show
 
 Manifests = Mapping[str, "Manifest | PluginError"]
@@ -60,6 +62,8 @@ class Graph:
     edges: list[WiredEdge] = field(default_factory=list)
     loose: bool = False
     excused: set[str] = field(default_factory=set)
+    open: set[tuple[str, str]] = field(default_factory=set)  # (node, input) that the spec leaves to a graph that includes it
+    shown: list[tuple[PortSpec, Port]] = field(default_factory=list)  # ports of sub-graphs, with those behind them
     structure_only: bool = False
 
     def successors(self) -> dict[str, list[str]]:
@@ -78,18 +82,23 @@ def wire(spec: Spec, manifests: Manifests | None, checked: Mapping[int, Checked]
       checked: by the index of the node, what became of configs whose schema has code.
     """
     graph = Graph(spec, Problems(spec.file, spec.places, spec.bad), loose=spec.partial, structure_only=manifests is None)
+    graph.problems.hide(secret.reveal() for node in spec.nodes for secret in secrets_in((node.config, node.process.env)))
     _wire_nodes(graph, manifests, checked)
     _wire_edges(graph)
+    for port in spec.ports:
+        node, name = _end(graph, port.where, port.end, port.side)
+        if node is not None and node.manifest and name:
+            graph.shown.append((port, getattr(node.manifest, port.side)[name]))
+            if port.side == "inputs" and port.where[:1] == ("ports",):
+                graph.open.add((node.spec.id, name))
     return graph
 
 
 def _wire_nodes(graph: Graph, manifests: Manifests | None, checked: Mapping[int, Checked]) -> None:
     problems, configs = graph.problems, Configs()
-    if len(graph.spec.nodes) > limits.NODES_MAX:
-        problems.add(("nodes",), f"{len(graph.spec.nodes)} nodes", f"at most {limits.NODES_MAX}: each is a process", at_key=True)
     for index, node in enumerate(graph.spec.nodes):
         where = node.where or ("nodes", index)
-        if not re.fullmatch(limits.ID_PATTERN, node.id):
+        if not re.fullmatch(limits.FLAT_ID_PATTERN, node.id):
             problems.add((*where, "id"), show(node.id), f"an id that matches {limits.ID_PATTERN}")
         if node.id in graph.nodes:
             first = graph.spec.mark((*graph.nodes[node.id].spec.where, "id")).line
@@ -115,8 +124,18 @@ def _take_config(node: WiredNode, manifest: Manifest, checked: Checked, where: W
     if checked.fault:
         problems.add((*where, "plugin"), checked.fault, f"a working schema in {manifest.class_name}")
     for finding in checked.findings:
-        problems.add((*where, "config", *finding.where), *finding[1:])
-    node.config = dict(checked.config)
+        found = "a secret" if isinstance(_value_at(node.spec.config, finding.where), Secret) else finding.found
+        problems.add((*where, "config", *finding.where), found, *finding[2:])
+    node.config = dict(keep_secrets(node.spec.config, checked.config))
+
+
+def _value_at(config: Any, where: Where) -> Any:
+    for part in where:
+        try:
+            config = config[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return config
 
 
 def _wire_edges(graph: Graph) -> None:
@@ -149,7 +168,8 @@ def _wire_edges(graph: Graph) -> None:
 
 def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | None, str]:
     """The node and port that an edge's end names; (None, "") or (node, "") after a problem was reported."""
-    node_id, dot, port = text.partition(".")
+    node_id = next(iter(heads(text, graph.nodes)), text.partition(".")[0])
+    dot, port = text[len(node_id) : len(node_id) + 1], text[len(node_id) + 1 :]
     node = graph.nodes.get(node_id)
     if node is None:
         if not graph.spec.partial:
@@ -160,7 +180,7 @@ def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | 
         return node, ""
     ports: Mapping[str, Port] = getattr(node.manifest, side)
     if not ports:
-        what = "a source" if side == "inputs" else "a sink"
+        what = "a source" if side == "inputs" else "a sink" if node.manifest.inputs else "a job"
         graph.problems.add(where, f"'{node_id}', which is {what} and has no {side}", f"a node with {side}")
     elif not dot and len(ports) == 1:
         return node, next(iter(ports))

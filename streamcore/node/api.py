@@ -1,7 +1,7 @@
 """The node API: Port, Node, Source, Sink. What a plugin author sees; the host in this room calls it.
 
 A class declares `inputs`, `outputs` and a Cerberus schema `config`; on an instance `self.config` holds the checked values. Everything
-here is called from one thread, in this order: setup, then run or process, then flush (end of stream), then close.
+here is called from one thread, in this order: setup, then run, or begin and process, then flush (end of stream), then close.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from streamcore.packet import PROFILES, Array, Emitted, Profile, StreamPacket, carries_arrays
+from streamcore.packet import PROFILES, Array, Emitted, JsonSchema, Profile, StreamPacket, carries_arrays
 
 if TYPE_CHECKING:
     import numpy as np
 
 FOREVER = -1
+TRANSPORTS = ("shm", "durable", "network")
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class Port:
 
     Args:
       kind: what its packets are, e.g. "frame"; "any" connects to every kind.
-      profile: `array(...)`, "json", "bytes" or "any".
+      profile: `array(...)`, `json_schema(...)`, "json", "bytes" or "any".
       required: an input without an edge is an error in the spec unless False. Outputs never need an edge.
       forwards: output ports only: the inputs whose payload (or a view of it) may leave by this port without a copy. None means every
         input that can carry arrays, if this port can. The plan keeps memory for what may be forwarded; anything else is copied.
       doc: one line for `streamctl node describe`.
+      transport: input ports only: "durable" if the node stores what enters, "network" if it sends it away. Such an input takes JSON and
+        bytes, and arrays only if the node's config names a `codec`.
     """
 
     kind: str
@@ -37,10 +40,13 @@ class Port:
     required: bool = True
     forwards: tuple[str, ...] | None = None
     doc: str = ""
+    transport: str = "shm"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.profile, Array) and self.profile not in PROFILES:
-            raise ValueError(f"profile {self.profile!r} is not array(...) or one of {', '.join(PROFILES)}")
+        if not isinstance(self.profile, (Array, JsonSchema)) and self.profile not in PROFILES:
+            raise ValueError(f"profile {self.profile!r} is not array(...), json_schema(...) or one of {', '.join(PROFILES)}")
+        if self.transport not in TRANSPORTS:
+            raise ValueError(f"transport {self.transport!r} is not one of {', '.join(TRANSPORTS)}")
 
 
 class Counter(Protocol):
@@ -65,6 +71,8 @@ class Runtime(Protocol):
     @property
     def stopping(self) -> bool: ...
     @property
+    def stopping_fd(self) -> int: ...
+    @property
     def resume_position(self) -> int | None: ...
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
@@ -77,6 +85,8 @@ class Node:
       inputs, outputs: name to Port.        config: Cerberus schema of the node's `config:` mapping.
       retention: packets that the node keeps beyond `process` (batches, joins, windows); a number, or the name of a config key.
       batch_max: packets that `process_batch` takes at once; a number or the name of a config key.
+      breaks_cycles: a cycle may pass through this node. Its outputs copy their payload (forwards=()), and it needs no packet of the cycle
+        to begin or to end.
     """
 
     inputs: ClassVar[Mapping[str, Port]] = {}
@@ -84,12 +94,20 @@ class Node:
     config: Any = {}
     retention: ClassVar[int | str] = 0
     batch_max: ClassVar[int | str] = 1
+    breaks_cycles: ClassVar[bool] = False
 
     id: str = "node"
     _runtime: Runtime
 
     def setup(self) -> None:
         """Called once before `ready`. Open files, load models; raise ConfigError for what the user must mend."""
+
+    def begin(self) -> Emitted:
+        """Called when all nodes are ready, before the first input; not of a source. May emit what a cycle begins with.
+
+        Called again by a new process if none before it has processed an input: give packets a `position`, so that a repeat has its id.
+        """
+        return None
 
     def process(self, packet: StreamPacket) -> Emitted:
         """Handle one packet. Return or yield output packets, or nothing. An exception fails this packet, not the node."""
@@ -142,6 +160,11 @@ class Node:
     def stopping(self) -> bool:
         """True once the run is asked to end: a source should return soon."""
         return self._runtime.stopping
+
+    @property
+    def stopping_fd(self) -> int:
+        """A descriptor that becomes readable at that moment, for a source that waits in a poll() of its own. Never read or close it."""
+        return self._runtime.stopping_fd
 
 
 class Source(Node):
@@ -200,6 +223,11 @@ def forwarded_inputs(plugin: Declared, port: str) -> tuple[str, ...]:
     if out.forwards is not None:
         return out.forwards
     return tuple(name for name, into in plugin.inputs.items() if carries_arrays(into.profile))
+
+
+def takes_arrays(port: Port, config: Mapping[str, Any]) -> bool:
+    """May an array enter by this input? What stores packets or sends them away needs a codec for it, named in the node's config."""
+    return port.transport == "shm" or bool(config.get("codec"))
 
 
 def role_of(cls: type[Node]) -> str:

@@ -48,6 +48,7 @@ class Exchange:
         self.started = False
         self.terminating = False
         self.paused = False
+        self.looped = False  # an input is a feedback edge
         self.closed = False  # nothing more is taken: flush() has been called
         self.in_node_code = False  # what it lets go of is settled when its call is over, for only then its outputs are committed
         self.waiting: Waiting = deque()  # received and not yet taken, over all inlets, in order of arrival
@@ -75,6 +76,7 @@ class Exchange:
         """Take over the edges that `start` has built."""
         self.inlets = {inlet.plan.id: inlet for inlet in inlets}
         self._inlets = list(self.inlets.values())
+        self.looped = any(inlet.plan.feedback for inlet in self._inlets)
         self.outlets = outlets
         self.out_edges = {edge.plan.id: (outlet, edge) for outlet in outlets.values() for edge in outlet.edges}
         self._edges = [edge for _, edge in self.out_edges.values()]
@@ -104,8 +106,8 @@ class Exchange:
 
     @property
     def ended(self) -> bool:
-        """Every input has ended and everything received was taken."""
-        return not self.waiting and all(inlet.ended for inlet in self._inlets)
+        """Every input has ended and everything received was taken. Of what comes round in a cycle some may always wait."""
+        return all(inlet.ended and (not inlet.waiting or inlet.plan.feedback) for inlet in self._inlets)
 
     @property
     def delivered(self) -> bool:

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from streamcore.errors import PayloadError, Stopped, StreamcoreError
+from streamcore.errors import PayloadError, Stopped
 from streamcore.graph.model import NodePlan
 from streamcore.node.api import Node, Source
 from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
+from streamcore.node.failures import Failures
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Record
 from streamcore.node.metrics import PageMetrics
@@ -32,7 +33,6 @@ _WORK: Final = WORD["work_ns"]
 _CONSUMED: Final = WORD["consumed"]
 _PRODUCED: Final = WORD["produced"]
 _EMITTED: Final = WORD["emitted"]
-_FAILED: Final = WORD["failed"]
 _SOURCE_ENDED: Final = WORD["source_ended"]
 _EDGE: Final = WORD["current_edge"]
 _ENTRY: Final = WORD["current_entry"]
@@ -50,7 +50,7 @@ class Host:
     def __init__(self, node: Node, plan: NodePlan, exchange: Exchange, status: StatusWriter, log: logging.Logger):
         self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
         self.metrics = PageMetrics(status)
-        self.stopping = False
+        self.stopping, self.stopping_fd = False, -1
         self.positions = Positions(status) if isinstance(node, Source) else None
         self.resume_position = self.positions.resume if self.positions is not None else None
         self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None
@@ -63,7 +63,8 @@ class Host:
         self._page_inlet: Inlet | None = None  # whose edge the page names as that of the packet under work
         self._completed_out: deque[tuple[StreamPacket, int]] = deque()
         # A successor goes on counting where its predecessor's page stands.
-        self._work_ns, self._consumed, self._produced, self._failed = map(status.get, ("work_ns", "consumed", "produced", "failed"))
+        self._work_ns, self._consumed, self._produced = map(status.get, ("work_ns", "consumed", "produced"))
+        self._failures = Failures(status, log, plan.on_error == "stop")
 
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""
@@ -113,13 +114,13 @@ class Host:
             if isinstance(self.node, Source):
                 self._run_source(self.node)
             else:
+                if not self._consumed:
+                    self._call_apart(self.node.begin)
                 self._run_consumer()
             self._set_state("draining")
             self.on_draining()
             self.exchange.closed = True
-            self._words[_EDGE], self._words[_BUSY] = NO_EDGE, monotonic_ns()
-            self.exchange.in_node_code = True
-            self._each(self.node.flush())
+            self._call_apart(self.node.flush)
         except Stopped:
             raise
         except Exception as error:  # the author's code: the node has failed
@@ -137,6 +138,14 @@ class Host:
         self._deliver_completed()  # of a port without edges, and of what was completed before the loop
         if failure is not None:
             raise failure
+
+    def _call_apart(self, call: Callable[[], Any]) -> None:
+        """Emit what node code gives that is called for no packet."""
+        self._words[_EDGE], self._words[_BUSY] = NO_EDGE, monotonic_ns()
+        self.exchange.in_node_code = True
+        self._each(call())
+        self.exchange.in_node_code = False
+        self._words[_BUSY] = 0
 
     @property
     def _has_successor(self) -> bool:
@@ -191,12 +200,12 @@ class Host:
             try:
                 self._emit(packet)
             except PayloadError as error:
-                self._count_failed("emit", error, packet)
+                self._failures.note("emit", error, packet)
 
     def _run_consumer(self) -> None:
         exchange, waiting, batch_max = self.exchange, self.exchange.waiting, self.plan.batch_max
         simple = batch_max == 1 and not self.plan.retries
-        while waiting or not exchange.ended:
+        while (waiting and not exchange.looped) or not exchange.ended:
             if exchange.redrives and not exchange.paused:
                 self._redrive(exchange.redrives.popleft())
             elif waiting and not exchange.paused:
@@ -226,6 +235,8 @@ class Host:
         if inlet.is_poisoned(record[0]):
             self._fail_poisoned(packet)
             return
+        if inlet.check is not None and not self._failures.fits(inlet, packet):
+            return
         mine: Record = packet.parent
         if inlet is not self._page_inlet:
             self._page_inlet, words[_EDGE] = inlet, inlet.plan.id
@@ -242,7 +253,7 @@ class Host:
         except Exception as error:  # the author's code: what it raises follows on_error
             if self.plan.on_error == "stop":
                 raise
-            self._count_failed("process", error, packet)
+            self._failures.note("process", error, packet)
             mine.outcome = messages.FAILED
         exchange.in_node_code = False
         packet = out = None  # from here on only node code holds them
@@ -270,7 +281,8 @@ class Host:
             if packet is not None and inlet.is_poisoned(record[0]):
                 self._fail_poisoned(packet)
             elif packet is not None:
-                packets.append(packet)
+                if inlet.check is None or self._failures.fits(inlet, packet):
+                    packets.append(packet)
             elif inlet.refusal:
                 self.exchange.refuse(inlet.refusal)
             if inlet.due or inlet.want:
@@ -280,11 +292,8 @@ class Host:
             self._process(packets)
 
     def _fail_poisoned(self, packet: StreamPacket) -> None:
-        self._failed += 1
-        self._words[_FAILED] = self._failed
         self.fail_poisoned(packet)
-        packet.parent.outcome = messages.FAILED
-        packet.parent.settle()
+        self._failures.end(packet)
 
     def _redrive(self, record: str) -> None:
         packet = self.letters.load(record) if self.letters is not None else None
@@ -318,7 +327,7 @@ class Host:
                     for record in records:
                         record.derived = 0  # what is derived again gets the same ids, and what was emitted before is not emitted twice
                     continue
-                self._count_failed("process", error, packets[0], len(packets))
+                self._failures.note("process", error, packets[0], len(packets))
                 for record in records:
                     record.outcome = messages.FAILED
         self.exchange.in_node_code = False
@@ -374,15 +383,6 @@ class Host:
             raise PayloadError(f"node {self.plan.id}: found output port {port!r}, expected one of: {have}")
         return outlet
 
-    def _count_failed(self, where: str, error: Exception, packet: StreamPacket, count: int = 1) -> None:
-        before, self._failed = self._failed, self._failed + count
-        self._words[_FAILED] = self._failed
-        if self._failed.bit_length() > before.bit_length():  # the 1st, 2nd, 4th, 8th ...: a broken node must not fill the disk
-            traceback = None if isinstance(error, StreamcoreError) else error
-            cause = f"{type(error).__name__}: {error}"
-            name = getattr(packet, "packet_id", "without id")  # what a source yields may be anything
-            self.log.error("packet %s failed in %s (%d so far): %s", name, where, self._failed, cause, exc_info=traceback)
-
     # --- completions of our own outputs
 
     def _remember_completed(self, packet: StreamPacket, outcome: int) -> None:
@@ -396,4 +396,4 @@ class Host:
             except Stopped:
                 raise
             except Exception as error:  # the author's code. Whatever on_error says: the packet is done with, nothing is left to retry
-                self._count_failed("on_completed", error, packet)
+                self._failures.note("on_completed", error, packet)

@@ -16,6 +16,7 @@ from msgspec import DecodeError
 from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.graph.model import EdgePlan
+from streamcore.node.checks import Check
 from streamcore.node.lease import Lease, Record
 from streamcore.packet import Meta, SlotRef, StreamPacket, decode_json, decode_meta
 from streamcore.shm.layout import REDELIVERED
@@ -23,7 +24,7 @@ from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import LATEST, report_every
-from streamcore.wire.messages import FAILED, LOST, OK
+from streamcore.wire.messages import DROPPED, FAILED, LOST, OK
 
 _TAKEN: Final = EDGE_WORD["taken"]
 _REDELIVERED: Final = EDGE_WORD["redelivered"]
@@ -55,10 +56,11 @@ class Inlet:
         self.peer_incarnation = 1
         self.delivered = plan.completion == "delivered"
         self.waiting = 0  # received and not yet taken
-        self.ended = False
+        self.ended = plan.feedback  # a cycle ends where it is fed from, and END of what comes round would come too late
         self.want = False
         self.flushed_ns = 0
         self.refusal = ""
+        self.check: Check | None = None  # asked by the host of what `take` gives, until it is done with
         self.send: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
         self._incarnation = incarnation
         self._release = release
@@ -216,11 +218,14 @@ class Inlet:
         return False
 
     def skip(self, record: messages.Record) -> None:
-        """Complete a packet that came after this node's end: a restarted producer derived again what was processed before."""
+        """Complete a packet that came after this node's end: a restarted producer derived again what was processed before, or it comes
+        round in a cycle and nobody wants it any more.
+        """
         sequence, _, entry, _, _ = record
         self.waiting -= 1
         self._taken_upto = sequence + 1
         self._open[sequence] = mine = self._record(sequence, entry)
+        mine.outcome = DROPPED if self.plan.feedback else OK
         mine.settle_unused()
 
     def is_poisoned(self, sequence: int) -> bool:

@@ -149,9 +149,9 @@ class OutEdge:
 
     def drop(self) -> None:
         """Count a packet that did not enter the edge."""
-        if self.done:
+        if self.done and not self.plan.feedback:
             self.credit.on_repeat()
-        elif self.gone:
+        elif self.gone and not self.done:
             self.credit.on_lost()
         else:
             self.credit.on_dropped()

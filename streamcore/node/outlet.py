@@ -16,6 +16,7 @@ import numpy as np
 from streamcore import limits
 from streamcore.errors import MessageError, PayloadError, PayloadTooLarge, RingFull
 from streamcore.node.api import FOREVER, Port
+from streamcore.node.checks import ALL, OFF, Check
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
@@ -41,11 +42,13 @@ class Outlet:
         edges: list[OutEdge],
         forwards: frozenset[str],
         wait_for: Callable[[Callable[[], bool], int | None], bool],
+        checks: str = ALL,
     ):
         self.full_name = f"{node_id}.{name}"
         self.port, self.writer, self.edges = port, writer, edges
         self._node, self._name, self._forwards, self._wait_for = node_id, name, forwards, wait_for
-        self._json, self._kind = port.profile == "json", "" if port.kind == "any" else port.kind
+        self._kind = "" if port.kind == "any" else port.kind
+        self.check: Check | None = None if checks == OFF else Check(self.full_name, port, checks)
         self._blocking = [edge for edge in edges if edge.plan.policy == "block"]
         self._dropped_loans: deque[int] = deque()  # filled by finalizers, in whatever thread
         self._parents: list[list[Record]] = [[] for _ in range(writer.geometry.entry_count)]
@@ -159,9 +162,8 @@ class Outlet:
         Raises:
           PayloadError: not what the port declares, or not able to travel. Nothing was committed.
         """
-        payload = packet.payload
-        if not (self._json and type(payload) in JSON_TYPES) and not payload_fits(self.port.profile, payload):
-            raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, expected {self.port.profile}")
+        if self.check is not None and self.check.done_with(packet.payload):
+            self.check = None
         id16 = self._id16(packet)
         if (self._adopted_ids and id16 in self._adopted_ids) or (self.emitted_ids is not None and id16 in self.emitted_ids):
             return False
@@ -235,7 +237,11 @@ class Outlet:
     def _pack(self, meta: Meta, payload: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
         """Put the payload where it belongs and encode the metadata; `parents` gets the input whose payload is forwarded."""
         ref = NO_REF
-        if type(payload) in JSON_TYPES or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
+        if type(payload) in JSON_TYPES:
+            meta.value = payload
+        elif not payload_fits("any", payload):  # whatever is checked of it: it would arrive as something else, or not at all
+            raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, which cannot travel")
+        elif not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
             meta.value = payload
         elif (small := small_bytes(payload)) is not None:
             meta.value = small
@@ -260,7 +266,7 @@ class Outlet:
         return self.writer.free_entries > 0
 
     def _id16(self, packet: Any) -> Any:
-        """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing._Bench._seal."""
+        """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing.Bench._seal."""
         record = packet.parent
         if record is not None:
             record.derived += 1
@@ -342,12 +348,13 @@ class Outlet:
             self._finish(entry, sequence, edge.bit, outcome)
 
     def on_done(self, edge: OutEdge) -> None:
-        """The consumer has ended in good order: what it has not reported, it has completed."""
+        """The consumer has ended in good order: what it has not reported it has completed, or, on a feedback edge, not read any more."""
         edge.gone = edge.done = True
-        edge.credit.on_done()
+        outcome = messages.DROPPED if edge.plan.feedback else messages.OK
+        edge.credit.on_done(outcome)
         edge.publish()
         for entry, sequence in self.writer.pending_on(edge.bit):
-            self._finish(entry, sequence, edge.bit, messages.OK)
+            self._finish(entry, sequence, edge.bit, outcome)
 
     def _finish(self, entry: int, sequence: int, bit: int, outcome: int) -> None:
         if outcome > self._outcomes[entry]:

@@ -18,10 +18,11 @@ import msgspec
 
 from streamcore import limits, plugins
 from streamcore.clock import iso_utc
-from streamcore.errors import ConfigError, PluginError, Stopped, StreamcoreError
-from streamcore.graph.model import Boot, RingPlan
-from streamcore.node import channel, stacks
+from streamcore.errors import ConfigError, JobError, PluginError, Stopped, StreamcoreError
+from streamcore.graph.model import Boot, NodePlan, RingPlan
+from streamcore.node import channel, masking, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
+from streamcore.node.checks import check_for
 from streamcore.node.dead_letter import Letters
 from streamcore.node.deathsig import die_with
 from streamcore.node.exchange import Exchange
@@ -30,6 +31,7 @@ from streamcore.node.inlet import Inlet
 from streamcore.node.lifeline import Lifeline
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
+from streamcore.secret import Masker
 from streamcore.shm import segment
 from streamcore.shm.layout import NO_EDGE
 from streamcore.shm.ring import RingReader, RingWriter, attach_ring
@@ -49,7 +51,23 @@ def main(boot_fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the coordinator's to interpret
     faulthandler.enable()
     stacks.register()
+    masking.mask_output(Masker(boot.secrets))
     return NodeProcess(boot, _logger(boot)).run()
+
+
+def _take_place(plan: NodePlan) -> None:
+    """The CPUs and the niceness that the spec gives. Raises ConfigError if this box does not."""
+    if plan.cpu_affinity:
+        try:
+            os.sched_setaffinity(0, plan.cpu_affinity)
+        except OSError:
+            have = sorted(os.sched_getaffinity(0))
+            raise ConfigError(f"cpu_affinity: found {list(plan.cpu_affinity)}, expected some of the CPUs of this box: {have}") from None
+    if plan.nice:
+        try:
+            os.nice(plan.nice)
+        except OSError as error:
+            raise ConfigError(f"nice: found {plan.nice}, which needs a right that streamctl does not have ({error.strerror})") from None
 
 
 class _LineFormatter(logging.Formatter):
@@ -109,6 +127,8 @@ class NodeProcess:
         for name in ("busy_since_ns", "waits_for_credit"):  # a predecessor may have died with them set
             self._status.set(name, 0)
         self._status.set("state", STATES.index("starting"))
+        self.where = "config"
+        _take_place(self.boot.node)
         self.where = "import"
         cls = plugins.load_target(self.boot.node.target)
         self.where = "host"
@@ -116,6 +136,7 @@ class NodeProcess:
         self._host = host = Host(node, self.boot.node, self._exchange, self._status, self.log)
         self._exchange.open_peer = self._open_peer
         self._exchange.call_guard = self._lifeline.call_guard
+        host.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep
         host.on_draining = lambda: self._say(channel.Draining())
@@ -158,6 +179,7 @@ class NodeProcess:
                 entries = rings[edge.ring].entry_count
                 release = self._exchange.released_in(self._lifeline.poke)
                 inlet = Inlet(edge, readers, entries, boot.incarnation, self._status, release)
+                inlet.check = check_for(f"{plan.id}.{edge.to_port}", cls.inputs[edge.to_port], plan.checks, plan.config)
                 inlet.poison(poisoned.sequence for poisoned in boot.poisoned if poisoned.edge == edge.id)
                 inlets.append(inlet)
             if edge.from_node == plan.id:
@@ -168,7 +190,7 @@ class NodeProcess:
             writer.set_aside(boot.lost_slots.get(str(number), ()))
             edges = [edge for edge in out_edges if edge.plan.from_port == name]
             forwards = frozenset(forwarded_inputs(cls, name))
-            outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for)
+            outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for, plan.checks)
             outlets[name].poke = self._lifeline.poke
         host.wire(inlets, outlets)
 
@@ -186,16 +208,21 @@ class NodeProcess:
     def _on_command(self, command: channel.Command) -> None:
         """In the lifeline's thread."""
         if isinstance(command, channel.Stop):
-            self._host.stopping = True
+            self._ask_to_stop()
         self._exchange.commands.append(command)
 
     def _on_sigterm(self, *_: object) -> None:
-        self._host.stopping = self._exchange.terminating = True
+        self._exchange.terminating = True
+        self._ask_to_stop()
         self._lifeline.poke()
+
+    def _ask_to_stop(self) -> None:
+        self._host.stopping = True
+        os.eventfd_write(self._host.stopping_fd, 1)
 
     def _fail(self, error: Exception | SystemExit) -> int:
         text = traceback.format_exc()
-        known, no_memory = isinstance(error, (ConfigError, PluginError)), isinstance(error, MemoryError)
+        known, no_memory = isinstance(error, (ConfigError, JobError, PluginError)), isinstance(error, MemoryError)
         fault = error.fault if isinstance(error, StreamcoreError) else "box" if no_memory else "plugin"
         name = "MemoryError" if no_memory else type(error).__name__  # numpy has one of its own; SYNC: supervisor/exits.py
         cause = str(error) if known else f"{name}: {error}"
@@ -209,6 +236,7 @@ class NodeProcess:
         if self.where in ("run", "close"):
             self._exchange.settle()
             self._exchange.flush_receipts(lambda inlet: inlet.unreported)  # what was processed is not lost with the node
+        cause, text = (Masker(self.boot.secrets).mask(said) for said in (cause, text))
         self._say(channel.Failed(where, cause[:_TEXT_CHARS_MAX], fault, text[-_TEXT_CHARS_MAX:]))
         self._close(orderly=True)
         return 1

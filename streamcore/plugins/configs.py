@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import cerberus
 import msgspec
 
+from streamcore.secret import revealed
 from streamcore.spec.model import Where
 from streamcore.spec.problems import did_you_mean, show
 from streamcore.spec.schema import Checker, Finding
@@ -61,7 +62,7 @@ class Configs:
                 return checker
             checked, findings = checker.check(config)
             if not findings:
-                msgspec.json.encode(checked)  # it travels to the node's process as JSON; a coerce function may make anything
+                msgspec.json.encode(revealed(checked))  # it travels to the node's process as JSON; a coerce function may make anything
             return Checked(checked, tuple(findings))
         except Exception as error:  # foreign code: the plugin's own schema and its functions; reported at the plugin
             what = "is not valid" if isinstance(error, cerberus.SchemaError) else "fails"

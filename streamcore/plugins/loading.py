@@ -80,6 +80,11 @@ def _ports_fault(cls: type[Node]) -> tuple[str, str] | None:
                 return f"{side}[{name!r}] of type {type(port).__name__}", "a Port"
             if not isinstance(port.kind, str) or not 0 < len(port.kind) <= limits.KIND_CHARS_MAX:
                 return f"the kind {port.kind!r} of {side}[{name!r}]", f"text of 1 to {limits.KIND_CHARS_MAX} characters"
+            if side == "outputs" and port.transport != "shm":
+                return (
+                    f"outputs[{name!r}] with transport {port.transport!r}",
+                    "a transport at inputs only",
+                )
     if issubclass(cls, Source) and cls.inputs:
         return f"a source with inputs: {', '.join(cls.inputs)}", "no inputs; a Node has both"
     if issubclass(cls, Sink) and cls.outputs:
@@ -96,6 +101,8 @@ def _forwards_fault(cls: type[Node]) -> tuple[str, str] | None:
                 return f"outputs[{name!r}] that forwards {into!r}", f"one of the inputs: {', '.join(cls.inputs) or 'none'}"
             if not carries_arrays(cls.inputs[into].profile) or into not in forwarded_inputs(cls, name):
                 return f"outputs[{name!r}] that forwards {into!r}", "forwards only between ports that can carry arrays"
+        if cls.breaks_cycles and forwarded_inputs(cls, name):
+            return f"breaks_cycles with outputs[{name!r}] that may forward its input", "forwards=() there: a cycle must not hold memory"
     return None
 
 

@@ -18,6 +18,7 @@ from streamcore.plugins.configs import Checked
 from streamcore.plugins.naming import PluginRefused, registered
 from streamcore.plugins.policy import Policy
 from streamcore.plugins.reading import Job, read
+from streamcore.secret import revealed
 from streamcore.spec.schema import Finding
 
 _NOT_DATA = Finding((), "something that JSON cannot carry", "a config of text, numbers, lists and mappings")
@@ -95,7 +96,7 @@ class _Task:
             self._plugins.append(plugin)
         if self._kept is None or self._kept.has_code:
             try:
-                self._configs.setdefault(json.dumps(config), []).append(index)
+                self._configs.setdefault(json.dumps(revealed(config)), []).append(index)
             except (TypeError, ValueError, RecursionError):
                 self._unfit.append(index)
 

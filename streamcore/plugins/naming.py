@@ -13,7 +13,7 @@ GROUP = "streamcore.nodes"
 FORMS = "a registered name such as video.file, or package.module:Class"
 TARGET_FORM = "package.module:Class, where Class is a name in CapWords"
 _CAUSE_CHARS_MAX = 500
-_NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
+NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _TARGET = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*):([A-Z][A-Za-z0-9]*)")
 
@@ -50,7 +50,7 @@ def registered_target(plugin: str, known: Mapping[str, list[str]]) -> str:
         return targets[0]
     if targets:
         raise PluginRefused(plugin, f"it registered by several packages: {', '.join(targets)}", "one package that registers it")
-    if not _NAME.fullmatch(plugin):
+    if not NAME.fullmatch(plugin):
         raise PluginRefused(plugin, repr(plugin), FORMS)
     near = get_close_matches(plugin, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else "`streamctl node list` names those that are installed"

@@ -87,8 +87,8 @@ class Policy:
         else:
             self._deny(plugin, [], module, found)
 
-    def admit_module(self, plugin: str, module: str, found: str) -> None:
-        """May this module be named? Raises PluginRefused."""
+    def admit_module(self, plugin: str, module: str, found: str, instead: str = "a registered plugin") -> None:
+        """May this module be named? Raises PluginRefused; `instead`: what needs no leave."""
         self._deny(plugin, [], module, found)
         machine = self.machine.allow
         rules = self.allow if machine is None else machine
@@ -98,10 +98,10 @@ class Policy:
             place = self.machine.places["allow"]
             listed = f"one of the packages that {place} allows: {names(rule.text for rule in machine)}"
             wins = f"this policy takes the place of --allow, ${VARIABLE} and the spec's allow"
-            raise PluginRefused(plugin, found, listed if machine else f"a registered plugin: {place} allows no package", wins)
+            raise PluginRefused(plugin, found, listed if machine else f"{instead}: {place} allows no package", wins)
         package = module.partition(".")[0]
         listed = ", ".join(f"{rule.text} ({rule.source})" for rule in rules)
-        expected = f"one of the allowed packages: {listed}" if rules else "a registered plugin: no package is allowed"
+        expected = f"one of the allowed packages: {listed}" if rules else f"{instead}: no package is allowed"
         raise PluginRefused(plugin, found, expected, f"to allow it: --allow {package}, or allow: [{package}] in the spec")
 
     def _deny(self, plugin: str, called: Iterable[str], module: str, found: str) -> None:

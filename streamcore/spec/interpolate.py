@@ -1,24 +1,28 @@
-"""Params, `--set`, and `${name}` in string values.
+"""Params, `--set`, the environment and secrets: what stands in for `${name}`, `${env:NAME}` and `!secret` in values.
 
 A string that is nothing but `"${name}"` becomes the param's value with its type; `${name}` inside other text becomes text; `$${` stands
-for a literal `${`. Keys are never interpolated, and neither are the values of params.
+for a literal `${`. Keys are never interpolated. Values of params may refer to the environment and to secrets, not to params. Text with a
+secret in it is a secret.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from streamcore import limits
 from streamcore.errors import Problem
+from streamcore.secret import Secret, SecretRef, revealed
 from streamcore.spec.model import Where
 from streamcore.spec.problems import Problems, names, show
 from streamcore.spec.reader import Unreadable, read_tree
 from streamcore.spec.scalars import core_scalar
 
+REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _WHOLE = re.compile(r"\$\{([^{}]*)\}")
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -36,46 +40,221 @@ _TYPE_WORDS = {
     "list": "a list",
     "map": "a mapping",
 }
+_DECLARATION = {"required", "type", "secret"}
 
 
 class _Unset:
     """The value of a param that has none; what refers to it is not judged."""
 
 
-_UNSET = _Unset()
-_UNTOUCHED = ("version", "params")  # top-level keys that are not interpolated
+UNSET = _Unset()
+EACH = "each"  # what `for_each` calls the item
 
 
-def resolve_params(declared: Any, sets: Mapping[str, str], problems: Problems) -> dict[str, Any]:
-    """The value of each param: its default, or what `--set` gives. Problems are reported at the param or at `--set`."""
-    if not isinstance(declared, dict):
-        return {}  # the schema says what is wrong with it
-    values: dict[str, Any] = {}
-    for name, default in declared.items():
-        where: Where = ("params", name)
-        if not _NAME.fullmatch(name):
-            problems.add(where, show(name), "a name of letters, digits, - and _ that begins with a letter", at_key=True)
-        elif (kind := _required_type(default, where, problems)) is not None:
-            values[name] = _parse_set(name, sets[name], kind, problems) if name in sets else _UNSET
-            if name not in sets:
-                problems.add(where, "no value", f"--set {name}=VALUE, where VALUE is {_TYPE_WORDS[kind]}")
+class Filler:
+    """Replaces references. The text they add is bounded: 40,000 references to one long param would make gigabytes of a small file.
+
+    `secrets` are the values of all secrets that were read, to keep them out of messages.
+    """
+
+    def __init__(self, problems: Problems, environ: Mapping[str, str]):
+        self.problems, self.environ = problems, environ
+        self.secrets: list[Any] = []
+        self._weights: dict[int, tuple[Any, int]] = {}  # by identity; the value is kept so that its number stays its own
+        self._room = limits.SPEC_BYTES_MAX
+
+    def fill(self, value: Any, where: Where, known: Mapping[str, Any], folder: Path) -> Any:
+        """A copy of `value` with everything replaced. `known`: names to values; `folder`: from where files of secrets are sought.
+
+        Values keep the place of the text that they replace. What could not be replaced is UNSET or None, and its place silenced.
+        """
+        if isinstance(value, dict):
+            return {key: self.fill(item, (*where, key), known, folder) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.fill(item, (*where, index), known, folder) for index, item in enumerate(value)]
+        if isinstance(value, SecretRef):
+            return self._secret(value, where, folder)
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        place, exact = self.problems.places.nearest(where)
+        if exact:
+            place.written = value
+        whole = _WHOLE.fullmatch(value)
+        if whole:
+            found = self._lookup(whole.group(1), where, known)
+            return None if found is UNSET else found
+        parts: list[Any] = []
+        end = 0
+        for match in REFERENCE.finditer(value):
+            parts += [value[end : match.start()], self._piece(match, where, known)]
+            end = match.end()
+        parts.append(value[end:])
+        hidden = [part for part in parts if isinstance(part, Secret)]
+        text = "".join(str(revealed(part)) for part in parts)
+        if not hidden:
+            return text
+        self._hide(text)
+        return Secret(text, hidden[0].source, tuple(parts))
+
+    def _secret(self, ref: SecretRef, where: Where, folder: Path) -> Any:
+        try:
+            secret = ref.resolve(self.environ, folder)
+        except LookupError as error:
+            self.problems.add(where, *error.args)
+            return None
+        self._hide(secret.reveal())
+        return secret
+
+    def _hide(self, value: Any) -> None:
+        self.secrets.append(value)
+        self.problems.hide(self.secrets)
+
+    def _piece(self, match: re.Match[str], where: Where, known: Mapping[str, Any]) -> str | Secret:
+        """What stands in text for one reference."""
+        if match.group() == "$${":
+            return "${"
+        if match.group(1) is None:
+            self.problems.add(where, f"{show(match.string)} with a ${{ that is not closed", "${name}, or $${ for a literal ${")
+            return ""
+        value = self._lookup(match.group(1), where, known)
+        if isinstance(value, Secret):
+            return value
+        if value is UNSET:
+            return ""
+        if isinstance(value, bool) or value is None or isinstance(value, (dict, list)):
+            if isinstance(value, bool):
+                return show(value)
+            self.problems.add(where, f"{show(value)} inside text", f"text or a number as the value of param '{match.group(1)}'")
+            return ""
+        return str(value)
+
+    def _lookup(self, name: str, where: Where, known: Mapping[str, Any]) -> Any:
+        """What a name stands for, or UNSET after a problem was reported."""
+        if name.startswith("env:"):
+            return self._environment(name, where)
+        if name not in known:
+            self._unknown(name, where, known)
+            return UNSET
+        value = known[name]
+        if id(value) not in self._weights:
+            self._weights[id(value)] = value, _weight(value)
+        self._room -= self._weights[id(value)][1]
+        if self._room < 0:
+            self.problems.add(where, "params that make the spec too large", f"at most {limits.SPEC_BYTES_MAX} bytes of interpolated values")
+            return UNSET
+        if value is UNSET:
+            self.problems.silence(where)
+        return value
+
+    def _unknown(self, name: str, where: Where, known: Mapping[str, Any]) -> None:
+        items = [word for word in known if word == EACH or word.startswith(f"{EACH}.")]
+        if name.partition(".")[0] == EACH:
+            expected = f"one of: {names(items)}" if items else f"no ${{{EACH}}}: it is known only at a node with for_each"
+        elif known:
+            expected = f"one of the params: {names(word for word in known if word not in items)}"
         else:
-            _refuse_references(default, where, problems)
-            values[name] = _parse_set(name, sets[name], _type_of(default), problems) if name in sets else default
-    for name in sets:
+            expected = "a param: the spec has none; $${ stands for a literal ${"
+        self.problems.add(where, f"'${{{show(name)[1:-1]}}}'", expected, near=(name, known))
+
+    def _environment(self, reference: str, where: Where) -> Any:
+        """`env:NAME` is text; `env:NAME:-DEFAULT` has the type of the default, as `--set` has."""
+        name, has_default, default_text = reference.removeprefix("env:").partition(":-")
+        if not _ENV_NAME.fullmatch(name):
+            self.problems.add(where, f"'${{{show(reference)[1:-1]}}}'", "${env:NAME} or ${env:NAME:-DEFAULT}")
+            return UNSET
+        text = self.environ.get(name)
+        if not has_default:
+            if text is None:
+                hint = f"set it, or give a default: ${{env:{name}:-DEFAULT}}"
+                self.problems.add(where, f"no environment variable {name}", f"a value in ${name}", hint)
+                return UNSET
+            return text
+        try:
+            default = core_scalar(default_text) if default_text else ""
+        except ValueError:
+            default = default_text
+        if not text:  # as in a shell
+            return default
+        kind = type_of(default)
+        value, expected = parse_as(kind, text)
+        if value is UNSET:
+            self.problems.add(where, f"{show(text)} in ${name}", f"{expected}, as its default is")
+        return value
+
+
+def resolve_params(declared: Any, sets: Mapping[str, str], filler: Filler, folder: Path) -> dict[str, Any]:
+    """The value of each param of a spec: its default, or what `--set` gives. Problems are reported at the param or at `--set`."""
+    values: dict[str, Any] = {}
+    problems = filler.problems
+    for name, kind, hidden, default in _declared(declared, (), filler, folder):
+        if name in sets:
+            value, expected = parse_as(kind, sets[name])
+            if value is UNSET:
+                problems.add_problem(Problem("--set", 0, 0, name, "a secret" if hidden else show(sets[name]), expected))
+            values[name] = Secret(value, f"--set {name}") if hidden and value is not UNSET else value
+        else:
+            if default is UNSET and kind:
+                problems.add(("params", name), "no value", f"--set {name}=VALUE, where VALUE is {_TYPE_WORDS[kind]}")
+            values[name] = default
+    for name in sets if isinstance(declared, dict) else ():
         if name not in declared:
             expected = f"one of the params: {names(declared)}" if declared else "no --set: the spec has no params"
             problems.add_problem(Problem("--set", 0, 0, name, f"unknown param {show(name)}", expected), (name, declared))
     return values
 
 
-def _required_type(default: Any, where: Where, problems: Problems) -> str | None:
-    """The type of a param declared as `{required: true, type: integer}`; None for a plain default."""
-    if not isinstance(default, dict) or "required" not in default:
-        return None
+def resolve_with(declared: Any, inside: Where, given: Mapping[str, Any], where: Where, filler: Filler, folder: Path) -> dict[str, Any]:
+    """The value of each param of an included graph, declared at `inside`: its default, or what `with:` at `where` gives."""
+    values: dict[str, Any] = {}
+    problems = filler.problems
+    for name, kind, hidden, default in _declared(declared, inside, filler, folder):
+        if name not in given:
+            if default is UNSET and kind and not problems.is_bad(where):
+                found = f"no value for the param '{name}' of {problems.places.file_of((*inside, 'params'))[0]}"
+                problems.add_problem_at(where, found, f"with: {{{name}: VALUE}}, where VALUE is {_TYPE_WORDS[kind]}")
+            values[name] = default
+            continue
+        value = given[name]
+        plain = revealed(value)
+        fits = kind == "" or plain is UNSET or (isinstance(plain, _TYPES[kind]) and isinstance(plain, bool) == (kind == "boolean"))
+        if not fits:
+            problems.add((*where, name), show(value), _TYPE_WORDS[kind])
+        values[name] = UNSET if not fits else Secret(plain, f"with {name}") if hidden and not isinstance(value, Secret) else value
+    for name in given:
+        if not isinstance(declared, dict) or name not in declared:
+            known = declared if isinstance(declared, dict) else {}
+            expected = f"one of its params: {names(known)}" if known else "no params: the included graph has none"
+            problems.add((*where, name), f"unknown param {show(name)}", expected, at_key=True, near=(name, known))
+    return values
+
+
+def _declared(declared: Any, prefix: Where, filler: Filler, folder: Path) -> Iterator[tuple[str, str, bool, Any]]:
+    """(name, type, secret or not, default) of each param whose name is right. UNSET: it is required, or, with type "", wrong."""
+    if not isinstance(declared, dict):
+        return  # the schema says what is wrong with it
+    for name, default in declared.items():
+        where: Where = (*prefix, "params", name)
+        if not _NAME.fullmatch(name):
+            filler.problems.add(where, show(name), "a name of letters, digits, - and _ that begins with a letter", at_key=True)
+        elif name == EACH:
+            filler.problems.add(where, show(name), "another name: this one is the item of for_each", at_key=True)
+        elif isinstance(default, dict) and "required" in default:
+            kind = _required_type(default, where, filler.problems)
+            yield name, kind, default.get("secret") is True, UNSET
+        else:
+            _refuse_references(default, where, filler.problems)
+            value = filler.fill(default, where, {}, folder)
+            if filler.problems.is_bad(where):
+                value = UNSET
+            yield name, type_of(revealed(value)), isinstance(value, Secret), value
+
+
+def _required_type(default: Mapping[str, Any], where: Where, problems: Problems) -> str:
+    """The type of a param declared as `{required: true, type: integer}`."""
     kind = default.get("type", "string")
-    if default["required"] is not True or not set(default) <= {"required", "type"}:
-        problems.add(where, "a declaration with other keys", "{required: true} or {required: true, type: TYPE}, or a plain default")
+    if default["required"] is not True or not set(default) <= _DECLARATION or default.get("secret", True) is not True:
+        expected = "{required: true}, with type: TYPE and secret: true if wanted, or a plain default"
+        problems.add(where, "a declaration with other keys", expected)
     elif not isinstance(kind, str) or kind not in _TYPES:
         problems.add((*where, "type"), show(kind), f"one of: {names(_TYPES)}", near=(str(kind), _TYPES))
     else:
@@ -90,11 +269,11 @@ def _refuse_references(value: Any, where: Where, problems: Problems) -> None:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _refuse_references(item, (*where, index), problems)
-    elif isinstance(value, str) and "${" in value:
-        problems.add(where, show(value), "a plain value: params are not interpolated")
+    elif isinstance(value, str) and any((match[1] or "").partition(":")[0] != "env" for match in REFERENCE.finditer(value)):
+        problems.add(where, show(value), "a plain value or ${env:NAME}: params do not refer to params")
 
 
-def _type_of(default: Any) -> str:
+def type_of(default: Any) -> str:
     """The type that `--set` must give; "" if any scalar will do (the default is null)."""
     if isinstance(default, bool):
         return "boolean"
@@ -104,13 +283,12 @@ def _type_of(default: Any) -> str:
     return ""
 
 
-def _parse_set(name: str, text: str, kind: str, problems: Problems) -> Any:
-    """What `--set name=text` means for a param of this type: text is taken verbatim, all else is read as YAML."""
-    if any("\ud800" <= char <= "\udfff" for char in text):  # how Python shows bytes of the command line that are not UTF-8
-        problems.add_problem(Problem("--set", 0, 0, name, show(text), "text in UTF-8"))
-        return _UNSET
+def parse_as(kind: str, text: str) -> tuple[Any, str]:
+    """What text means as a value of this type: text is taken verbatim, all else is read as YAML. (UNSET, what is expected) if it is not."""
+    if any("\ud800" <= char <= "\udfff" for char in text):  # how Python shows bytes that are not UTF-8
+        return UNSET, "text in UTF-8"
     if kind == "string":
-        return text
+        return text, ""
     expected = _TYPE_WORDS.get(kind, "a scalar")
     value: Any
     if kind in ("list", "map"):
@@ -126,80 +304,7 @@ def _parse_set(name: str, text: str, kind: str, problems: Problems) -> Any:
             fits = kind == "" or (isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "boolean"))
         except ValueError as error:
             value, fits, expected = None, False, str(error)
-    if not fits:
-        problems.add_problem(Problem("--set", 0, 0, name, show(text), expected))
-        return _UNSET
-    return value
-
-
-def interpolate(tree: Any, params: Mapping[str, Any], problems: Problems) -> Any:
-    """A copy of the tree with every `${name}` replaced. Values keep the place of the text that they replace."""
-    if not isinstance(tree, dict):
-        return tree
-    filler = _Filler(params, problems)
-    return {key: value if key in _UNTOUCHED else filler.fill(value, (key,)) for key, value in tree.items()}
-
-
-class _Filler:
-    """Replaces references. The text they add is bounded: 40,000 references to one long param would make gigabytes of a small file."""
-
-    def __init__(self, params: Mapping[str, Any], problems: Problems):
-        self.params, self.problems = params, problems
-        self._weights: dict[str, int] = {}
-        self._room = limits.SPEC_BYTES_MAX
-
-    def fill(self, value: Any, where: Where) -> Any:
-        if isinstance(value, dict):
-            return {key: self.fill(item, (*where, key)) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.fill(item, (*where, index)) for index, item in enumerate(value)]
-        if not isinstance(value, str) or "${" not in value:
-            return value
-        place, exact = self.problems.places.nearest(where)
-        if exact:
-            place.written = value
-        whole = _WHOLE.fullmatch(value)
-        if whole:
-            found = self._lookup(whole.group(1), where)
-            return None if found is _UNSET else found
-        return _REFERENCE.sub(lambda match: self._text_of(match, where), value)
-
-    def _text_of(self, match: re.Match[str], where: Where) -> str:
-        if match.group() == "$${":
-            return "${"
-        if match.group(1) is None:
-            self.problems.add(where, f"{show(match.string)} with a ${{ that is not closed", "${name}, or $${ for a literal ${")
-            return ""
-        value = self._lookup(match.group(1), where)
-        if value is _UNSET:
-            return ""
-        if isinstance(value, bool) or value is None or isinstance(value, (dict, list)):
-            if isinstance(value, bool):
-                return show(value)
-            self.problems.add(where, f"{show(value)} inside text", f"text or a number as the value of param '{match.group(1)}'")
-            return ""
-        return str(value)
-
-    def _lookup(self, name: str, where: Where) -> Any:
-        """The value of a param, or _UNSET after a problem was reported."""
-        if name.startswith("env:"):
-            hint = "declare a param and give it with --set NAME=VALUE"
-            self.problems.add(where, f"'${{{show(name)[1:-1]}}}'", "a param: the environment cannot be read from a spec", hint)
-            return _UNSET
-        if name not in self.params:
-            known = f"one of the params: {names(self.params)}" if self.params else "a param: the spec has none; $${ stands for a literal ${"
-            self.problems.add(where, f"'${{{show(name)[1:-1]}}}'", known, near=(name, self.params))
-            return _UNSET
-        value = self.params[name]
-        if name not in self._weights:
-            self._weights[name] = _weight(value)
-        self._room -= self._weights[name]
-        if self._room < 0:
-            self.problems.add(where, "params that make the spec too large", f"at most {limits.SPEC_BYTES_MAX} bytes of interpolated values")
-            return _UNSET
-        if value is _UNSET:
-            self.problems.silence(where)
-        return value
+    return (value, "") if fits else (UNSET, expected)
 
 
 def _weight(value: Any) -> int:

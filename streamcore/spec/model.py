@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
 from streamcore.limits import DRAIN_S, STARTUP_S
@@ -18,6 +19,8 @@ COMPLETIONS = ("hop", "delivered")
 RESTARTS = ("never", "on_failure", "always")
 GIVE_UPS = ("stop_run", "isolate")
 ON_EXCEED = ("restart", "warn")
+PAYLOADS = ("array", "json", "bytes", "any")  # what a port of a sub-graph may claim
+CHECKS = ("off", "first", "all")
 PLAIN_KEY = re.compile(r"[\w.-]{1,64}")  # what messages show without quotes
 _PATH_KEY = re.compile(r"[\w-]{1,64}")
 _PATH_CHARS_MAX = 120
@@ -32,21 +35,37 @@ class Mark(NamedTuple):
     column: int
 
 
-class Place:
-    """Where one value stands, and the places of what is in it. A tree beside the values, so that values stay plain."""
+_NOT_MOVED: Mapping[Where, Where] = MappingProxyType({})
 
-    __slots__ = ("children", "column", "key", "line", "written")
+
+class Place:
+    """Where one value stands, and the places of what is in it. A tree beside the values, so that values stay plain.
+
+    The tree of an included file hangs below the `include:` that names it; its root carries the file's name.
+    `moved`, of the root: paths in the model to paths in the file, for what the loader has put elsewhere; what lies below moves along.
+    """
+
+    __slots__ = ("children", "column", "file", "key", "line", "moved", "written")
 
     def __init__(self, line: int = 0, column: int = 0):
         self.line, self.column = line, column
+        self.file = ""  # of the root of an included file
         self.key: tuple[int, int] | None = None  # (line, column) of the key of this value
         self.written = ""  # the text that stands here, if interpolation has made another value of it
         self.children: dict[str | int, Place] = {}
+        self.moved: Mapping[Where, Where] = _NOT_MOVED
+
+    def as_written(self, where: Where) -> Where:
+        """The path by which whoever wrote the file knows a value of the model."""
+        for length in range(len(where), 0, -1) if self.moved else ():
+            if where[:length] in self.moved:
+                return (*self.moved[where[:length]], *where[length:])
+        return where
 
     def nearest(self, where: Where) -> tuple[Place, bool]:
         """The place of the value at `where`, or of the nearest enclosing value if it is not written in the file, and whether it is."""
         place = self
-        for part in where:
+        for part in self.as_written(where):
             child = place.children.get(part)
             if child is None:
                 return place, False
@@ -57,6 +76,23 @@ class Place:
         """(line, column) of the value at `where`, or of its key; of the nearest enclosing value if it is not written in the file."""
         place, exact = self.nearest(where)
         return place.key if at_key and exact and place.key else (place.line, place.column)
+
+    def file_of(self, where: Where) -> tuple[str, Where]:
+        """The included file in which `where` lies ("" for the file itself), and its path within that file."""
+        place, file, begin = self, "", 0
+        where = self.as_written(where)
+        for count, part in enumerate(where, 1):
+            child = place.children.get(part)
+            if child is None:
+                break
+            place = child
+            if place.file:
+                file, begin = place.file, count
+        return file, where[begin:]
+
+    def graft(self, root: Place, file: str) -> None:
+        """Hang the tree of an included file below this value."""
+        self.file, self.children = file, root.children
 
 
 @dataclass(frozen=True)
@@ -84,7 +120,8 @@ class RestartSpec:
 class CareSpec:
     """How a node is watched and what follows from what it does wrong. None means the default of graph.model.NodePlan.
 
-    `on_error`: fail_packet, stop or retry, the last with `retries`. `rss` in bytes, of `limits:`, as is `on_exceed`.
+    `on_error`: fail_packet, stop or retry, the last with `retries`. `rss` in bytes, of `limits:`, as is `on_exceed`. `checks`: None means
+    that of the spec.
     """
 
     restart: RestartSpec = RestartSpec()
@@ -95,11 +132,25 @@ class CareSpec:
     retries: int | None = None
     rss: int | None = None
     on_exceed: str | None = None
+    drain_s: float | None = None
+    checks: str | None = None
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """What the operating system gives a node's process: more environment, the CPUs that it may use, its niceness (0: as streamctl)."""
+
+    env: Mapping[str, Any] = field(default_factory=dict)
+    cpu_affinity: tuple[int, ...] = ()
+    nice: int = 0
 
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One entry of `nodes:`. `config` is as written, interpolated, without the plugin's defaults; `where` is its path in the spec."""
+    """One node. `config` is as written, interpolated, without the plugin's defaults, and may hold a Secret; `where` is where it is written.
+
+    The id of a node that `for_each` or `include` has made is dotted: gate.front.camera.
+    """
 
     id: str
     plugin: str
@@ -108,6 +159,7 @@ class NodeSpec:
     ring: RingSpec = RingSpec()
     care: CareSpec = CareSpec()
     where: Where = ()
+    process: ProcessSpec = ProcessSpec()
 
 
 @dataclass(frozen=True)
@@ -124,6 +176,18 @@ class EdgeSpec:
 
 
 @dataclass(frozen=True)
+class PortSpec:
+    """A port that a sub-graph shows, of its own `ports:`. `end` is the node's port behind it; `kind` and `payload` "" if it claims none."""
+
+    name: str
+    side: str  # inputs or outputs
+    end: str
+    kind: str = ""
+    payload: str = ""
+    where: Where = ()
+
+
+@dataclass(frozen=True)
 class LimitsSpec:
     """`limits:`. shm in bytes, or None."""
 
@@ -134,6 +198,7 @@ class LimitsSpec:
 class Spec:
     """A spec as it takes effect: interpolated and with its defaults.
 
+    `ports` are its own, which make it a sub-graph, and those of all that it includes; `includes` are the files that were read for it.
     `digest` is the SHA-256 of everything that decides what runs. A spec with problems has none, and is judged further only where it is
     right: `partial` is True if entries were left out, so that nothing may be concluded from what is missing; `bad` are the places that
     have problems.
@@ -148,6 +213,9 @@ class Spec:
     limits: LimitsSpec = LimitsSpec()
     allow: tuple[str, ...] = ()
     drain_s: float = DRAIN_S
+    checks: str = "first"
+    ports: tuple[PortSpec, ...] = ()
+    includes: tuple[str, ...] = ()
     digest: str = ""
     partial: bool = False
     bad: frozenset[Where] = frozenset()
@@ -156,7 +224,7 @@ class Spec:
     def mark(self, where: str | Where, at_key: bool = False) -> Mark:
         """The place of a value, e.g. spec.mark("nodes[1].config.min_area"); of what encloses it if the value is a default."""
         parts = parse_path(where) if isinstance(where, str) else where
-        return Mark(self.file, *self.places.find(parts, at_key))
+        return Mark(self.places.file_of(parts)[0] or self.file, *self.places.find(parts, at_key))
 
 
 def parse_path(text: str) -> Where:

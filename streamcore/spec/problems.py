@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from streamcore.errors import Problem
+from streamcore.secret import Masker, Secret, SecretRef
 from streamcore.spec.model import PLAIN_KEY, Place, Where, format_path
 
 PROBLEMS_MAX = 100  # more than anybody mends in one go; bounds the time and output of a hostile file
@@ -22,6 +23,8 @@ def show(value: Any) -> str:
     """A value as an error names it: text in quotes and cut, containers by their type only."""
     if value is None:
         return "nothing (null)"
+    if isinstance(value, (Secret, SecretRef)):
+        return "a secret"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
@@ -63,6 +66,8 @@ class Problems:
         self.file = file
         self.places = places or Place()
         self._found: list[Problem] = []
+        self._known: set[Problem] = set()
+        self._secrets = Masker(())
         self._bad: set[Where] = set(bad)
         self._left_out = 0
 
@@ -74,25 +79,51 @@ class Problems:
         place, _ = self.places.nearest(where)
         if place.written and not (hint or near or "${" in found):
             hint = f"it is the value of {show(place.written)}"
-        self.add_at(*self.places.find(where, at_key), where, found, expected, hint, near)
+        if not self.is_bad(where):
+            self.silence(where)
+            file, path = self.places.file_of(where)
+            mark = self.places.find(where, at_key)
+            self.add_problem(Problem(file or self.file, *mark, format_path(path), found, expected, hint), near)
+
+    def add_problem_at(self, where: Where, found: str, expected: str, hint: str = "") -> None:
+        """One of several at the same place: what is found there later is reported as well."""
+        file, path = self.places.file_of(where)
+        self.add_problem(Problem(file or self.file, *self.places.find(where), format_path(path), found, expected, hint))
 
     def add_at(self, line: int, column: int, where: Where, found: str, expected: str, hint: str = "", near: Near | None = None) -> None:
         """Report a place for which no Place is known yet."""
         if not self.is_bad(where):
             self.silence(where)
-            self.add_problem(Problem(self.file, line, column, format_path(where), found, expected, hint), near)
+            path = format_path(self.places.as_written(where))
+            self.add_problem(Problem(self.file, line, column, path, found, expected, hint), near)
+
+    def hide(self, secrets: Iterable[Any]) -> None:
+        """Problems found from now on do not show these values."""
+        self._secrets = Masker(secrets)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.add_problem(problem)
 
     def add_problem(self, problem: Problem, near: Near | None = None) -> None:
+        """A file that is included twice has each of its problems once."""
+        if problem in self._known:
+            return
+        self._known.add(problem)
         if len(self._found) == PROBLEMS_MAX:
             self._left_out += 1
             return
         if near is not None:  # sought only for problems that are kept: it costs milliseconds
             problem = replace(problem, hint=did_you_mean(*near))
+        if self._secrets:
+            mask = self._secrets.mask
+            found, expected = mask(problem.found), mask(problem.expected)
+            problem = replace(problem, path=mask(problem.path), found=found, expected=expected, hint=mask(problem.hint))
         self._found.append(problem)
 
     def silence(self, where: Where) -> None:
         """What is found at `where` from now on follows from a problem that is known."""
-        self._bad.add(where)
+        self._bad.add(self.places.as_written(where))
 
     @property
     def bad(self) -> frozenset[Where]:
@@ -100,7 +131,10 @@ class Problems:
         return frozenset(self._bad)
 
     def is_bad(self, where: Where) -> bool:
-        return any(where[:length] in self._bad for length in range(1, len(where) + 1))
+        if not self._bad:
+            return False
+        written = self.places.as_written(where)
+        return any(written[:length] in self._bad for length in range(1, len(written) + 1))
 
     def listed(self) -> list[Problem]:
         """All of them in the order of the file, those of the command line first."""

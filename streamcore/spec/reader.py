@@ -1,8 +1,8 @@
 """From bytes to plain values and their places, without trusting the bytes.
 
 YAML is read as a stream of parse events and never composed by the library: its C composer overflows the stack on deep nesting, and
-aliases and merge keys turn a few hundred bytes into hours. Values are dict, list, str, int, float, bool and None; keys are text, as
-written.
+aliases and merge keys turn a few hundred bytes into hours. Values are dict, list, str, int, float, bool, None and SecretRef; keys are
+text, as written.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from streamcore import limits
+from streamcore.secret import SecretRef
 from streamcore.spec.model import Place, Where
 from streamcore.spec.problems import Problems, show
 from streamcore.spec.scalars import core_scalar
@@ -170,10 +171,14 @@ class _Builder:
     def _check_properties(self, event: Any) -> None:
         if event.anchor is not None:
             self._report(event, f"the anchor &{show(event.anchor)[1:-1]}", "no anchors", _REPEATED)
-        if event.tag is not None:
+        if event.tag is not None and not self._is_secret(event):
             tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-            hint = "secrets cannot be given in a spec" if tag == "!secret" else "types follow from how a value is written"
+            secret = "a secret is a value: !secret env:NAME or !secret file:PATH"
+            hint = secret if tag == "!secret" else "types follow from how a value is written"
             self._report(event, f"the tag {show(tag)[1:-1]}", "no tags", hint)
+
+    def _is_secret(self, event: Any) -> bool:
+        return event.tag == "!secret" and isinstance(event, yaml.ScalarEvent) and not self._wants_key()
 
     def _open(self, event: Any) -> None:
         if len(self._stack) >= limits.SPEC_NESTING_MAX:
@@ -198,7 +203,9 @@ class _Builder:
         value = event.value
         if _SURROGATE.search(value):  # only the pure Python parser lets such an escape pass
             self.refuse(event, "half of a surrogate pair", "characters, not UTF-16 code units")
-        if not event.style:
+        if self._is_secret(event):
+            value = SecretRef(value)
+        elif not event.style:
             try:
                 value = core_scalar(value)
             except ValueError as error:

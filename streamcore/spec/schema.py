@@ -15,6 +15,7 @@ from cerberus.errors import ErrorDefinition
 from cerberus.schema import UnvalidatedSchema
 from cerberus.validator import TypeDefinition
 
+from streamcore.secret import keep_secrets, revealed, secrets_in
 from streamcore.spec.model import Where
 from streamcore.spec.problems import PROBLEMS_MAX, Near, names, show
 from streamcore.spec.scalars import parse_size, size_text
@@ -83,17 +84,19 @@ class Checker:
         self._validator = _Validator(UnvalidatedSchema(self.rules) if proven else self.rules)
 
     def check(self, document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
-        """The document with its defaults and with sizes as integers, and what is wrong with it."""
-        validator = self._validator
-        validator.validate(dict(document))
+        """The document with its defaults and with sizes as integers, and what is wrong with it. Secrets are checked and not shown."""
+        validator, hidden = self._validator, any(True for _ in secrets_in(document))
+        validator.validate(revealed(document) if hidden else dict(document))
         findings: list[Finding] = []
         for error in validator._errors:
             self._explain(error, findings)
         as_written = [finding._replace(found=_found(document, finding)) for finding in findings]
-        return validator.document or {}, as_written
+        normalised = validator.document or {}
+        return keep_secrets(document, normalised) if hidden else normalised, as_written
 
     def _explain(self, error: Any, findings: list[Finding]) -> None:
         where: Where = tuple(error.document_path)
+        first = len(findings)
         rule = self._rule_at(error.schema_path)
         if error.is_logic_error:  # what each alternative says would be a wall of text
             choices = " or ".join(_expected(choice) for choice in error.constraint)
@@ -101,6 +104,10 @@ class Checker:
         elif error.is_group_error:
             for child in error.child_errors:
                 self._explain(child, findings)
+            if error.rule == "keysrules":  # the keys of the mapping are what was checked
+                for number in range(first, len(findings)):
+                    key = findings[number].where[-1]
+                    findings[number] = findings[number]._replace(found=show(key), at_key=True, near=None)
         elif error.code == codes.UNKNOWN_FIELD.code:
             known = self._names_at(error.schema_path)
             key = str(where[-1])

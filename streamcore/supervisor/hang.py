@@ -4,7 +4,8 @@ Three clocks, all on the monotonic clock. `startup_s` is a plain deadline (coord
 
 progress_s   one process() call, or one packet of a source, takes longer; or packets wait and the main loop does not turn. While a call
              emits packets or waits for credit it goes on, however slow its consumers are. A process that is stopped (SIGSTOP, a
-             debugger) works on nothing: for it the time counts from its last sign of life, whether packets wait or not.
+             debugger) works on nothing: for it the time counts from its last sign of life, whether packets wait or not. 0, of a job,
+             leaves only that bound, with the default.
 heartbeat_s  the helper thread of a process that is not in node code has not ticked, as when a thread of the plugin holds the
              interpreter's lock for ever. Inside node code it only names the cause: work that holds the lock is work.
 
@@ -20,6 +21,7 @@ from streamcore.graph.model import NodePlan
 from streamcore.shm.status import NodeStatus
 
 TICK_NS = 1_000_000_000  # of the helper thread
+STOPPED_S = 30.0  # that a job may be stopped: no other of its clocks runs
 SILENT_NS = 2 * TICK_NS  # a tick that is later than this is worth a look at the process' state
 
 
@@ -37,8 +39,10 @@ class Clocks:
     """The clocks of one node. `look` is given each reading; what it learns from one it holds against the next."""
 
     def __init__(self, plan: NodePlan):
-        self._progress_ns, self._heartbeat_ns = round(plan.progress_s * 1e9), round(plan.heartbeat_s * 1e9)
-        self._is_source = plan.role == "source"
+        self._progress_ns, self._heartbeat_ns = round((plan.progress_s or STOPPED_S) * 1e9), round(plan.heartbeat_s * 1e9)
+        self._is_timed = plan.progress_s > 0
+        of_source = "run() has not ended" if plan.is_job else "run() has not given a packet"
+        self._what = of_source if plan.role == "source" else "process() has not returned"
         self._seen: Seen | None = None
         self._got_on_ns = 0  # the reading by which it had got on within a packet
         self._excused_ns = 0
@@ -57,7 +61,7 @@ class Clocks:
         alive_ns = max(page.alive_ns, page.heartbeat_ns, self._excused_ns)
         in_node_code = page.busy_since_ns != 0 and not page.waits_for_credit
         found: list[tuple[str, int]] = []
-        if in_node_code:
+        if in_node_code and self._is_timed:
             found.append(self._in_node_code(page, now_ns, stopped))
         elif not page.busy_since_ns:
             found.extend(self._between_packets(page, now_ns))
@@ -92,12 +96,11 @@ class Clocks:
         since_ns = max(page.busy_since_ns, page.heartbeat_ns, self._excused_ns)
         if self._got_on_ns > page.busy_since_ns:
             since_ns = max(since_ns, self._got_on_ns)
-        what = "run() has not given a packet" if self._is_source else "process() has not returned"
         if stopped:
             cause = ": the process is stopped (SIGSTOP, or a debugger)"
         else:
             cause = ", nor has any other thread run: it holds the interpreter's lock" if silent(page, now_ns) else ""
-        return f"{what} for {_seconds(now_ns - since_ns)}{cause}", since_ns + self._progress_ns
+        return f"{self._what} for {_seconds(now_ns - since_ns)}{cause}", since_ns + self._progress_ns
 
     def _between_packets(self, page: NodeStatus, now_ns: int) -> list[tuple[str, int]]:
         waiting = sum(edge.waiting for edge in page.edges.values())

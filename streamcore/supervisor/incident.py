@@ -27,6 +27,7 @@ import msgspec
 
 from streamcore.clock import Clock, iso_utc
 from streamcore.graph.model import Plan
+from streamcore.secret import Masker, secrets_in
 from streamcore.shm.status import NodeStatus
 from streamcore.supervisor import evidence, masking, stacks
 from streamcore.supervisor.logtail import last_lines
@@ -122,7 +123,10 @@ def assemble(case: Case, found: Found, wall_ns: int, now_ns: int, pictures: list
         "status": msgspec.to_builtins(page) if page else None,
         "log": list(found.log),
     }
-    return {**masking.mask(facts), "environment": masking.mask_environment(found.environment), "pictures": pictures}
+    whole = {**masking.mask(facts), "environment": masking.mask_environment(found.environment), "pictures": pictures}
+    node = plan.node(case.node)
+    masker = Masker(secret.reveal() for secret in secrets_in((node.config, node.env)))
+    return masker.mask_all(whole) if masker else whole
 
 
 def fatal_stack(log: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from streamcore.errors import MessageError
 from streamcore.graph.model import Boot
 from streamcore.node import channel
+from streamcore.secret import reveal_hook, revealed
 from streamcore.supervisor import guardian
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.group import Group
@@ -40,8 +41,10 @@ class Process:
             try:
                 words = (f"{boot.run}/{boot.node.id}", str(boot_fd))
                 fds = (boot_fd, theirs.fileno(), boot.status_fd, *boot.ring_fds.values())
-                environ = {**os.environ, MARK: self.mark}
-                forked = fork_server.fork(words, fds, log_fd, environ) if fork_server else None
+                own = _environment(boot)
+                environ = {**os.environ, **own, MARK: self.mark}
+                # What libraries read when they are loaded would come too late in a fork.
+                forked = fork_server.fork(words, fds, log_fd, environ) if fork_server and not own else None
                 self.pid, self.pidfd = forked or execute((*command, *words), fds, log_fd, environ)
             finally:
                 os.close(boot_fd)
@@ -123,12 +126,18 @@ class Process:
         os.close(self.pidfd)
 
 
+def _environment(boot: Boot) -> dict[str, str]:
+    """What the spec adds for this node: true and false as YAML writes them."""
+    given = revealed(boot.node.env)
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+
+
 def _boot_memfd(boot: Boot) -> int:
     fd = os.memfd_create("streamcore:boot", os.MFD_CLOEXEC)
     try:
         os.fchmod(fd, 0o600)  # it holds the node's config
         with open(fd, "wb", closefd=False) as file:
-            file.write(msgspec.json.encode(boot))
+            file.write(msgspec.json.encode(boot, enc_hook=reveal_hook))
         os.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
         os.close(fd)

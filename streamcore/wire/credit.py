@@ -161,9 +161,12 @@ class EdgeCredit:
         self._untaken = deque(sequences)
         self._under_way = set(self._untaken)
 
-    def on_done(self) -> None:
-        """The consumer ended in good order: whatever it has not reported, it has completed."""
-        self.completed += self.in_flight
+    def on_done(self, outcome: int) -> None:
+        """The consumer ended in good order. Whatever it has not reported it has completed, or dropped where it need not wait for it."""
+        if outcome == DROPPED:
+            self.dropped += self.in_flight
+        else:
+            self.completed += self.in_flight
         self._untaken.clear()
         self._under_way.clear()
         self.kept.clear()

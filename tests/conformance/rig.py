@@ -38,11 +38,12 @@ KEY = 0x5EED1234  # of the messages
 
 @dataclass(frozen=True)
 class N:
-    """A node: its id, the name of a class in rig_nodes, its config."""
+    """A node: its id, the name of a class in rig_nodes, its config, `checks` of the spec."""
 
     id: str
     cls: str
     config: dict[str, Any] = field(default_factory=dict)
+    checks: str = "first"
 
     def __post_init__(self) -> None:
         self.config.setdefault("keep", 0)
@@ -161,7 +162,8 @@ class Rig:
         batch_max = number_of(cls, "batch_max", node.config)
         config = {"out": str(self.folder / f"{node.id}.jsonl"), "gate": str(self.folder / "gate"), **node.config}
         target = f"rig_nodes:{node.cls}"
-        return NodePlan(node.id, target, target, role_of(cls), config, outputs, self._reads(node.id), ins, outs, batch_max, restart=NEVER)
+        more: dict[str, Any] = {"restart": NEVER, "checks": node.checks}
+        return NodePlan(node.id, target, target, role_of(cls), config, outputs, self._reads(node.id), ins, outs, batch_max, **more)
 
     def _reads(self, node: str) -> tuple[int, ...]:
         """The rings of everything upstream: whatever is forwarded may reach it."""

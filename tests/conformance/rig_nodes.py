@@ -13,8 +13,10 @@ from time import monotonic_ns
 from typing import Any
 
 import numpy as np
+from rig_failing import BadSetup as BadSetup
+from rig_failing import Quitter as Quitter
 
-from streamcore import ConfigError, Node, Port, Sink, Source, StreamPacket, array
+from streamcore import Node, Port, Sink, Source, StreamPacket, array
 
 ANY = Port("any", "any")
 SHAPE = (12, 16, 3)
@@ -292,6 +294,25 @@ class Witness(Sink):
             write_down(self, kept=[digest(payload) for payload in self.kept])
 
 
+class Strict(Sink):
+    """Takes frames of one size, and writes down what it is given."""
+
+    inputs = {"in": Port("any", array("uint8", shape=SHAPE))}
+
+    def process(self, packet: StreamPacket) -> None:
+        write_down(self, n=(packet.meta or {})["n"])
+
+
+class StrictBatches(Strict):
+    """The same, several at once."""
+
+    batch_max = 4
+
+    def process_batch(self, packets: list[StreamPacket]) -> None:
+        for packet in packets:
+            self.process(packet)
+
+
 class Counting(Sink):
     """Writes down only how many packets came, and whether their numbers rose by one."""
 
@@ -358,20 +379,6 @@ class Parent(Source):
         yield from ()
 
 
-class BadSetup(Sink):
-    """Fails before it is ready, as `config["how"]` says."""
-
-    inputs = {"in": ANY}
-
-    def setup(self) -> None:
-        if self.config["how"] == "config":
-            raise ConfigError("no such file: model.onnx")
-        raise KeyError("weights")
-
-    def process(self, packet: StreamPacket) -> None:
-        raise AssertionError
-
-
 class BadEnd(Sink):
     """Goes wrong where the run ends."""
 
@@ -387,12 +394,3 @@ class BadEnd(Sink):
     def close(self) -> None:
         if self.config["where"] == "close":
             raise OSError("disk gone")
-
-
-class Quitter(Sink):
-    """Leaves as a script would."""
-
-    inputs = {"in": ANY}
-
-    def process(self, packet: StreamPacket) -> None:
-        sys.exit(self.config["status"])

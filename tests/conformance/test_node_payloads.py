@@ -30,7 +30,7 @@ def test_every_payload_arrives_as_it_was_and_what_cannot_travel_fails_alone(tmp_
         assert source.copied == sum(kind in COPIED_ONCE for kind in script) + 1  # and the value that made room for too large a `meta`
         assert rig.books("a", "d").completed == len(GOOD) + 1
         log = rig.log("a")
-        assert "failed in emit (1 so far): PayloadError: port a.out: found array of dtype object, shape (1,), expected any" in log
+        assert "failed in emit (1 so far): PayloadError: port a.out: found array of dtype object, shape (1,), which cannot travel" in log
         assert log.count("failed in emit") == 4  # the 1st, 2nd, 4th and 8th
 
 
@@ -48,6 +48,28 @@ def test_a_port_refuses_what_it_does_not_declare_with_found_and_expected(tmp_pat
         assert len(rig.lines("c")) == 1
         assert rig.status("a").failed == 4
         assert "port a.out: found array of dtype uint16, shape (12, 16, 3), expected array(uint8, ndim=3)" in rig.log("a")
+
+
+@pytest.mark.parametrize(
+    ("cls", "checks", "processed"),
+    [
+        ("Strict", "first", [2, 3, 4]),  # asked until one fits, then not again
+        ("Strict", "all", [2, 4]),
+        ("Strict", "off", [0, 1, 2, 3, 4]),
+        ("StrictBatches", "all", [2, 4]),
+    ],
+)
+def test_a_consumer_is_not_given_what_its_port_does_not_declare(tmp_path, cls, checks, processed):
+    nodes = [N("a", "Script", {"script": ["json", "floats", "loan", "bytes", "loan"]}), N("c", cls, {}, checks)]
+    with Rig(tmp_path, nodes, [E("a", "c")]) as rig:
+        rig.run()
+        assert [line["n"] for line in rig.lines("c")] == processed
+        books, failed = rig.books("a", "c"), 5 - len(processed)
+        assert (books.completed, books.failed, books.in_flight, rig.status("c").failed) == (len(processed), failed, 0, failed)
+        if failed:
+            assert "failed in check (1 so far): PayloadError: port c.in: found dict, expected array(uint8, shape=(12, 16, 3))" in rig.log(
+                "c"
+            )
 
 
 def test_an_exception_fails_its_packet_and_no_other(tmp_path):

@@ -303,9 +303,11 @@ def test_a_node_that_waits_for_its_restart_gets_it_when_the_run_is_to_drain(run_
     assert (result.status, result.report["nodes"]["b"]["state"]) == (0, "DONE")
 
 
-def test_a_source_that_comes_back_while_the_run_drains_is_told_to_stop(run_of):
+def test_a_source_that_comes_back_while_the_run_drains_is_told_to_stop_before_it_may_begin(run_of):
+    # Else a job would be begun once more, for a moment, because somebody ends the run.
     slow = RestartPlan(backoff_s=1000, backoff_max_s=1000)
-    run = run_of(chain(dying(DIE, last=UNTIL_STOP), SINK, restart=slow))
+    told_first = [["ready", 0], ["await", "stop"], ["await", "start"], *END]
+    run = run_of(chain(dying(DIE, last=told_first), SINK, restart=slow))
     run.watcher.restarting = lambda *_: run.coordinator.stop("test")
     result = run.go()
     assert (result.status, result.report["nodes"]["a"]["state"]) == (0, "DONE")
@@ -334,3 +336,28 @@ def test_what_does_not_drain_while_it_crashes_ends_at_the_drain_limit(run_of):
     assert (result.status, result.reason) == (0, "--for 0.1s")
     assert ("killing", "not drained within 0.5 s") in run.watcher.told
     assert time.monotonic() - began < 30
+
+
+# --- jobs, which have no clock that would find out
+
+
+DEAF = [["ignore_term", 0], *FOR_EVER]
+
+
+def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed_and_run_again(run_of):
+    run = run_of(chain({"do": DEAF, "again": [ORDERLY]}, restart=QUICK, drain_s=0.1, progress_s=0.0))
+    run.watcher.on_up = [lambda: run.coordinator.orders.restart("a", "READY")]
+    result = run.go()
+    assert (result.status, result.report["nodes"]["a"]["restarts"]) == (0, 1)
+    assert restarts_of(run, "a") == ["has not ended within 0.1 s, as it was asked to (restart on request)"]
+
+
+def test_one_that_has_to_go_anyway_is_not_killed_twice(run_of):
+    run = run_of(chain(DEAF, restart=QUICK, drain_s=0.1, progress_s=0.0))
+    run.watcher.on_up = [
+        lambda: run.coordinator.stop("test"),
+        lambda: run.coordinator._crew.ask_to_end(run.coordinator.members["a"], "memory"),
+    ]
+    result = run.go()
+    assert (result.status, result.failures, result.report["nodes"]["a"]["exit"]) == (0, (), "killed by SIGKILL")
+    assert restarts_of(run, "a") == []

@@ -73,6 +73,12 @@ class Anything(_Processing):
     outputs = {"out": Port("any", "any")}
 
 
+class Later(_Processing):
+    inputs = {"in": Port("any", "any")}
+    outputs = {"out": Port("any", "any", forwards=())}
+    breaks_cycles = True
+
+
 class Out(Sink):
     inputs = {"in": Port("any", "any")}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streamcore import limits
 from streamcore.errors import SpecError
 from streamcore.graph.check import check_structure, prepare
 
@@ -36,7 +37,7 @@ def paths(*args, **more):
 
 
 def test_a_file_becomes_a_plan(spec, tmp_path):
-    plan = prepare(spec(GOOD), {"video": "b.mp4"}, ["graph_plugins"], run="night", run_dir=tmp_path / "r")
+    plan = prepare(spec(GOOD), {"video": "b.mp4"}, ["graph_plugins"], run="night", run_root=tmp_path)
     assert (plan.run, plan.graph) == ("night", "door")
     assert plan.node("cam").config["path"] == "b.mp4"
     assert prepare(spec("allow: [graph_plugins]\n" + GOOD)).run == "door"
@@ -80,13 +81,13 @@ def test_more_nodes_than_a_box_can_run_are_refused_before_their_plugins_are_load
     import sys
 
     sys.modules.pop("graph_plugins", None)
-    nodes = "".join(f'  - {{id: n{i}, plugin: "graph_plugins:Out"}}\n' for i in range(600))
+    nodes = "".join(f'  - {{id: n{i}, plugin: "graph_plugins:Out"}}\n' for i in range(limits.NODES_MAX + 1))
     assert paths(spec(f"version: 2\nnodes:\n{nodes}"), {}, ["graph_plugins"]) == [("a.yaml", "nodes")]
     assert "graph_plugins" not in sys.modules
 
 
 def test_the_length_of_socket_paths_is_checked_with_the_run_directory(spec, tmp_path):
-    assert paths(spec(GOOD), {}, ["graph_plugins"], run_dir=tmp_path / ("r" * 100)) == [("a.yaml", "nodes[0].id")]
+    assert paths(spec(GOOD), {}, ["graph_plugins"], run_root=tmp_path / ("r" * 100)) == [("a.yaml", "nodes[0].id")]
 
 
 def test_leave_may_come_from_the_environment(spec, monkeypatch):

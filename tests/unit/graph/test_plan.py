@@ -303,3 +303,11 @@ def test_a_plan_says_what_becomes_of_a_node_that_ends(plan):
     text = "\n".join(describe(plan("cam:Camera out:Out", "cam->out", out={"care": care})))
     assert "never restarted; hung after 30 s; an exception stops it; one that kills it is tried again; restarted above 1GiB" in text
     assert "restarted on failure, at most 5 times in 60 s, then the run stops; hung after 30 s\n" in text
+
+
+def test_the_checks_of_a_node_go_before_those_of_the_spec(manifests):
+    nodes = (NodeSpec("cam", "Camera"), NodeSpec("out", "Out", care=CareSpec(checks="off")))
+    given = Spec("a.yaml", "door", nodes, (EdgeSpec("cam", "out"),), checks="all")
+    made = make_plan(given, manifests)
+    assert [node.checks for node in made.nodes] == ["all", "off"]
+    assert [node.checks for node in make_plan(Spec("a.yaml", "door", nodes[:1], ()), manifests).nodes] == ["first"]

@@ -87,13 +87,15 @@ def test_a_plugin_that_cannot_be_loaded_hides_only_what_depends_on_its_ports(pro
 
 def test_every_cycle_is_named_as_a_path(problems):
     given = spec("a:Forward b:Forward c:Forward", "a->b", "b->c", "c->a", "c->c")
-    assert problems(given) == [("edges[2]", "the cycle a -> b -> c -> a")]
+    assert problems(given) == [("edges[2]", "the cycle a -> b -> c -> a"), ("edges[3]", "the cycle c -> c")]
     assert problems(spec("a:Forward b:Forward", "a->b", "b->a")) == [("edges[1]", "the cycle a -> b -> a")]
 
 
-def test_a_cycle_is_seen_even_if_a_plugin_is_missing(problems):
-    found = problems(spec("a:Gone b:Forward", "a->b", "b->a"))
-    assert ("edges[1]", "the cycle a -> b -> a") in found
+def test_a_cycle_is_seen_beside_a_plugin_that_is_missing_but_not_through_it(problems):
+    # Nobody knows whether a cycle may pass through it.
+    assert problems(spec("a:Gone b:Forward", "a->b", "b->a")) == [("nodes[0].plugin", "'Gone'")]
+    found = problems(spec("a:Gone b:Forward c:Forward", "a->b", "b->c", "c->b"))
+    assert ("edges[2]", "the cycle b -> c -> b") in found
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_policies_with_their_numbers_are_fine(problems, edge):
     assert problems(spec("cam:Camera out:Out", edge)) == []
 
 
-@pytest.mark.parametrize("bad", ["Cam", "1cam", "cam\n", "", "a.b", "a b", "../a", "a" * 33, "\u0430", "-a"])
+@pytest.mark.parametrize("bad", ["Cam", "1cam", "cam\n", "", "a.", "a.B", "a b", "../a", "a" * 33, "\u0430", "-a"])
 def test_ids_are_matched_as_a_whole(problems, bad):
     given = Spec("a.yaml", "a", (NodeSpec(bad, "Camera"),), ())
     assert [path for path, _ in problems(given)] == ["nodes[0].id"]
@@ -173,11 +175,11 @@ def test_a_chain_of_100_000_nodes_validates(problems):
     edges = (EdgeSpec("cam", "n0"), *(EdgeSpec(f"n{i}", f"n{i + 1}") for i in range(count - 1)))
     chain = Spec("a.yaml", "a", (NodeSpec("cam", "Camera"), *middle), edges)
     # Quadratic work would take hours, and recursion would end in a RecursionError.
-    assert problems(chain) == [("nodes", f"{count + 1} nodes")]  # nothing but their number
+    assert problems(chain) == []
     closed = Spec("a.yaml", "a", (NodeSpec("cam", "Camera"), *middle), (*edges, EdgeSpec(f"n{count - 1}", "n0")))
     found = problems(closed)
-    assert [path for path, _ in found] == ["nodes", f"edges[{count}]"]
-    assert len(found[1][1]) < 200
+    assert [path for path, _ in found] == [f"edges[{count}]"]
+    assert len(found[0][1]) < 200
 
 
 def test_a_graph_of_hostile_size_is_judged(problems):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamcore.graph.model import EdgePlan, RingPlan
@@ -164,8 +165,9 @@ class Wire:
 def make_wire() -> Iterator[Callable[..., Wire]]:
     made: list[Wire] = []
 
-    def make(*policies: str, port: Port | None = None, depth: int = 4, **options: Any) -> Wire:
+    def make(*policies: str, port: Port | None = None, depth: int = 4, feedback: bool = False, **options: Any) -> Wire:
         plans = [edge_plan(number, policy, depth) for number, policy in enumerate(policies or ("block",))]
+        plans = [msgspec.structs.replace(plan, feedback=feedback) for plan in plans]
         made.append(Wire(port or Port("frame", "any"), plans, **options))
         return made[-1]
 

@@ -77,7 +77,9 @@ def test_a_params_value_is_not_interpolated_again():
         ("'a${}b'", "'${}'"),
         ("'${p'", "that is not closed"),
         ("'${ p }'", "'${ p }'"),
-        ("'${env:HOME}'", "'${env:HOME}'"),
+        ("'${env:NO_SUCH_VARIABLE}'", "no environment variable NO_SUCH_VARIABLE"),
+        ("'${env:9}'", "'${env:9}'"),
+        ("'${env:}'", "'${env:}'"),
     ],
 )
 def test_a_reference_that_means_nothing_is_a_problem_at_its_place(value, found):

@@ -78,7 +78,7 @@ def test_keys_that_differ_only_as_yaml_values_are_duplicates_only_as_text():
     ("text", "found"),
     [
         ("a: !!int '5'", "the tag !!int"),
-        ("a: !secret env:X", "the tag !secret"),
+        ("a: !secret [env:X]", "the tag !secret"),
         ("a: ! x", "the tag !"),
         ("a: !<tag:example.com,2026:x> {}", "the tag tag:example.com,2026:x"),
         ("a: &x 5", "the anchor &x"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cerberus
 import pytest
 
-from streamcore.spec import loading
+from streamcore.spec import rules as spec_rules
 from streamcore.spec.schema import Checker
 
 
@@ -132,4 +132,5 @@ def test_a_value_that_is_a_word_or_a_mapping_is_judged_by_what_it_is():
 
 def test_the_schema_of_the_spec_is_valid():
     # It says of itself that it is proven: here.
-    Checker(loading._TOP)
+    for rules in (spec_rules.TOP, spec_rules.INCLUDE, spec_rules.SUBGRAPH):
+        Checker(rules)

@@ -10,7 +10,7 @@ import yaml
 
 from streamcore import limits
 from streamcore.graph.model import NodePlan, RestartPlan
-from streamcore.spec import loading
+from streamcore.spec import job, rules
 from streamcore.spec.loading import parse
 from streamcore.spec.model import COMPLETIONS, GIVE_UPS, ON_EXCEED, POLICIES, RESTARTS
 
@@ -25,24 +25,33 @@ def keys_of(table: str) -> set[str]:
 
 
 def test_the_tables_name_exactly_the_keys_that_are_accepted():
-    assert keys_of("top level") == set(loading._TOP)
-    assert keys_of("node") == set(loading._NODE)
-    assert keys_of("edge") == set(loading._EDGE)
+    assert keys_of("top level") == set(rules.TOP)
+    assert keys_of("node") == set(rules.NODE)
+    assert keys_of("include") == set(rules.INCLUDE)
+    assert keys_of("edge") == set(rules.EDGE)
     assert keys_of("policy") == set(POLICIES)
+    assert keys_of("job") == set(job.JOB_KEYS)
+    beside = TEXT.split("Beside `job` there may be")[1].split(". The node")[0]
+    assert all(f"`{key}`" in beside for key in job.KEYS if key not in ("version", "job"))
     ring = next(row for row in TEXT.splitlines() if row.startswith("| `ring`"))
-    assert all(f"`{key}`" in ring for key in loading._RING)
+    assert all(f"`{key}`" in ring for key in rules.RING)
     assert all(f"`{word}`" in TEXT for word in COMPLETIONS)
-    assert keys_of("restart") == set(loading._RESTART)
+    assert keys_of("restart") == set(rules.RESTART)
     assert all(f"`{word}`" in TEXT for word in (*RESTARTS, *GIVE_UPS, *ON_EXCEED))
     node_limits = next(row for row in TEXT.splitlines() if row.startswith("| `limits` | none | `rss`"))
-    assert all(f"`{key}`" in node_limits for key in loading._NODE_LIMITS)
+    assert all(f"`{key}`" in node_limits for key in rules.NODE_LIMITS)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_every_example_loads(block):
+def test_every_example_loads(block, tmp_path, monkeypatch):
     nodes = "" if "nodes:" in block else "nodes: [{id: a, plugin: b.c}]\n"
-    whole = block if block.startswith("version") else f"version: 2\n{nodes}{block}"
-    _, problems = parse(whole.encode(), "spec.md", {"url": "x", "cameras": "2"} if "cameras" in block else {})
+    whole = block if "version:" in block else f"version: 2\n{nodes}{block}"
+    monkeypatch.setenv("CAMERA_PASSWORD", "x")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token.txt").write_text("t")
+    (tmp_path / "camera.yaml").write_text(next(block for block in BLOCKS if "# camera.yaml" in block))
+    sets = {name: value for name, value in {"url": "x", "cameras": "2"}.items() if f"{name}: {{required: true" in block}
+    _, problems = parse(whole.encode(), "spec.yaml", sets)
     assert problems == []
 
 
@@ -78,5 +87,6 @@ def test_bounds_and_defaults_are_those_of_the_code():
     assert limits.ID_PATTERN in TEXT
 
 
-def test_only_one_version_is_described():
-    assert yaml.safe_load(BLOCKS[0])["version"] == loading.VERSION
+def test_both_versions_are_described():
+    assert yaml.safe_load(BLOCKS[0])["version"] == rules.VERSION
+    assert {int(found[1]) for block in BLOCKS if (found := re.search(r"^version: (\d)", block, re.M))} == {rules.VERSION, job.VERSION}

@@ -5,7 +5,7 @@ import pytest
 
 from streamcore.graph.model import NodePlan
 from streamcore.shm.status import EdgeCounters, NodeStatus
-from streamcore.supervisor.hang import Clocks, silent
+from streamcore.supervisor.hang import STOPPED_S, Clocks, silent
 
 S = 1_000_000_000
 PROGRESS_S, HEARTBEAT_S = 5.0, 10.0
@@ -13,7 +13,8 @@ T0 = 1000  # when the node's life begins on the monotonic clock
 
 
 def plan(role="node", **more):
-    return NodePlan("n", "p", "p:P", role, {}, {}, (), (), (), **({"progress_s": PROGRESS_S, "heartbeat_s": HEARTBEAT_S} | more))
+    outputs = {} if role == "sink" else {"out": 0}
+    return NodePlan("n", "p", "p:P", role, {}, outputs, (), (), (), **({"progress_s": PROGRESS_S, "heartbeat_s": HEARTBEAT_S} | more))
 
 
 def ns(seconds):
@@ -53,6 +54,17 @@ def test_a_process_call_that_does_not_return_is_found_when_its_time_is_up():
     at, why = found_at(lambda t: page(busy=2.3, beat=2.2, alive=int(t)))
     assert at == pytest.approx(2.3 + PROGRESS_S, abs=0.01)
     assert why == "process() has not returned for 5.0 s"
+
+
+def test_a_job_takes_as_long_as_it_takes_unless_it_is_stopped_or_the_spec_bounds_it():
+    job = msgspec.structs.replace(plan("source", progress_s=0.0), outputs={})
+    assert found_at(lambda t: page(busy=2.3, beat=2.2, alive=int(t)), until=3e3, clocks=Clocks(job)) is None
+    assert found_at(lambda t: page(busy=2.3, beat=2.2, alive=5), until=3e3, clocks=Clocks(job)) is None, "it holds the lock for its work"
+    at, why = found_at(lambda t: page(busy=2.3, beat=2.2, alive=min(20, int(t))), clocks=Clocks(job), stopped=lambda at: True)
+    assert (at, "stopped" in why) == (pytest.approx(20 + STOPPED_S, abs=1), True)
+    bounded = msgspec.structs.replace(job, progress_s=PROGRESS_S)
+    at, why = found_at(lambda t: page(busy=2.3, beat=2.2, alive=int(t)), clocks=Clocks(bounded))
+    assert (at, why) == (pytest.approx(2.3 + PROGRESS_S, abs=0.01), "run() has not ended for 5.0 s")
 
 
 def test_of_a_source_it_is_the_next_packet_that_does_not_come():

@@ -1,0 +1,176 @@
+"""Graphs from Python: the same model, checks and words as a spec, with lines of Python as places."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from streamcore import Graph
+from streamcore.errors import ConfigError, SpecError
+from streamcore.graph.plan import plan_graph
+from streamcore.spec.loading import parse, read
+
+HERE = __file__
+
+
+def line() -> int:
+    frame = inspect.currentframe()
+    assert frame and frame.f_back
+    return frame.f_back.f_lineno
+
+
+def small(**keys) -> Graph:
+    graph = Graph("small", **keys)
+    source = graph.node("source", "synthetic.frames", config={"width": 64, "height": 48})
+    sink = graph.node("sink", "debug.null")
+    graph.edge(source["out"], sink, policy="latest")
+    return graph
+
+
+def test_a_graph_of_names_is_that_of_the_same_spec(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        "version: 2\nname: small\ndrain_s: 3\nnodes:\n"
+        "  - {id: source, plugin: synthetic.frames, config: {width: 64, height: 48}}\n  - {id: sink, plugin: debug.null}\n"
+        "edges: [{from: source.out, to: sink, policy: latest}]\n"
+    )
+    assert small(drain_s=3).validate() == []
+    assert small(drain_s=3).plan() == Graph.from_yaml(path).plan()
+
+
+def test_every_problem_is_said_at_its_line_of_python():
+    graph = Graph("bad")
+    graph.node("camera", "synthetic.frames", config={"widht": 3}, dept=4)
+    at_node = line() - 1
+    graph.node("Sink", "debug.nul")
+    graph.edge("camera", "sonk", policy="newest")
+    found = {(problem.file, problem.line - at_node, problem.path, problem.hint) for problem in graph.validate()}
+    assert found == {
+        (HERE, 0, "nodes[0].dept", ""),
+        (HERE, 0, "nodes[0].config.widht", "did you mean 'width'?"),
+        (HERE, 2, "nodes[1].id", ""),
+        (HERE, 2, "nodes[1].plugin", "did you mean 'debug.null'?"),
+        (HERE, 3, "edges[0].policy", ""),
+        (HERE, 3, "edges[0].to", ""),
+    }
+    with pytest.raises(SpecError):
+        graph.plan()
+
+
+def test_classes_are_found_where_they_are_defined():
+    import graph_plugins
+
+    graph = Graph("classes")
+    graph.edge(graph.node("a", graph_plugins.Camera), graph.node("b", graph_plugins.Out))
+    assert graph.validate() == []
+    assert graph.plan().nodes[0].target == "graph_plugins:Camera"
+    assert "allow:\n- graph_plugins\n" in graph.to_yaml()
+
+
+def test_a_class_that_nobody_can_import_is_refused():
+    from streamcore import Sink
+
+    class Local(Sink):
+        inputs = {}
+
+    graph = Graph("local")
+    graph.node("a", Local)
+    assert "package.module:Class" in graph.validate()[0].expected
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (Path(__file__).parents[3] / "specs").glob("*.yaml")))
+def test_yaml_to_model_to_yaml_keeps_the_meaning(name, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[3] / "specs")
+    graph = Graph.from_yaml(name)
+    text = graph.to_yaml()
+    again, problems = parse(text.encode(), name)
+    assert problems == []
+    assert again is not None
+    first, _ = read(name)
+    assert first is not None
+    assert again.digest == first.digest
+
+
+def test_everything_that_a_node_and_an_edge_can_say_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SC_TOKEN", "geheim-4711")
+    text = """
+version: 2
+name: all
+params: {p: !secret env:SC_TOKEN}
+limits: {shm: 1GiB}
+drain_s: 4
+allow: [a.b]
+nodes:
+  - id: a
+    plugin: x.y
+    config: {text: "$${literal}", n: [1, 2.5, true, null, "yes", "017"], url: "u:${p}@h-${p}", whole: "${p}"}
+    startup_s: 5
+    heartbeat_s: 4
+    progress_s: 3
+    drain_s: 2
+    poison_limit: 0
+    on_error: {retry: 3}
+    restart: {policy: always, max_restarts: 2, window_s: 30, backoff_s: 0.5, backoff_max_s: 2, on_give_up: isolate}
+    limits: {rss: 64MiB, on_exceed: warn}
+    ring: {slots: 20, slot_bytes: 1MiB, meta_bytes: 4KiB}
+    env: {TOKEN: "${p}", N: 3}
+    cpu_affinity: 0-1
+    nice: 5
+  - {id: b, plugin: x.z, on_error: stop, restart: never}
+edges:
+  - {from: a.o, to: b.i, policy: sample, rate: 2.5, depth: 3, completion: delivered}
+"""
+    path = tmp_path / "all.yaml"
+    path.write_text(text)
+    first, problems = read(path)
+    assert problems == []
+    written = Graph.from_yaml(path).to_yaml()
+    assert "geheim" not in written
+    again, problems = parse(written.encode(), "all.yaml")
+    assert problems == []
+    assert (again.nodes[0].config["url"].reveal(), again.nodes[0].config["text"]) == ("u:geheim-4711@h-geheim-4711", "${literal}")
+    assert [node.care for node in again.nodes] == [node.care for node in first.nodes]
+    assert (again.nodes[0].ring, again.nodes[0].process, again.limits, again.drain_s) == (
+        first.nodes[0].ring,
+        first.nodes[0].process,
+        first.limits,
+        first.drain_s,
+    )
+    assert [vars(edge) | {"where": ()} for edge in again.edges] == [vars(edge) | {"where": ()} for edge in first.edges]
+
+
+def test_a_secret_from_the_command_line_is_not_written(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text('version: 2\nparams: {p: {required: true, secret: true}}\nnodes: [{id: a, plugin: x.y, config: {k: "${p}"}}]\n')
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Graph.from_yaml(path, {"p": "geheim-4711"}).to_yaml()
+
+
+def test_nothing_is_added_to_a_graph_from_a_file(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("version: 2\nnodes: [{id: a, plugin: x.y}]\n")
+    with pytest.raises(ConfigError, match="loaded from a file"):
+        Graph.from_yaml(path).node("b", "x.y")
+
+
+def test_a_chain_of_100_000_nodes_is_built_and_validated():
+    graph, count = Graph("chain"), 100_000
+    before = graph.node("source", "synthetic.frames", config={"width": 64, "height": 48})
+    for number in range(count):
+        after = graph.node(f"n{number}", "flow.forward")
+        graph.edge(before, after)
+        before = after
+    assert graph.validate() == []
+    with pytest.raises(SpecError, match="each is a process"):
+        graph.plan()
+
+
+def test_a_plan_of_many_nodes_names_each_ring_once():
+    graph = Graph("fan")
+    source = graph.node("source", "synthetic.frames", config={"width": 64, "height": 48})
+    for number in range(20):
+        graph.edge(source, graph.node(f"sink{number}", "debug.null"))
+    plan = plan_graph(graph._wired(), None, None)
+    assert len(plan.rings) == 1
