@@ -14,6 +14,7 @@ from streamcore.cli.follow import Follower, Sieve, log_end
 from streamcore.cli.wording import plural
 from streamcore.coordinator.observer import Failure, Observer
 from streamcore.limits import LOG_TAIL_LINES
+from streamcore.secret import Masker, secrets_in
 
 if TYPE_CHECKING:
     from streamcore.graph.model import Plan
@@ -42,6 +43,7 @@ class Lines(Observer):
 
     def __init__(self, plan: Plan, logs: Path, *, debug: bool, on_up: Callable[[], None] = lambda: None):
         self._plan, self._debug, self._on_up = plan, debug, on_up
+        self._masker = Masker(secret.reveal() for node in plan.nodes for secret in secrets_in((node.config, node.env)))
         self._follower, self._sieve = Follower(logs, [node.id for node in plan.nodes]), Sieve()
         self._is_up = False
         self._printing = threading.Lock()
@@ -49,8 +51,8 @@ class Lines(Observer):
         self._watcher = threading.Thread(target=self._watch_logs, name="logs", daemon=True)
 
     def say(self, text: str, *, err: bool = False) -> None:
-        """Print one piece of text whole."""
-        say(text, err=err)
+        """Print one piece of text whole, without the secrets that a C library may have written into a log."""
+        say(self._masker.mask(text), err=err)
 
     def node_changed(self, node: str, before: str, after: str, detail: str) -> None:
         if after not in SILENT:

@@ -95,6 +95,7 @@ class Screen(Lines):
         self._began_ns = clock.monotonic_ns()
 
     def say(self, text: str, *, err: bool = False) -> None:
+        text = self._masker.mask(text)
         if err and not sys.stderr.isatty():
             click.echo(text, err=True)  # sent elsewhere on purpose
         else:
