@@ -1,0 +1,80 @@
+"""A plan together with what it was made of: the spec, its files, and those of the plugins. What `up --reload` compares and watches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import streamcore
+from streamcore.clock import Clock
+from streamcore.graph.check import examine
+from streamcore.graph.model import Plan
+from streamcore.graph.plan import plan_graph
+from streamcore.graph.wiring import Graph
+from streamcore.plugins.policy import POLICY_FILE
+from streamcore.plugins.reach import Reach
+from streamcore.spec.model import Spec
+
+STAMP_NS = 20_000_000  # the clock that stamps files goes in steps of some milliseconds
+_OWN = os.path.dirname(streamcore.__file__) + os.sep  # imported once for all nodes, by the fork server: not to be had anew
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Hashes are sha256; "" of a file that changed while it was read, and so is like no content.
+
+    spec_files: the spec and all that it includes.   code: the files of the plugins, of their own packages alone.
+    runs: plugin, by its name in the spec, to those of the files that it runs.   unknown: plugins of which no file is known.
+    folder: where streamcore was called, with a slash: what people leave out of a path.
+    """
+
+    plan: Plan
+    spec: Spec
+    spec_files: Mapping[str, str]
+    code: Mapping[str, str]
+    runs: Mapping[str, frozenset[str]]
+    unknown: tuple[str, ...] = ()
+    folder: str = ""
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {**self.code, **self.spec_files}
+
+
+def lay(
+    path: str | Path,
+    sets: Mapping[str, str] = {},
+    allow: Sequence[str] = (),
+    run: str | None = None,
+    run_root: Path | None = None,
+    policy_file: str = POLICY_FILE,
+    folders: Sequence[str] = (),
+) -> Basis:
+    """As check.prepare, with what the plan was made of. Raises the same."""
+    begun_ns = Clock().wall_ns() - STAMP_NS
+    graph = examine(path, sets, allow, run, policy_file, folders)
+    plan = plan_graph(graph, run, run_root / (run or graph.spec.name) if run_root else None)
+    spec_files = {name: _hash(name, begun_ns) for name in (str(path), *graph.spec.includes)}
+    code = {plugin: {name: digest for name, digest in files.items() if not name.startswith(_OWN)} for plugin, files in graph.code.items()}
+    unknown = tuple(plugin for plugin, files in code.items() if not files)
+    every = {name: digest for files in code.values() for name, digest in files.items()}
+    return Basis(plan, graph.spec, spec_files, every, _runs(graph, code), unknown, os.path.join(os.getcwd(), ""))
+
+
+def _hash(path: str, begun_ns: int) -> str:
+    try:
+        with open(path, "rb") as file:
+            return sha256(file.read()).hexdigest() if os.fstat(file.fileno()).st_mtime_ns < begun_ns else ""
+    except OSError:
+        return ""
+
+
+def _runs(graph: Graph, code: Mapping[str, Mapping[str, str]]) -> dict[str, frozenset[str]]:
+    """A file that no import statement leads to belongs to every plugin that may have loaded it: a restart too many loses nothing."""
+    reach = Reach(name for files in code.values() for name in files)
+    runs = {node.spec.plugin: reach.of(node.manifest.module) for node in graph.nodes.values() if node.manifest}
+    claimed: frozenset[str] = frozenset().union(*runs.values())
+    return {plugin: files | (code[plugin].keys() - claimed) for plugin, files in runs.items()}
