@@ -1,14 +1,18 @@
-"""Files that may change: looked at by stat, read only when that shows something new, changed only if their content is another."""
+"""Files that may change: looked at by stat, read only when that shows something new, changed only if their content is another.
+
+A folder may be followed like a file; its content is the names of the Python and YAML files in it.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 Stamp = tuple[int, int, int]  # mtime_ns, size, inode: an editor may write a file anew or put another one in its place
 GONE: Stamp = (0, 0, 0)
 FILES_MAX = 4096  # looking at so many takes 5 ms a second
+ENDINGS = (".py", ".yaml", ".yml")  # other names in a folder come and go: caches, what editors keep
 
 
 class FileWatch:
@@ -24,9 +28,10 @@ class FileWatch:
         self._stamps.clear()
         return len(hashes) - len(self._known)
 
-    def follow_too(self, paths: Iterable[str]) -> None:
-        """These as well, as they are now."""
-        for path in paths:
+    def follow_too(self, paths: Sequence[str]) -> None:
+        """These as well, as they are now, and the folders of all: what is missing may come there."""
+        more = [*paths, *{os.path.dirname(path) or "." for path in (*self._known, *paths)}]
+        for path in more:
             if path not in self._known and len(self._known) < FILES_MAX:
                 self._known[path] = _hash(path)
 
@@ -62,5 +67,14 @@ def _hash(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return sha256(file.read()).hexdigest()
+    except IsADirectoryError:
+        return _listing(path)
+    except OSError:
+        return "gone"
+
+
+def _listing(folder: str) -> str:
+    try:
+        return "/".join(sorted(name for name in os.listdir(folder) if name.endswith(ENDINGS) and not name.startswith(".")))
     except OSError:
         return "gone"

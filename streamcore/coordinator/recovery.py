@@ -103,7 +103,9 @@ class Recovery:
         if isinstance(decision, GiveUp):
             self._note_incident(member, verdict)
             member.complete_failure(decision.why)
-            if self._holds and self._course.phase == READY:
+            if self._holds and member.next_plan is not None:  # it was mended before it ended
+                self._crew.retry(member, 0.0, member.last_cause)
+            elif self._holds and self._course.phase == READY:
                 self._crew.hold(member)
                 self._observer.held(member.failure or failure)
             else:

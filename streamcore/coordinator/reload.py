@@ -57,7 +57,10 @@ class Reload:
         self._awaited: dict[str, tuple[str, ...]] = {}  # nodes that have not come back yet, and why they went
         self._outcome: Basis | Exception | None = None
         self._telling = threading.Lock()  # the descriptor is open while somebody writes to it
-        self._unwatched: set[str] = set()  # plugins of which this was said
+        # A plugin that was written while it was read has no files that vouch for it: reading it once more will tell which they are.
+        self._doubted, self._unwatched = set(self._basis.unknown), set[str]()
+        self._again = bool(self._doubted)
+        self._changed = False  # a file has, and not only a doubt is left
         self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         loop.watch(self._done_fd, self._on_outcome)
         self._follow(self._basis)
@@ -73,26 +76,24 @@ class Reload:
         left_out = self._watch.follow({**basis.spec_files, **basis.code})
         if left_out:
             self._observer.warning(f"--reload: {left_out} files of plugins are not watched; there are too many")
-        for plugin in sorted(set(basis.unknown) - self._unwatched):
-            self._observer.warning(f"--reload: the files of plugin {plugin} are not watched: it is not known which they are")
-        self._unwatched.update(basis.unknown)
 
     # --- from a change to a plan
 
     def look(self) -> None:
         if not self._busy and self._phase() == READY:
             seen = self._watch.look()
-            if seen:
+            if seen or self._again:
                 self._busy = True
                 self._loop.after(SETTLE_S, lambda: self._settle(seen))
 
     def _settle(self, before: Mapping[str, Stamp]) -> None:
         seen = self._watch.look()
-        if not seen:  # it is again as it was
+        if not seen and not self._again:  # all is as it was
             self._busy = False
         elif seen != before or self._is_fresh(seen.values()):
             self._loop.after(SETTLE_S, lambda: self._settle(seen))
         else:
+            self._changed = bool(seen)
             self._watch.accept(seen)
             threading.Thread(target=self._plan, name="reload", daemon=True).start()
 
@@ -115,17 +116,28 @@ class Reload:
 
     def _on_outcome(self) -> None:
         os.eventfd_read(self._done_fd)
-        outcome, self._outcome, self._busy = self._outcome, None, False
+        outcome, self._outcome, self._busy, self._again = self._outcome, None, False, False
         if self._phase() != READY:
             return
         if isinstance(outcome, Basis):
+            outcome = self._settled(outcome)
             self._follow(outcome)
             self._apply(outcome, compare(self._basis, outcome))
         elif isinstance(outcome, SpecError):
-            self._watch.follow_too(problem.file for problem in outcome.problems)
+            self._watch.follow_too([problem.file for problem in outcome.problems])
             self._refuse(outcome.told(f"{AS_IT_WAS}."))
         else:
             self._refuse(f"cannot plan again: {outcome}; {AS_IT_WAS}")
+
+    def _settled(self, new: Basis) -> Basis:
+        """With the files as they were of plugins that were written while they were read; what is unknown twice is not asked for again."""
+        unknown = set(new.unknown)
+        for plugin in sorted(unknown & self._doubted - self._unwatched):
+            self._unwatched.add(plugin)
+            self._observer.warning(f"--reload: the files of plugin {plugin} are not watched: it cannot be told which they are")
+        doubted, self._doubted = unknown - self._doubted, unknown
+        self._again = bool(doubted)
+        return new.with_code_of(self._basis, doubted)
 
     def _refuse(self, text: str) -> None:
         self._at_odds = True
@@ -142,7 +154,7 @@ class Reload:
             if node.id in revision.nodes:
                 self._crew.members[node.id].next_plan = node
                 self._renew(self._crew.members[node.id], revision.nodes[node.id])
-        if not revision.nodes:
+        if self._changed and not revision.nodes:
             again = "again " if self._at_odds else ""
             self._observer.not_reloaded(f"{new.spec.file}: the run has {again}what the files say; no node has changed")
         self._at_odds = False

@@ -233,6 +233,27 @@ def test_a_node_that_cannot_work_with_the_change_waits_until_it_is_mended(dev: D
     dev.end()
 
 
+def test_a_file_that_was_missing_mends_what_asked_for_it(dev: Dev) -> None:
+    before = dev.pids()
+    dev.edit(dev.package / "scale.py", "my_nodes.arithmetic", "my_nodes.numbers")
+    dev.await_line(r"No module named 'my_nodes\.numbers'")
+    (dev.package / "numbers.py").write_text(ARITHMETIC.replace("* factor", "* factor * 3"))
+    dev.await_line(r"^reloaded scale: plugin changed \(my_nodes/scale\.py\)$")
+    dev.await_kept(6)
+    after = dev.pids()
+    assert {node for node in after if after[node] != before[node]} == {"scale"}
+    dev.end()
+
+
+def test_a_run_ends_although_a_node_waits_to_be_mended(dev: Dev) -> None:
+    dev.edit(dev.spec, "      factor: 2", "      factor: 4\n      model: no-such-file")
+    dev.await_line(r"^scale: waits to be mended")
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(30) == 1  # it is tried once more, to process what it still has, and fails for good
+    assert "node 'scale' failed in" in dev.box.output()
+    dev.box.assert_nothing_left()
+
+
 def test_nodes_of_included_files_and_templates_are_reloaded_by_their_dotted_ids(box: Box) -> None:
     inner = box.write_spec(SCALED, "scaled.yaml")
     dev = Dev(box, TWO_SCALES)

@@ -62,6 +62,16 @@ def test_a_file_is_read_only_when_it_looks_different(watch, file, monkeypatch):
     assert watch.look() == {}
 
 
+def test_a_folder_changes_with_the_names_of_python_and_yaml_files(watch, file):
+    # A plugin imports a module that is written next: nothing that is followed changes, and yet the import works from then on.
+    watch.follow_too([str(file)])
+    for name in ("4913", ".#a.py", "a.py~", "a.pyc"):
+        file.with_name(name).touch()
+    assert watch.look() == {}
+    file.with_name("inner.yaml").touch()
+    assert list(watch.look()) == [str(file.parent)]
+
+
 def test_files_that_are_followed_too_are_as_they_are_and_there_is_an_end(watch, file, monkeypatch):
     other = file.with_name("inner.yaml")
     other.write_text("x")

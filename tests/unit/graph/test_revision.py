@@ -134,3 +134,20 @@ def test_a_basis_knows_the_files_it_was_made_of(basis, tmp_path):
     assert code.endswith("graph_plugins.py")
     assert all(files == {code} for files in found.runs.values())
     assert found.unknown == ()
+
+
+def test_a_file_that_changes_while_it_is_read_has_no_hash_and_the_files_of_a_plugin_may_be_those_of_before(basis, tmp_path):
+    import os
+    import time
+
+    first = basis()
+    now = time.time()
+    (tmp_path / "a.yaml").write_text(SPEC)
+    assert lay("a.yaml").spec_files == {"a.yaml": ""}
+    for mtime in (now - 100, now + 100):
+        os.utime(tmp_path / "a.yaml", (mtime, mtime))
+        assert lay("a.yaml").spec_files["a.yaml"]
+    blind = replace(first, code={}, runs={plugin: frozenset() for plugin in first.runs}, unknown=tuple(first.runs))
+    seeing = blind.with_code_of(first, blind.unknown)
+    assert (seeing.code, seeing.runs) == (first.code, first.runs)
+    assert blind.with_code_of(blind, blind.unknown).code == {}
