@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -12,8 +13,10 @@ import streamcore
 from streamcore.clock import Clock
 from streamcore.graph.check import examine
 from streamcore.graph.model import Plan
+from streamcore.graph.named_code import code_of
 from streamcore.graph.plan import plan_graph
 from streamcore.graph.wiring import Graph
+from streamcore.plugins.location import top_of
 from streamcore.plugins.policy import POLICY_FILE
 from streamcore.plugins.reach import Reach
 from streamcore.spec.model import Spec
@@ -26,8 +29,8 @@ _OWN = os.path.dirname(streamcore.__file__) + os.sep  # imported once for all no
 class Basis:
     """Hashes are sha256; "" of a file that changed while it was read, and so is like no content.
 
-    spec_files: the spec and all that it includes.   code: the files of the plugins, of their own packages alone.
-    runs: plugin, by its name in the spec, to those of the files that it runs.   unknown: plugins of which no file is known.
+    spec_files: the spec and all that it includes.   code: the files of the plugins, and of what configs name; of those packages alone.
+    runs: node to those of the files that it runs.   unknown: plugins, by their names in the spec, of which no file is known.
     folder: where streamcore was called, with a slash: what people leave out of a path.
     """
 
@@ -41,7 +44,8 @@ class Basis:
 
     def with_code_of(self, old: Basis, plugins: Iterable[str]) -> Basis:
         """Of these plugins, of which no file is known, the files that were known before."""
-        runs = {plugin: old.runs[plugin] for plugin in plugins if old.runs.get(plugin)}
+        wanted = set(plugins)
+        runs = {node.id: old.runs[node.id] for node in self.spec.nodes if node.plugin in wanted and old.runs.get(node.id)}
         code = {path: old.code[path] for files in runs.values() for path in files if path in old.code}
         return replace(self, code={**code, **self.code}, runs={**self.runs, **runs})
 
@@ -65,7 +69,10 @@ def lay(
     code = {plugin: {name: digest for name, digest in files.items() if not name.startswith(_OWN)} for plugin, files in graph.code.items()}
     unknown = tuple(plugin for plugin, files in code.items() if not files)
     every = {name: digest for files in code.values() for name, digest in files.items()}
-    return Basis(plan, graph.spec, spec_files, every, _runs(graph, code), unknown, os.path.join(os.getcwd(), ""))
+    runs = _runs(graph, code)
+    named = frozenset[str]().union(*runs.values()) - every.keys()
+    every.update({name: _hash(name, begun_ns, ended_ns) for name in named})
+    return Basis(plan, graph.spec, spec_files, every, runs, unknown, os.path.join(os.getcwd(), ""))
 
 
 def _hash(path: str, begun_ns: int, ended_ns: int) -> str:
@@ -79,8 +86,13 @@ def _hash(path: str, begun_ns: int, ended_ns: int) -> str:
 
 
 def _runs(graph: Graph, code: Mapping[str, Mapping[str, str]]) -> dict[str, frozenset[str]]:
-    """A file that no import statement leads to belongs to every plugin that may have loaded it: a restart too many loses nothing."""
-    reach = Reach(name for files in code.values() for name in files)
-    runs = {node.spec.plugin: reach.of(node.manifest.module) for node in graph.nodes.values() if node.manifest}
-    claimed: frozenset[str] = frozenset().union(*runs.values())
-    return {plugin: files | (code[plugin].keys() - claimed) for plugin, files in runs.items()}
+    """A file that no import statement leads to belongs to every node whose plugin may have loaded it: a restart too many loses nothing."""
+    modules = {}
+    for node_id, node in graph.nodes.items():
+        assert node.manifest  # the graph was checked
+        modules[node_id] = [node.manifest.module, *(target.partition(":")[0] for _, target in code_of(node))]
+    named = {top_of(module) for _, *others in modules.values() for module in others} - set(sys.stdlib_module_names)
+    reach = Reach((name for files in code.values() for name in files), named)
+    runs = {node_id: frozenset[str]().union(*map(reach.of, names)) for node_id, names in modules.items()}
+    claimed = frozenset[str]().union(*runs.values())
+    return {node_id: files | (code[graph.nodes[node_id].spec.plugin].keys() - claimed) for node_id, files in runs.items()}

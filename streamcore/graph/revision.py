@@ -44,7 +44,7 @@ def compare(old: Basis, new: Basis) -> Revision:
     changed = {}
     for spec in new.spec.nodes:
         node = after[spec.id] = _placed(after[spec.id], before[spec.id])
-        files = sorted(code & new.runs[spec.plugin])
+        files = sorted(code & new.runs[spec.id])
         why = [f"plugin changed ({', '.join(path.removeprefix(new.folder) for path in files)})"] if files else []
         if node != before[spec.id]:
             why = [*_differences(new, specs[spec.id], spec), *why] or [f"plugin changed ({_at(new, (*spec.where, 'plugin'))})"]

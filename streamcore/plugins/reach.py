@@ -14,15 +14,15 @@ from streamcore.plugins.location import location_of
 
 
 class Reach:
-    """The import statements of these files. Each is read once, when it is first met."""
+    """The import statements of these files, and of whatever lies in these outermost packages. Each is read once, when it is first met."""
 
-    def __init__(self, files: Iterable[str]):
-        self._files = frozenset(files)
+    def __init__(self, files: Iterable[str], tops: Iterable[str] = ()):
+        self._files, self._tops = frozenset(files), frozenset(tops)
         self._locations: dict[str, list[str]] = {}
         self._imports: dict[str, list[str]] = {}
 
     def of(self, module: str) -> frozenset[str]:
-        """Those of the files that an import of `module` may run: imports inside functions count, imports by a computed name do not."""
+        """The files that an import of `module` may run: imports inside functions count, imports by a computed name do not."""
         found: set[str] = set()
         seen: set[str] = set()
         todo = [module]
@@ -45,7 +45,7 @@ class Reach:
             self._locations[top] = location_of(top).split(os.pathsep)
         origin, *folders = self._locations[top]
         paths = [origin] if not inner else [os.path.join(folder, *inner) + end for folder in folders for end in (".py", "/__init__.py")]
-        return next((path for path in paths if path in self._files), "")
+        return next((path for path in paths if path in self._files or (top in self._tops and os.path.isfile(path))), "")
 
     def _imports_of(self, module: str, path: str) -> list[str]:
         if path not in self._imports:

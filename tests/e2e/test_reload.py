@@ -269,6 +269,21 @@ def test_nodes_of_included_files_and_templates_are_reloaded_by_their_dotted_ids(
     dev.end()
 
 
+def test_a_job_begins_anew_with_another_version_of_its_function(box: Box) -> None:
+    job, ran = box.folder / "nightly.py", box.folder / "ran"
+    job.write_text('def main(stopping):\n    open("ran", "a").write("one ")\n    stopping.wait()\n')
+    box.write_spec('version: 1\nname: nightly\nallow: [nightly]\njob: {entry: "nightly:main"}\n')
+    process = box.start("up", "spec.yaml", "--reload")
+    wait_until("the job to be at work", lambda: ran.exists() and ran.read_text() == "one ")
+    box.wait_running("nightly")
+    job.write_text(job.read_text().replace("one ", "another "))
+    wait_until("the job to be at work again", lambda: ran.read_text() == "one another ")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert "plugin changed (nightly.py)" in box.output()
+    box.assert_nothing_left()
+
+
 def test_reload_and_detach_exclude_each_other(box: Box) -> None:
     done = box.run("up", box.write_spec(SPEC), "--reload", "--detach")
     assert done.returncode == 2

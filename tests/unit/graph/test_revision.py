@@ -115,7 +115,7 @@ def test_what_processes_have_mapped_cannot_change_and_nothing_else_is_changed_th
 def test_a_file_of_a_plugin_concerns_the_nodes_that_run_it(basis):
     first = basis()
     code = {"/x/one.py": "a", "/x/two.py": "a"}
-    runs = {plugin: frozenset() for plugin in first.runs} | {"graph_plugins:Forward": frozenset(code)}
+    runs = {node: frozenset() for node in first.runs} | {"pass": frozenset(code)}
     known = replace(first, code=code, runs=runs, folder="/x/")
     assert compare(known, known).nodes == {}
     edited = replace(known, code=code | {"/x/two.py": "b"})
@@ -147,7 +147,20 @@ def test_a_file_that_changes_while_it_is_read_has_no_hash_and_the_files_of_a_plu
     for mtime in (now - 100, now + 100):
         os.utime(tmp_path / "a.yaml", (mtime, mtime))
         assert lay("a.yaml").spec_files["a.yaml"]
-    blind = replace(first, code={}, runs={plugin: frozenset() for plugin in first.runs}, unknown=tuple(first.runs))
+    blind = replace(
+        first, code={}, runs={node: frozenset() for node in first.runs}, unknown=tuple(node.plugin for node in first.spec.nodes)
+    )
     seeing = blind.with_code_of(first, blind.unknown)
     assert (seeing.code, seeing.runs) == (first.code, first.runs)
     assert blind.with_code_of(blind, blind.unknown).code == {}
+
+
+def test_a_job_runs_what_its_config_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"nightly": "import nightly_parts\ndef main(config): ...", "nightly_parts": ""}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "job.yaml").write_text('version: 1\nallow: [nightly]\njob: {entry: "nightly:main"}\n')
+    found = lay("job.yaml")
+    (files,) = found.runs.values()
+    assert str(tmp_path / "nightly.py") in files & found.code.keys()
+    assert str(tmp_path / "nightly_parts.py") not in files  # another package
