@@ -49,10 +49,13 @@ class SpecError(StreamcoreError):
     fault: ClassVar[str] = "spec"
 
     def __str__(self) -> str:
+        return self.told("nothing was started.")
+
+    def told(self, outcome: str) -> str:
+        """The problems, and what came of them."""
         count = len(self.problems)
         where = self.problems[0].file if self.problems else "the spec"
-        tail = f"{count} problem{'s' if count != 1 else ''} in {where}; nothing was started."
-        return "\n".join([*map(str, self.problems), tail])
+        return "\n".join([*map(str, self.problems), f"{count} problem{'s' if count != 1 else ''} in {where}; {outcome}"])
 
 
 class PluginError(StreamcoreError):

@@ -77,6 +77,16 @@ class Lines(Observer):
         incident = f"; incident {failure.incident}" if failure.incident else ""
         self._locked(f"{failure.node}: {failure.cause}; restarted in {delay_s:.1f} s{incident}", err=True)
 
+    def held(self, failure: Failure) -> None:
+        self.failed(failure)
+        self._locked(f"{failure.node}: waits to be mended, or for `streamctl restart {failure.node}`", err=True)
+
+    def reloaded(self, node: str, why: str) -> None:
+        self._locked(f"reloaded {node}: {why}")
+
+    def not_reloaded(self, text: str) -> None:
+        self._locked(text, err=True)
+
     def stopping(self, reason: str) -> None:
         how = f"draining, up to {self._plan.drain_s:g} s" if self._is_up else "ending before it was up"
         self._locked(f"{reason}: {how}" + ("; Ctrl-C again kills" if reason == "SIGINT" else ""))

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from streamcore.cli.lines import Lines
     from streamcore.coordinator import RunResult
     from streamcore.coordinator.coordinator import Options
+    from streamcore.coordinator.reload import Reloading
     from streamcore.graph.model import Plan
     from streamcore.supervisor.detach import Announcer
     from streamcore.supervisor.forking import ForkServer
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--name", metavar="NAME", help="Name of the run. Default: the name of the spec.")
 @click.option("--detach", is_flag=True, help="Return when the run is up, and leave it in the background.")
+@click.option("--reload", is_flag=True, help="Watch SPEC, what it includes and its plugins' files; restart a node when it has changed.")
 @debug_option
 def up(
     spec: str,
@@ -43,6 +46,7 @@ def up(
     report: str | None,
     name: str | None,
     detach: bool,
+    reload: bool,
     debug: bool,
 ) -> int:
     """Start the pipeline that SPEC describes and supervise it until it ends or Ctrl-C.
@@ -58,6 +62,9 @@ def up(
     On a terminal a table shows every node; in a pipe each event is a line. Warnings of nodes, and what they print, appear as
     `node | text`; everything that they log is shown by `streamctl logs`.
 
+    With --reload a node whose config or plugin file has changed gets a new process between two packets; the others go on. What is broken is
+    said and changes nothing; nodes and edges stay those of the run. A node that fails for good waits until it is mended.
+
     \b
     Exit status:
       0  ended, or stopped on request
@@ -70,19 +77,24 @@ def up(
       streamctl up specs/demo.yaml --for 15s
       streamctl up specs/video_file.yaml --set video=/data/a.mp4 --report r.json
       streamctl up cameras.yaml --name gate --detach
+      streamctl up front-door.yaml --allow my_nodes --reload
     """
     from streamcore.supervisor.detach import Announcer
 
     announcer = Announcer()  # first, so that nothing started from here inherits its descriptor
     _check_report(report)
+    if detach and reload:
+        raise click.UsageError("--reload says on the terminal what has come of each change; with --detach nobody would see it")
     if detach:
         plan = _prepare(spec, sets, allow, folders, name)
         return _in_background(plan.run, _words(spec, sets, allow, folders, for_s, report, name, debug))
     with _fork_server() as fork_server:
-        plan = _prepare(spec, sets, allow, folders, name)
+        reloading = _reloading(spec, sets, allow, folders, name) if reload else None
+        plan = reloading.basis.plan if reloading else _prepare(spec, sets, allow, folders, name)
         from streamcore.coordinator.coordinator import Options
 
-        result = _supervise(plan, announcer, Options(os.path.abspath(spec), for_s, plan.shm_limit, debug), fork_server)
+        options = Options(os.path.abspath(spec), for_s, plan.shm_limit, debug, reloading=reloading)
+        result = _supervise(plan, announcer, options, fork_server)
     return _conclude(result, report, announcer)
 
 
@@ -120,6 +132,16 @@ def _prepare(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: t
     from streamcore.graph.check import prepare
 
     return prepare(spec, sets, allow, name, roots()[0], folders=folders)
+
+
+def _reloading(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: tuple[str, ...], name: str | None) -> Reloading:
+    """As _prepare, and how to do it again."""
+    from streamcore.control.rundir import roots
+    from streamcore.coordinator.reload import Reloading
+    from streamcore.graph.basis import lay
+
+    load = partial(lay, spec, sets, allow, name, roots()[0], folders=folders)
+    return Reloading(load(), load)
 
 
 def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: ForkServer | None) -> RunResult:

@@ -39,7 +39,7 @@ class Stats(msgspec.Struct, tag="stats", tag_field="verb", forbid_unknown_fields
 
 
 class Info(msgspec.Struct, tag="info", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"run", "run_id", "pid", "graph", "graph_version", "spec", "started", "plan"}: what does not change while the run lives."""
+    """{"run", "run_id", "pid", "graph", "graph_version", "spec", "started", "plan"}: what changes at most by `up --reload`."""
 
     v: Version
 

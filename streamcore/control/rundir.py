@@ -103,9 +103,10 @@ class RunDir:
         return run_dir
 
     def write_info(self, info: RunInfo) -> None:
-        """Say in the pid file who runs here."""
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, msgspec.json.encode(info), 0)
+        """Say in the pid file who runs here. Whoever reads it while it is written anew finds the one or the other."""
+        raw = msgspec.json.encode(info)
+        os.pwrite(self._lock_fd, raw, 0)
+        os.ftruncate(self._lock_fd, len(raw))
 
     def log_path(self, node: str) -> str:
         return str(self.path / "logs" / f"{node}.log")

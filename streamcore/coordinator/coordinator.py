@@ -28,6 +28,7 @@ from streamcore.coordinator.memory_watch import MemoryWatch
 from streamcore.coordinator.observer import Failure, Observer
 from streamcore.coordinator.orders import Orders
 from streamcore.coordinator.recovery import Recovery
+from streamcore.coordinator.reload import Reload, Reloading
 from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
@@ -67,6 +68,7 @@ class Options:
     """What is asked of a run beside its plan.
 
     for_s: end it after so long, counted from when all nodes are ready. shm_limit: `limits.shm` of the spec, in bytes.
+    reloading: watch what the plan was made of, and follow its changes.
     """
 
     spec_file: str = ""
@@ -74,6 +76,7 @@ class Options:
     shm_limit: int | None = None
     debug: bool = False
     command: Sequence[str] = field(default=COMMAND)
+    reloading: Reloading | None = None
 
 
 class Coordinator:
@@ -112,6 +115,7 @@ class Coordinator:
         self._segments: Segments
         self._server: Server
         self._guard: Guard | None = None
+        self._reload: Reload | None = None
 
     # --- what others call while it runs
 
@@ -197,9 +201,13 @@ class Coordinator:
         self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
         self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)
         self.orders = Orders(self._crew)
+        reloading, told = self.options.reloading, (self._write_incident, self._fail)
         self._recovery = Recovery(
-            self.plan, self._crew, self._course, segments.readers, self._observer, self.clock, self._write_incident, self._fail
+            self.plan, self._crew, self._course, segments.readers, self._observer, self.clock, *told, holds=reloading is not None
         )
+        if reloading is not None:
+            self._reload = Reload(reloading, self._crew, loop, self.clock, self._observer, lambda: self.phase, self._adopt)
+            made.callback(self._reload.close)
         made.callback(self._end)
         loop.watch(self._signals.fd, self._on_signals)
         loop.watch(server.fd, lambda: self._serve(server))
@@ -242,6 +250,8 @@ class Coordinator:
         if self.plan.shm_bytes_max > shm_limit:  # else it cannot be reached, and nobody has to look
             watch = MemoryWatch(shm_limit)
             rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit), often=True)
+        if self._reload is not None:
+            rounds.also(self._reload.look, often=True)
         rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
         rounds.start()
 
@@ -269,6 +279,13 @@ class Coordinator:
             self._begin_if_ready()
         else:
             self._recovery.rejoin(member)
+            if self._reload is not None:
+                self._reload.on_ready(member)
+
+    def _adopt(self, plan: Plan) -> None:
+        """From here on the run is one of this plan. Rings, edges and what others know of them are those of the old one."""
+        self.plan = plan
+        self._run_dir.write_info(self.info())
 
     def _begin_if_ready(self) -> None:
         """Tell all to begin, once. A node that has failed and was isolated meanwhile is not waited for."""

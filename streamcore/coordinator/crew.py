@@ -159,6 +159,10 @@ class Crew:
         self._advance(member, states.RETRY, detail)
         member.set_deadline(self._loop.after(delay_s, lambda: self.spawn(member)))
 
+    def hold(self, member: Member) -> None:
+        """An EXITED member gets a new incarnation when somebody asks for it (`hurry`)."""
+        self._advance(member, states.RETRY, member.last_cause)
+
     def hurry(self, members: Iterable[Member]) -> None:
         """Whoever of these waits for its next incarnation gets it now."""
         for member in members:

@@ -28,7 +28,7 @@ class Member:
 
     failure: set as soon as the cause of an end is known; for good once the state is FAILED. told_to_go: a signal was sent by this
     coordinator, so a death by signal is no news. asked: why the process was asked to end so that a new one takes over; "" if it was not.
-    deadline: the one that runs at present.
+    deadline: the one that runs at present. next_plan: what the next incarnation is to be instead of `plan`; None if that stays.
     """
 
     def __init__(self, plan: NodePlan, log_path: str):
@@ -47,15 +47,25 @@ class Member:
         self.paused = False
         self.incidents: list[str] = []
         self.deadline: Timer | None = None
-        self.history = Restarts(plan.restart, random.random)
+        self.next_plan: NodePlan | None = None
         self.poison = Poison(plan.poison_limit)
-        self.clocks = Clocks(plan)
-        self.memory = RssWatch(plan.rss_bytes_max)
+        self._take(plan)
         self.log_path = log_path
         self._oom_before: int | None = None
 
+    def _take(self, plan: NodePlan) -> None:
+        """What it was before does not count against it; the packets that killed it stay where they are."""
+        self.plan = plan
+        self.history = Restarts(plan.restart, random.random)
+        self.poison.limit = plan.poison_limit
+        self.clocks = Clocks(plan)
+        self.memory = RssWatch(plan.rss_bytes_max)
+
     def begin(self) -> None:
         """A new incarnation is about to start."""
+        if self.next_plan is not None:
+            self._take(self.next_plan)
+            self.next_plan = None
         self.incarnation += 1
         self.restarts = self.incarnation - 1
         self.failure, self.status, self.told_to_go, self.asked = None, None, False, ""

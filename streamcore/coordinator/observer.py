@@ -48,6 +48,15 @@ class Observer:
     def failed(self, failure: Failure) -> None:
         """A node failed for good. The rest of the run drains and ends with status 1, or goes on without it if the spec says `isolate`."""
 
+    def held(self, failure: Failure) -> None:
+        """A node would have failed for good, but what it was made of may be mended (`up --reload`): it waits for that."""
+
+    def reloaded(self, node: str, why: str) -> None:
+        """A node works with what has changed. `why`: e.g. "config changed (front-door.yaml:7)"."""
+
+    def not_reloaded(self, text: str) -> None:
+        """Something has changed, and nothing follows from it, for the reason that `text` gives, in one line or several."""
+
     def stopping(self, reason: str) -> None:
         """The run is asked to end, e.g. "SIGINT", "down", "--for 10s", "node 'motion' failed"."""
 

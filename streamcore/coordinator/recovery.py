@@ -25,7 +25,10 @@ CRASH, HANG, STARTUP, LIMIT = "crash", "hang", "startup", "limit"  # SYNC: incid
 
 
 class Recovery:
-    """Decides about ended processes. `on_failed` is told of a node that has failed for good, before its neighbours are."""
+    """Decides about ended processes. `on_failed` is told of a node that has failed for good, before its neighbours are.
+
+    holds: a node that would be given up while the run is READY waits for somebody to mend it, as if it were slow.
+    """
 
     def __init__(
         self,
@@ -37,9 +40,11 @@ class Recovery:
         clock: Clock,
         write_incident: WriteIncident,
         on_failed: Callable[[Failure], None],
+        *,
+        holds: bool = False,
     ):
         self._crew, self._course, self._readers, self._observer, self._clock = crew, course, readers, observer, clock
-        self._write_incident, self._on_failed = write_incident, on_failed
+        self._write_incident, self._on_failed, self._holds = write_incident, on_failed, holds
         self._neighbours: dict[str, set[str]] = {node.id: set() for node in plan.nodes}
         for edge in plan.edges:
             self._neighbours[edge.from_node].add(edge.to_node)
@@ -98,7 +103,13 @@ class Recovery:
         if isinstance(decision, GiveUp):
             self._note_incident(member, verdict)
             member.complete_failure(decision.why)
-            self._fail(member)
+            if self._holds and member.next_plan is not None:  # it was mended before it ended
+                self._crew.retry(member, 0.0, member.last_cause)
+            elif self._holds and self._course.phase == READY:
+                self._crew.hold(member)
+                self._observer.held(member.failure or failure)
+            else:
+                self._fail(member)
             return
         if verdict.forgiven:
             member.history.strike_out(1)  # nor is it to count from here on

@@ -194,7 +194,8 @@ class Graph:
             raise SpecError(problems)
         words = [_module_of(target) for target in self._classes]
         policy = Policy(asked(words, spec, os.environ), load_machine(POLICY_FILE))
-        wired = wire(spec, *find([Asked(node.plugin, node.config) for node in spec.nodes], policy))
+        found = find([Asked(node.plugin, node.config) for node in spec.nodes], policy)
+        wired = wire(spec, found.manifests, found.checked)
         check_code(wired, policy)
         problems += check(wired)
         if problems:

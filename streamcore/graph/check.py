@@ -71,7 +71,9 @@ def examine(
         problems += error.problems
         graph = wire(spec, None)
     else:
-        graph = wire(spec, *find([Asked(node.plugin, node.config) for node in spec.nodes], policy))
+        found = find([Asked(node.plugin, node.config) for node in spec.nodes], policy)
+        graph = wire(spec, found.manifests, found.checked)
+        graph.code = found.files
         check_code(graph, policy)
     if graph.open and not subgraph:
         for port in spec.ports:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 
-from streamcore.graph.wiring import Graph
+from streamcore.graph.wiring import Graph, WiredNode
 from streamcore.plugins import PluginRefused
 from streamcore.plugins.policy import Policy
 from streamcore.spec.problems import Near, show
@@ -25,11 +25,9 @@ _MAKERS = {"*", "__getattr__", "globals", "vars", "exec", "setattr"}  # where on
 def check_code(graph: Graph, policy: Policy) -> None:
     """Adds the problems of all nodes to those of the graph."""
     for index, node in enumerate(graph.nodes.values()):
-        rules = node.manifest.config if node.manifest is not None else {}
-        for key in [key for key, rule in rules.items() if isinstance(rule, Mapping) and rule.get("meta", {}).get("code")]:
+        for key, target in code_of(node):
             where = (*(node.spec.where or ("nodes", index)), "config", key)
-            target = node.config.get(key)
-            if not isinstance(target, str) or graph.problems.is_bad(where):
+            if graph.problems.is_bad(where):
                 continue
             module, _, name = target.partition(":")
             try:
@@ -40,6 +38,14 @@ def check_code(graph: Graph, policy: Policy) -> None:
             fault = _fault(module, name)
             if fault:
                 graph.problems.add(where, *fault[:2], near=fault[2])
+
+
+def code_of(node: WiredNode) -> Iterator[tuple[str, str]]:
+    """The keys of a node's config that name code, and what they name."""
+    for key, rule in node.manifest.config.items() if node.manifest is not None else ():
+        target = node.config.get(key)
+        if isinstance(rule, Mapping) and rule.get("meta", {}).get("code") and isinstance(target, str):
+            yield key, target
 
 
 def _fault(module: str, name: str) -> tuple[str, str, Near | None] | None:

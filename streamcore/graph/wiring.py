@@ -64,6 +64,7 @@ class Graph:
     excused: set[str] = field(default_factory=set)
     open: set[tuple[str, str]] = field(default_factory=set)  # (node, input) that the spec leaves to a graph that includes it
     shown: list[tuple[PortSpec, Port]] = field(default_factory=list)  # ports of sub-graphs, with those behind them
+    code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of each plugin: the files that its manifest was made of
     structure_only: bool = False
 
     def successors(self) -> dict[str, list[str]]:

@@ -56,8 +56,8 @@ class Cache:
         self._locations: dict[str, str] = {}
         self._hashes: dict[str, str] = {}
 
-    def get(self, target: str) -> Manifest | None:
-        """The manifest of a target, if what is kept still holds."""
+    def get(self, target: str) -> Entry | None:
+        """What is kept of a target, if it still holds."""
         fd = self._open()
         if fd is None:
             return None
@@ -69,7 +69,7 @@ class Cache:
         finally:
             os.close(fd)
         holds = entry.key == key and entry.files and all(self._hash(path) == digest for path, digest in entry.files.items())
-        return entry.manifest if holds else None
+        return entry if holds else None
 
     def put(self, target: str, manifest: Manifest, files: Mapping[str, str], location: str) -> None:
         """Keep what a child read, unless it looked elsewhere than this process would look, or its files cannot vouch for it."""

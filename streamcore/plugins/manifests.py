@@ -12,7 +12,7 @@ import msgspec
 from streamcore import limits
 from streamcore.errors import PluginError
 from streamcore.manifest import Manifest
-from streamcore.plugins.cache import Cache, cache_folder
+from streamcore.plugins.cache import Cache, Entry, cache_folder
 from streamcore.plugins.child import Answer
 from streamcore.plugins.configs import Checked
 from streamcore.plugins.naming import PluginRefused, registered
@@ -32,10 +32,14 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Each plugin's manifest or the reason why it has none; and by index the configs that only a plugin's own code can check, checked."""
+    """Each plugin's manifest or the reason why it has none; and by index the configs that only a plugin's own code can check, checked.
+
+    `files`: those that were read for a plugin's manifest, path to sha256; none if they cannot vouch for it (see child.py).
+    """
 
     manifests: dict[str, Manifest | PluginError]
     checked: dict[int, Checked]
+    files: dict[str, Mapping[str, str]]
 
 
 class _Traceback(Exception):
@@ -54,7 +58,7 @@ def find(asked: Sequence[Asked], policy: Policy, cache: Cache | None = None, dea
       ReaderError: this box cannot start a process.
     """
     cache = Cache(cache_folder(os.environ)) if cache is None else cache
-    found = Found({}, {})
+    found = Found({}, {}, {})
     targets = _targets(asked, policy, found)
     tasks: dict[str, _Task] = {}  # by target: two names may stand for one class
     for index, (plugin, config) in enumerate(asked):
@@ -85,8 +89,9 @@ def _targets(asked: Sequence[Asked], policy: Policy, found: Found) -> dict[str, 
 class _Task:
     """All that is asked of one class. While it is not known whether its schema has code, its configs go with it: one child is enough."""
 
-    def __init__(self, target: str, kept: Manifest | None):
-        self._target, self._kept = target, kept
+    def __init__(self, target: str, kept: Entry | None):
+        self._target, self._kept = target, kept.manifest if kept else None
+        self._files: Mapping[str, str] = kept.files if kept else {}
         self._plugins: list[str] = []
         self._configs: dict[str, list[int]] = {}  # as JSON, to where it was asked
         self._unfit: list[int] = []
@@ -115,6 +120,7 @@ class _Task:
             if manifest is None:
                 found.manifests.update({plugin: _refused(plugin, answer) for plugin in self._plugins})
             else:
+                self._files = answer.files
                 cache.put(self._target, manifest, answer.files, answer.location)
         for indexes in self._configs.values():
             answer = next(answers)
@@ -124,6 +130,7 @@ class _Task:
             return
         found.checked.update(dict.fromkeys(self._unfit, Checked(findings=(_NOT_DATA,))))
         found.manifests.update({plugin: _admit(plugin, manifest, policy) for plugin in self._plugins})
+        found.files.update(dict.fromkeys(self._plugins, self._files))
 
 
 def _admit(plugin: str, manifest: Manifest, policy: Policy) -> Manifest | PluginError:

@@ -27,7 +27,8 @@ def kept(package, cache, folder):
 
 
 def again(folder) -> Manifest | None:
-    return Cache(str(folder)).get(TARGET)
+    entry = Cache(str(folder)).get(TARGET)
+    return entry.manifest if entry else None
 
 
 def test_what_is_kept_comes_back_and_is_nobody_elses_to_read(kept, folder):
@@ -116,7 +117,7 @@ def test_the_number_of_entries_is_bounded_and_the_oldest_go(package, cache, fold
     for number in range(6):
         cache.put(f"sp_mine:C{number}", MANIFEST, {str(path): sha256(path.read_bytes()).hexdigest()}, location_of("sp_mine"))
     assert len(list(folder.iterdir())) == 3
-    assert cache.get("sp_mine:C5") == MANIFEST
+    assert cache.get("sp_mine:C5").manifest == MANIFEST
 
 
 @pytest.mark.parametrize(
