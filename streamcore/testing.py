@@ -13,6 +13,7 @@ import logging
 import os
 import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -126,6 +127,11 @@ class _Input:
         self.derived = 0  # as node/lease.Record.derived counts: part of their ids
 
 
+def _close(fd: int) -> None:
+    with suppress(OSError):  # a plugin that is being checked may have closed it
+        os.close(fd)
+
+
 class Bench:
     """The Runtime behind `run_node`, and behind the trials of `streamctl node check`."""
 
@@ -136,7 +142,7 @@ class Bench:
         self.metrics: Metrics = _Numbers(self.outputs.metrics)
         self.stopping = False
         self.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        weakref.finalize(self, os.close, self.stopping_fd)
+        weakref.finalize(self, _close, self.stopping_fd)
         self.resume_position = resume_position
 
     # --- what node code calls
@@ -158,14 +164,17 @@ class Bench:
 
     # --- driving the node
 
+    def ask_to_stop(self) -> None:
+        self.stopping = True
+        os.eventfd_write(self.stopping_fd, 1)
+
     def run_source(self, source: Source, limit: int | None) -> None:
         steps = iter(source.run())
         for item in steps:
             for packet in (item,) if isinstance(item, StreamPacket) else item:
                 self.emit(packet)
             if limit is not None and len(self.outputs) >= limit:
-                self.stopping = True
-                os.eventfd_write(self.stopping_fd, 1)
+                self.ask_to_stop()
                 break
         close = getattr(steps, "close", None)
         if close is not None:

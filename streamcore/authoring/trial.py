@@ -157,7 +157,7 @@ class Trial(Bench):
         It is asked between two packets, and must then come back from its next step: with a last packet, or at its end.
         """
         assert isinstance(self.node, Source)
-        asking = threading.Timer(ASK_S, setattr, (self, "stopping", True))
+        asking = threading.Timer(ASK_S, self.ask_to_stop)
         asking.daemon = True
         asking.start()
         steps = iter(self.node.run())
@@ -169,7 +169,8 @@ class Trial(Bench):
                     self.emit_each(item)
                 if self.stopping:
                     break
-                self.stopping = len(self.outputs) >= limit
+                if len(self.outputs) >= limit:
+                    self.ask_to_stop()
         finally:
             asking.cancel()
             asking.join()

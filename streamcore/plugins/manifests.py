@@ -25,10 +25,10 @@ _NOT_DATA = Finding((), "something that JSON cannot carry", "a config of text, n
 
 
 class Asked(NamedTuple):
-    """A plugin by the name that the spec uses, and a config for it."""
+    """A plugin by the name that the spec uses, and a config for it, if there is one to be checked."""
 
     plugin: str
-    config: Mapping[str, Any] = {}
+    config: Mapping[str, Any] | None = None
 
 
 class Found(NamedTuple):
@@ -96,10 +96,10 @@ class _Task:
         self._configs: dict[str, list[int]] = {}  # as JSON, to where it was asked
         self._unfit: list[int] = []
 
-    def add(self, plugin: str, config: Mapping[str, Any], index: int) -> None:
+    def add(self, plugin: str, config: Mapping[str, Any] | None, index: int) -> None:
         if plugin not in self._plugins:
             self._plugins.append(plugin)
-        if self._kept is None or self._kept.has_code:
+        if config is not None and (self._kept is None or self._kept.has_code):
             try:
                 self._configs.setdefault(json.dumps(revealed(config)), []).append(index)
             except (TypeError, ValueError, RecursionError):

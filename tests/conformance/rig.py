@@ -21,6 +21,7 @@ import rig_nodes
 
 from streamcore.graph.model import Boot, EdgePlan, NodePlan, RestartPlan, RingPlan
 from streamcore.graph.windows import plan_windows
+from streamcore.manifest import Manifest
 from streamcore.node import channel
 from streamcore.node.api import number_of, role_of
 from streamcore.shm import segment
@@ -274,7 +275,8 @@ def payload_places(memory: mmap.mmap, ring: RingPlan) -> dict[int, int]:
 
 def _planned(nodes: list[N], edges: list[E], slot_bytes: int, meta_bytes: int) -> tuple[list[EdgePlan], list[RingPlan]]:
     """Edges and rings with the windows and slots that graph/windows.py gives them."""
-    wired = {n.id: SimpleNamespace(spec=SimpleNamespace(id=n.id), cls=getattr(rig_nodes, n.cls), config=n.config) for n in nodes}
+    manifests = {n.id: Manifest.of(getattr(rig_nodes, n.cls)) for n in nodes}
+    wired = {n.id: SimpleNamespace(spec=SimpleNamespace(id=n.id), manifest=manifests[n.id], config=n.config) for n in nodes}
     loose = []
     for edge in edges:
         source, port, target = edge.ends

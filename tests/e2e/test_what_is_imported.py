@@ -32,7 +32,7 @@ def look(box: Box, *words: object) -> tuple[int, set[str], list[str]]:
     "words", [("validate", SPECS / "demo.yaml"), ("plan", SPECS / "demo.yaml"), ("node", "list"), ("node", "describe", "video.file")]
 )
 def test_who_looks_at_plugins_holds_none_and_the_second_time_starts_nothing(words, box: Box) -> None:
-    box.env["XDG_CACHE_HOME"] = str(box.folder)
+    box.env["XDG_CACHE_HOME"] = str(box.folder / "cache")
     status, modules, started = look(box, *words)
     assert (status, len(started)) == (0, 1)
     assert not modules & set(HEAVY)
@@ -74,7 +74,7 @@ def test_a_coordinator_holds_no_plugin_and_nothing_that_only_plugins_need(box: B
 
 
 def test_several_that_look_at_the_same_time_do_each_other_no_harm(box: Box) -> None:
-    box.env["XDG_CACHE_HOME"] = str(box.folder)
+    box.env["XDG_CACHE_HOME"] = str(box.folder / "cache")
     for process in [box.start("validate", SPECS / "demo.yaml") for _ in range(4)]:
         assert process.wait(60) == 0
     kept = list((box.folder / "streamcore" / "manifests").iterdir())
