@@ -118,8 +118,9 @@ def _prepare(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: t
     """Raises SpecError with all problems."""
     from streamcore.control.rundir import roots
     from streamcore.graph.check import prepare
+    from streamcore.supervisor import box
 
-    return prepare(spec, sets, allow, name, roots()[0], folders=folders)
+    return prepare(spec, sets, allow, name, roots()[0], folders=folders, cpus=box.cpus())
 
 
 def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: ForkServer | None) -> RunResult:
