@@ -12,6 +12,7 @@ import pytest
 from streamcore.cli import graph as module
 from streamcore.cli.root import run
 
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs/spec.md"
 JOB = "version: 1\nname: night\njob: {command: [sh, -c, exit]}\n"
 UNKNOWN = "version: 2\nname: far\nnodes:\n  - {id: a, plugin: not.here}\n  - {id: b, plugin: nor.here}\nedges:\n  - {from: a, to: b}\n"
 
@@ -39,6 +40,13 @@ def dot_says(tmp_path, monkeypatch):
 def test_mermaid_is_what_one_gets_unasked(job, capsys):
     assert run(["graph", job]) == 0
     assert capsys.readouterr().out == 'flowchart LR\n  n0{{"job<br/>job.command"}}\n'
+
+
+def test_the_picture_in_the_documents_is_that_of_their_first_example(tmp_path, capsys):
+    text = DOCUMENT.read_text("utf-8")
+    (tmp_path / "door.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert run(["graph", str(tmp_path / "door.yaml")]) == 0
+    assert capsys.readouterr().out == text.split("```mermaid\n")[1].split("```")[0]
 
 
 def test_it_can_be_written_to_a_file(job, tmp_path, capsys):
