@@ -46,7 +46,9 @@ def describe_needs(needs: Needs, box: Box) -> list[str]:
 
 def _ring_need(ring: RingNeed) -> str:
     most = f"at most {size_text(ring.most)} = {size_text(ring.bare)} for metadata + {ring.slots} x {size_text(ring.slot_bytes)}"
-    return f"{most}, as ring.slot_bytes declares" if ring.declared is not None else most
+    if ring.payload is None or ring.declared is None:
+        return most
+    return f"{most}; with declared payloads of {size_text(ring.payload)}: {size_text(ring.declared)}"
 
 
 def _rooms(rooms: Iterable[Room], shown: Callable[[int], str]) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import msgspec
 
 from streamcore import limits
 from streamcore.graph.model import Plan, RingPlan
-from streamcore.graph.wiring import Graph
+from streamcore.graph.wiring import Graph, WiredNode
 from streamcore.packet import carries_arrays
-from streamcore.shm.layout import Geometry
+from streamcore.shm.layout import Geometry, round_up
 
 # Private memory (USS) by psutil, Python 3.11 on x86-64, pure Python, specs/hop.yaml and specs/demo.yaml: nodes without OpenCV 5.7 to 6.1
 # MiB where they were forked and 19.3 where they were exec'ed; with OpenCV 5 to 9 MiB more. Coordinator 20, fork server 6, guardian 4.
@@ -30,7 +28,8 @@ class RingNeed(msgspec.Struct, frozen=True):
 
     Attributes:
       bare: with the metadata of every packet, but without payloads.
-      declared: with payloads as large as `ring.slot_bytes` of the spec says; None if it says nothing.
+      payload: the largest payload that is declared, by `ring.slot_bytes` of the spec; None if nothing says it.
+      declared: with all slots filled by payloads of that size; None likewise.
       most: if every slot were full.   slots, slot_bytes: as planned.
       sizable: its payloads can be arrays, so they, and not the metadata, decide what it takes.
     """
@@ -39,6 +38,7 @@ class RingNeed(msgspec.Struct, frozen=True):
     slots: int
     slot_bytes: int
     bare: int
+    payload: int | None
     declared: int | None
     most: int
     sizable: bool
@@ -79,16 +79,9 @@ class Needs(msgspec.Struct, frozen=True):
 
 def needs_of(graph: Graph, plan: Plan, *, forked: bool = True) -> Needs:
     """What `plan`, made from `graph`, needs. `forked`: its nodes come from the fork server, and share with it what it has imported."""
-    stated = {node_id for node_id, node in graph.nodes.items() if node.spec.ring.slot_bytes is not None}
-    sizable = {
-        f"{node_id}.{name}"
-        for node_id, node in graph.nodes.items()
-        for name, port in (node.manifest.outputs.items() if node.manifest else ())
-        if carries_arrays(port.profile)
-    }
     private = NODE_BYTES if forked else NODE_BYTES_EXECED
     nodes = tuple(
-        NodeNeed(node.id, private, tuple(_ring(plan.rings[ring], node.id in stated, sizable) for ring in node.outputs.values()))
+        NodeNeed(node.id, private, tuple(_ring(plan.rings[ring], graph.nodes[node.id], port) for port, ring in node.outputs.items()))
         for node in plan.nodes
     )
     certain, known = certain_bytes(plan), sum(known_bytes(ring) for node in nodes for ring in node.rings)
@@ -120,11 +113,13 @@ def descriptors(plan: Plan) -> int:
     return 2 * len(plan.rings) + FDS_PER_NODE * len(plan.nodes) + FDS_SPARE
 
 
-def _ring(ring: RingPlan, stated: bool, sizable: Collection[str]) -> RingNeed:
+def _ring(ring: RingPlan, node: WiredNode, port: str) -> RingNeed:
+    assert node.manifest
     geometry = Geometry.of(ring.entry_count, ring.meta_bytes, ring.slot_count, ring.slot_bytes)
-    most, bare = geometry.segment_bytes, geometry.segment_bytes - ring.slot_count * ring.slot_bytes
-    declared = most if stated else None
-    return RingNeed(ring.port, ring.slot_count, ring.slot_bytes, bare, declared, most, ring.port in sizable)
+    most, bare = geometry.segment_bytes, geometry.slots_offset
+    payload, sizable = node.spec.ring.slot_bytes, carries_arrays(node.manifest.outputs[port].profile)
+    declared = None if payload is None else bare + ring.slot_count * round_up(payload, limits.PAGE_BYTES)
+    return RingNeed(ring.port, ring.slot_count, ring.slot_bytes, bare, payload, declared, most, sizable)
 
 
 def _certain(ring: RingPlan) -> int:
