@@ -94,9 +94,9 @@ def _value(rule: Any) -> dict[str, Any]:
         choices.append({"enum": _words(rule)})
     for name in ("anyof", "oneof"):
         choices += [_value(choice) for choice in rule.get(name, ())]
-    if "coerce" in rule and rule.get("type") != "size":
+    if choices and "coerce" in rule and rule.get("type") != "size":
         choices.append({"type": "string"})
-    if rule.get("nullable"):
+    if choices and rule.get("nullable"):
         choices.append({"type": "null"})
     if choices and {"type": "string"} not in choices:
         choices.append(dict(_REFERENCE))

@@ -108,6 +108,12 @@ def test_the_config_of_a_registered_plugin_is_checked_and_that_of_others_is_not(
     assert not validator.is_valid(graph(plugin="video.flie"))
 
 
+def test_a_key_that_takes_any_value_takes_any_value():
+    whole = Draft202012Validator(spec_schema({"my.node": {"value": {"nullable": True}, "word": {"coerce": str}}}))
+    for value in (None, 1, "text", [1], {"a": 1}):
+        assert whole.is_valid(graph(plugin="my.node", config={"value": value, "word": value}))
+
+
 def test_each_version_has_its_own_keys(validator):
     night = {"version": 1, "job": {"command": ["true"]}}
     assert validator.is_valid({**night, "restart": "never", "progress_s": 7200, "limits": {"rss": "1GiB"}})
