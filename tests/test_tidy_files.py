@@ -46,8 +46,10 @@ def test_lines_end_with_lf_and_so_does_every_file():
     assert not wrong
 
 
-def test_every_example_says_at_its_top_what_it_shows():
-    assert [path.name for path in sorted((ROOT / "specs").glob("*.yaml")) if not path.read_text("utf-8").startswith("# ")] == []
+def test_every_example_names_its_schema_for_editors_and_then_says_what_it_shows():
+    modeline = "# yaml-language-server: $schema=spec.schema.json"
+    heads = {path.name: path.read_text("utf-8").split("\n", 2) for path in sorted((ROOT / "specs").glob("*.yaml"))}
+    assert [name for name, (first, second, _) in heads.items() if first != modeline or not second.startswith("# ")] == []
 
 
 def test_every_package_is_listed_in_setup_cfg():

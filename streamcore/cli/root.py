@@ -19,6 +19,7 @@ VERBS = (
     "up",
     "validate",
     "plan",
+    "graph",
     "explain",
     "schema",
     "convert",

@@ -14,7 +14,7 @@ from streamcore.cli.options import quiet_debug_option
 @click.argument("plugins", nargs=-1, metavar="[PLUGIN]...")
 @quiet_debug_option
 def schema(allow: tuple[str, ...], plugins: tuple[str, ...]) -> int:
-    """Print the JSON Schema (2020-12) of a spec, with the config of every registered plugin, or of each PLUGIN alone.
+    """Print the JSON Schema (2020-12) of a spec, graph or job, with the config of every registered plugin, or of each PLUGIN alone.
 
     An editor that speaks YAML completes and checks with it while one writes. It is made from the rules that `streamctl validate` checks,
     and says less: ids, ports, and what belongs together are checked by `validate` alone. In Visual Studio Code with the YAML extension,

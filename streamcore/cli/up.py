@@ -130,8 +130,9 @@ def _prepare(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: t
     """Raises SpecError with all problems."""
     from streamcore.control.rundir import roots
     from streamcore.graph.check import prepare
+    from streamcore.supervisor import box
 
-    return prepare(spec, sets, allow, name, roots()[0], folders=folders)
+    return prepare(spec, sets, allow, name, roots()[0], folders=folders, cpus=box.cpus())
 
 
 def _reloading(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: tuple[str, ...], name: str | None) -> Reloading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from streamcore import limits
@@ -18,6 +18,7 @@ from streamcore.plugins.manifests import Asked, find
 from streamcore.plugins.policy import POLICY_FILE, Policy, asked, load_machine, wrong_words
 from streamcore.spec.loading import read
 from streamcore.spec.model import Spec
+from streamcore.spec.scalars import numbers_text
 
 
 def prepare(
@@ -30,13 +31,14 @@ def prepare(
     folders: Sequence[str] = (),
     *,
     subgraph: bool = False,
+    cpus: Collection[int] = (),
 ) -> Plan:
     """Load, check and plan a spec: as `examine`, then `plan_graph`.
 
     Args:
       run_root: where the directory of the run will be, to check the length of socket paths.
     """
-    graph = examine(path, sets, allow, run, policy_file, folders, subgraph=subgraph)
+    graph = examine(path, sets, allow, run, policy_file, folders, subgraph=subgraph, cpus=cpus)
     return plan_graph(graph, run, run_root / (run or graph.spec.name) if run_root else None)
 
 
@@ -49,6 +51,7 @@ def examine(
     folders: Sequence[str] = (),
     *,
     subgraph: bool = False,
+    cpus: Collection[int] = (),
 ) -> Graph:
     """Load, wire and check a spec.
 
@@ -57,6 +60,7 @@ def examine(
       run: name of the run, by default the spec's name.
       policy_file: of this machine; another one is for tests.   folders: of `--include-from`.
       subgraph: inputs may be left to the graph that includes this one.
+      cpus: those of the box that is to run it; none where it is checked for another one.
     Raises:
       SpecError: with every problem that any stage found. A stage does not report what follows from an earlier stage's problem.
       ReaderError: the box cannot start the process that reads plugins.
@@ -79,6 +83,7 @@ def examine(
         for port in spec.ports:
             if port.side == "inputs" and port.where[:1] == ("ports",):
                 graph.problems.add(port.where, f"the open input '{port.name}'", "a graph that includes this one and feeds it")
+    _check_cpus(graph, cpus)
     _conclude(graph, problems)
     return graph
 
@@ -93,6 +98,16 @@ def check_structure(path: str | Path, sets: Mapping[str, str] = {}, folders: Seq
     graph = wire(_load(path, sets, folders, problems), None)
     _conclude(graph, problems)
     return graph
+
+
+def _check_cpus(graph: Graph, cpus: Collection[int]) -> None:
+    """The kernel ignores CPUs that are not there, and refuses a process that has no other: found out here, and not at the start."""
+    for index, node in enumerate(graph.nodes.values()):
+        missing = set(node.spec.process.cpu_affinity) - set(cpus) if cpus else set()
+        if missing:
+            where = (*(node.spec.where or ("nodes", index)), "cpu_affinity")
+            found = f"CPU {numbers_text(missing)}"
+            graph.problems.add(where, found, f"CPUs that this box has: {numbers_text(cpus)}")
 
 
 def _load(path: str | Path, sets: Mapping[str, str], folders: Sequence[str], problems: list[Problem]) -> Spec:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from streamcore.graph.fit import Box, Room
 from streamcore.graph.model import EdgePlan, NodePlan, Plan, RingPlan, Term
+from streamcore.graph.needs import Needs, RingNeed
 from streamcore.spec.scalars import size_text
 
 
 def describe(plan: Plan) -> list[str]:
-    """Lines for `streamctl plan`: processes, edges, rings, memory."""
+    """Lines for `streamctl plan`: processes, edges, rings."""
     lines = [f"graph {plan.graph} {plan.graph_version}, run {plan.run}", "", f"processes ({len(plan.nodes)}, in the order of their start)"]
     width = max(len(node.id) for node in plan.nodes)
     by_id = {node.id: node for node in plan.nodes}
@@ -21,8 +23,36 @@ def describe(plan: Plan) -> list[str]:
     lines += ["", f"rings ({len(plan.rings)}, one for each output port)"]
     for ring in plan.rings:
         lines += _ring(ring)
-    lines += ["", f"memory: at most {size_text(plan.shm_bytes_max)} if every slot were full; slots that no packet has touched take none"]
     return lines
+
+
+def describe_needs(needs: Needs, box: Box) -> list[str]:
+    """Lines for `streamctl plan`: memory of each node and ring and in all, other things that a box has few of, and what it has."""
+    width = max(len(node.id) for node in needs.nodes)
+    lines = ["memory (private: measured of nodes without OpenCV; what a plugin imports and keeps comes on top)"]
+    for node in needs.nodes:
+        lines.append(f"  {node.id:<{width}}  private {size_text(node.private)}")
+        lines += [f"  {'':<{width}}  ring {ring.port}: {_ring_need(ring)}" for ring in node.rings]
+    lines += [
+        f"  in all: private {size_text(needs.private)}, {size_text(needs.own)} of it for streamctl's own processes; rings "
+        f"{size_text(needs.certain)} at once, at most {size_text(needs.most)}. A slot that no packet has touched takes none.",
+        f"  available: {_rooms(box.memory, size_text)}",
+        "",
+        f"processes: {needs.processes}, with their threads about {needs.tasks}; room for {_rooms(box.tasks, str)}",
+        f"open files of the coordinator: at most {needs.descriptors}; allowed are {_rooms(box.descriptors, str)}",
+    ]
+    return lines
+
+
+def _ring_need(ring: RingNeed) -> str:
+    most = f"at most {size_text(ring.most)} = {size_text(ring.bare)} for metadata + {ring.slots} x {size_text(ring.slot_bytes)}"
+    if ring.payload is None or ring.declared is None:
+        return most
+    return f"{most}; with declared payloads of {size_text(ring.payload)}: {size_text(ring.declared)}"
+
+
+def _rooms(rooms: Iterable[Room], shown: Callable[[int], str]) -> str:
+    return ", ".join(f"{shown(room.left)} ({room.whose})" for room in rooms) or "any number"
 
 
 def _sum(total: int, terms: Iterable[Term]) -> str:

@@ -15,7 +15,7 @@ NODE_ID = "job"
 PLUGINS = {"entry": "job.callable", "command": "job.command"}  # what a job runs, and which plugin does it
 JOB_KEYS = (*PLUGINS, "config", "env", "cwd")
 _OF_GRAPH = ("name", "params", "drain_s", "allow")
-_OF_NODE = ("startup_s", "progress_s", "restart", "limits")
+OF_NODE = ("startup_s", "progress_s", "restart", "limits")
 KEYS = ("version", "name", "params", "job", "restart", "startup_s", "progress_s", "drain_s", "limits", "allow")
 _FORM = "a mapping with either entry: module:callable or command: [program, argument, ...]"
 _MOVED = {
@@ -36,7 +36,7 @@ def as_graph(tree: dict[str, Any], problems: Problems) -> dict[str, Any]:
     plugin = _plugin(tree.get("job"), problems)
     problems.places.moved = _MOVED
     config = tree["job"] if isinstance(tree.get("job"), dict) else {}
-    node = {"id": NODE_ID, "plugin": plugin, "config": config, **{key: tree[key] for key in _OF_NODE if key in tree}}
+    node = {"id": NODE_ID, "plugin": plugin, "config": config, **{key: tree[key] for key in OF_NODE if key in tree}}
     return {"version": 2, **{key: tree[key] for key in _OF_GRAPH if key in tree}, "nodes": [node]}
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamcore.spec.rules import INCLUDE, NODE, TOP
+from streamcore.spec import job
+from streamcore.spec.rules import INCLUDE, NODE, TOP, VERSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(B|KiB|MiB|GiB|TiB)$"
@@ -28,7 +29,22 @@ _NUMBERS = ("integer", "float", "number")
 
 
 def spec_schema(configs: Mapping[str, Mapping[str, Any]] = {}) -> dict[str, Any]:
-    """The schema of a spec. `configs`: names of plugins to the Cerberus schemas of their config."""
+    """The schema of a spec, of either version. `configs`: names of plugins to the Cerberus schemas of their config."""
+    job_version = {"properties": {"version": {"const": job.VERSION}}, "required": ["version"]}
+    return {
+        "$schema": DIALECT,
+        "title": "streamcore spec",
+        "type": "object",
+        "properties": {"version": {"enum": [job.VERSION, VERSION], "description": f"{VERSION}: a graph; {job.VERSION}: a job"}},
+        "required": ["version"],
+        "if": job_version,
+        "then": {"$ref": "#/$defs/job"},
+        "else": {"$ref": "#/$defs/graph"},
+        "$defs": {**_DEFS, "graph": _graph(configs), "job": _job(configs)},
+    }
+
+
+def _graph(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     node = _object({**NODE, "with": INCLUDE["with"]})
     node["required"] = ["id"]
     node["anyOf"] = [{"required": ["plugin"]}, {"required": ["include"]}]
@@ -37,15 +53,24 @@ def spec_schema(configs: Mapping[str, Mapping[str, Any]] = {}) -> dict[str, Any]
         node["allOf"] = [
             {
                 "if": {"properties": {"plugin": {"const": name}}, "required": ["plugin"]},
-                "then": {"properties": {"config": _object(rules)}},
+                "then": {"properties": {"config": {"anyOf": [_object(rules), dict(_REFERENCE)]}}},
             }
             for name, rules in sorted(configs.items())
         ]
     whole = _object({key: rule for key, rule in TOP.items() if key != "nodes"})
-    whole["properties"]["version"] = {"const": 2}
+    whole["properties"]["version"] = {"const": VERSION}
     whole["properties"]["nodes"] = {"type": "array", "minItems": 1, "items": node, "description": "every node is a process"}
-    whole["required"] = ["version", "nodes"]
-    return {"$schema": DIALECT, "title": "streamcore spec", **whole, "$defs": _DEFS}
+    return {**whole, "required": ["version", "nodes"]}
+
+
+def _job(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A job is the config of one of two plugins, and keys of a graph and of a node around it."""
+    rules = {key: rule for name in job.PLUGINS.values() for key, rule in configs.get(name, {}).items()}
+    what = _object({key: {**rules.get(key, {}), "required": False} for key in job.JOB_KEYS})
+    what["oneOf"] = [{"required": [key]} for key in job.PLUGINS]
+    whole = _object({key: {**TOP, **{name: NODE[name] for name in job.OF_NODE}}[key] for key in job.KEYS if key != "job"})
+    whole["properties"] |= {"version": {"const": job.VERSION}, "job": what}
+    return {**whole, "required": ["version", "job"]}
 
 
 def _object(rules: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,11 +90,13 @@ def _value(rule: Any) -> dict[str, Any]:
         return {}
     kinds = rule.get("type", ())
     choices = [_typed(kind, rule) for kind in ((kinds,) if isinstance(kinds, str) else kinds)]
+    if not kinds and "allowed" in rule:
+        choices.append({"enum": _words(rule)})
     for name in ("anyof", "oneof"):
         choices += [_value(choice) for choice in rule.get(name, ())]
-    if "coerce" in rule and rule.get("type") != "size":
+    if choices and "coerce" in rule and rule.get("type") != "size":
         choices.append({"type": "string"})
-    if rule.get("nullable"):
+    if choices and rule.get("nullable"):
         choices.append({"type": "null"})
     if choices and {"type": "string"} not in choices:
         choices.append(dict(_REFERENCE))
@@ -106,8 +133,12 @@ def _typed(kind: str, rule: Mapping[str, Any]) -> dict[str, Any]:
     elif kind == "dict":
         made |= _mapping(rule)
     if "allowed" in rule and kind != "list":
-        made["enum"] = [value for value in rule["allowed"] if isinstance(value, (str, int, float, bool))]
+        made["enum"] = _words(rule)
     return made
+
+
+def _words(rule: Mapping[str, Any]) -> list[Any]:
+    return [value for value in rule["allowed"] if isinstance(value, (str, int, float, bool))]
 
 
 def _mapping(rule: Mapping[str, Any]) -> dict[str, Any]:

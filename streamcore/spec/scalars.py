@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from streamcore import limits
@@ -67,3 +68,14 @@ def size_text(nbytes: int) -> str:
         if nbytes >= _UNITS[unit]:
             return f"{round(nbytes / _UNITS[unit], 2):g}{unit}"
     return f"{nbytes}B"
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Whole numbers as a spec lists CPUs: 0-3,6."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)

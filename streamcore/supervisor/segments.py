@@ -8,12 +8,10 @@ from collections.abc import Iterable
 
 from streamcore.errors import RunError
 from streamcore.graph.model import EdgePlan, NodePlan, Plan
+from streamcore.graph.needs import descriptors
 from streamcore.shm import entries, ring, segment, status
 from streamcore.telemetry.snapshot import Left
 from streamcore.wire.messages import FAILED, OK
-
-FDS_PER_NODE = 4  # status page, pidfd, control channel, and for a moment the boot memfd or the log
-FDS_SPARE = 64  # sockets, the event loop, the interpreter's own
 
 
 class Segments:
@@ -21,7 +19,7 @@ class Segments:
 
     def __init__(self, plan: Plan, run_id: str):
         """Raises RunError if the box has not enough descriptors, OSError if it has no memory."""
-        _allow_descriptors(2 * len(plan.rings) + FDS_PER_NODE * len(plan.nodes) + FDS_SPARE)
+        _allow_descriptors(descriptors(plan))
         self._plan = plan
         self._writable: dict[int, int] = {}
         self._readonly: dict[int, int] = {}

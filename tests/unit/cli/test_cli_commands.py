@@ -11,6 +11,8 @@ import pytest
 
 from streamcore import __version__
 from streamcore.cli.root import VERBS, run
+from streamcore.graph.fit import Box, Room
+from streamcore.supervisor import box
 
 NODES = '''"""Nodes for the tests of the command line."""
 from streamcore import Node, Port, Sink, Source
@@ -166,6 +168,37 @@ def test_a_plan_for_people_names_every_process_edge_and_ring(spec, capsys):
     assert run(["plan", spec, "--allow", "cli_nodes"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in ("count", "end", "count.out -> end.in", "window", "slots", "memory"))
+
+
+def test_a_plan_ends_with_whether_it_fits_and_its_json_says_the_same(spec, capsys):
+    assert run(["plan", spec, "--allow", "cli_nodes"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("fits: ")
+    assert run(["plan", spec, "--allow", "cli_nodes", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["fit"]["fits"]
+    assert [node["id"] for node in told["needs"]["nodes"]] == ["count", "end"]
+    assert told["box"]["memory"][0]["whose"] == "MemAvailable"
+
+
+def test_a_plan_that_does_not_fit_is_shown_whole_and_status_2(spec, capsys, monkeypatch):
+    full = Box((Room("memory group /small", 1 << 20),))
+    monkeypatch.setattr(box, "look", lambda: full)
+    assert run(["plan", spec, "--allow", "cli_nodes"]) == 2
+    out = capsys.readouterr().out
+    assert "count.out -> end.in" in out
+    assert "does not fit: memory: " in out
+    assert "(memory group /small)" in out
+
+
+def test_a_cpu_that_is_not_there_stops_plan_and_up_but_not_validate(spec, capsys):
+    with open(spec) as file:
+        text = file.read()
+    with open(spec, "w") as file:
+        file.write(text.replace("id: end,", "id: end, cpu_affinity: [4095],"))
+    for verb in ("plan", "up"):
+        assert run([verb, spec, "--allow", "cli_nodes"]) == 2
+        assert "nodes[1].cpu_affinity\n    found     CPU 4095" in capsys.readouterr().err
+    assert run(["validate", spec, "--allow", "cli_nodes"]) == 0
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_anything_starts(spec, tmp_path, capsys):

@@ -121,3 +121,14 @@ def test_the_structure_is_checked_without_any_plugin(spec):
     with pytest.raises(SpecError) as caught:
         check_structure(spec(lonely))
     assert [problem.found for problem in caught.value.problems] == ["'cam' without any edge", "'out' without any edge"]
+
+
+def test_a_cpu_that_this_box_lacks_is_a_problem_where_the_box_is_known(spec):
+    path = spec(GOOD.replace('id: out, plugin: "graph_plugins:Out"', 'id: out, plugin: "graph_plugins:Out", cpu_affinity: "0-2,7"'))
+    prepare(path, allow=["graph_plugins"])  # as it is checked for another box
+    prepare(path, allow=["graph_plugins"], cpus=range(8))
+    with pytest.raises(SpecError) as caught:
+        prepare(path, allow=["graph_plugins"], cpus={0, 1, 4})
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (6, "nodes[1].cpu_affinity")
+    assert (problem.found, problem.expected) == ("CPU 2,7", "CPUs that this box has: 0-1,4")

@@ -62,9 +62,9 @@ def test_a_value_of_the_node_has_the_place_that_it_has_in_the_job():
 
 
 def test_every_key_of_a_job_is_one_of_a_graph_or_of_its_node():
-    assert {*job._OF_GRAPH, *job._OF_NODE, "version", "job"} == set(job.KEYS)
+    assert {*job._OF_GRAPH, *job.OF_NODE, "version", "job"} == set(job.KEYS)
     assert set(job._OF_GRAPH) <= set(rules.TOP)
-    assert set(job._OF_NODE) <= set(rules.NODE)
+    assert set(job.OF_NODE) <= set(rules.NODE)
 
 
 def test_a_job_may_take_as_long_as_it_takes_unless_the_spec_bounds_it(tmp_path):

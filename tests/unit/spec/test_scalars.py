@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamcore.spec.scalars import core_scalar, parse_size, size_text
+from streamcore.spec.scalars import core_scalar, numbers_text, parse_size, size_text
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,8 @@ def test_anything_else_is_no_size(text):
 @pytest.mark.parametrize(("nbytes", "text"), [(0, "0B"), (1023, "1023B"), (1024, "1KiB"), (3 * 2**29, "1.5GiB"), (2**40, "1TiB")])
 def test_a_size_is_written_in_its_largest_unit(nbytes, text):
     assert size_text(nbytes) == text
+
+
+@pytest.mark.parametrize(("numbers", "text"), [([], ""), ([3], "3"), ({0, 1}, "0-1"), ([6, 0, 2, 1, 3, 8, 9], "0-3,6,8-9")])
+def test_cpu_numbers_are_shown_as_a_spec_lists_them(numbers, text):
+    assert numbers_text(numbers) == text

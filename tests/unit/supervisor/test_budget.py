@@ -87,7 +87,7 @@ def test_slots_are_sparse_so_a_plan_whose_maximum_is_too_large_may_start(box):
 
 
 def test_a_plan_whose_tables_alone_do_not_fit_is_refused_before_anything_is_allocated(box):
-    with pytest.raises(BudgetError, match=r"graph: found 64 KiB .*limits\.shm is 64 KiB.* expected at least 280 KiB; lower depths"):
+    with pytest.raises(BudgetError, match=r"graph: found 64KiB .*limits\.shm is 64KiB.* expected at least 280KiB; lower depths"):
         budget.check(plan(slot_count=4, entry_count=4096), 64 * 1024, box)
 
 

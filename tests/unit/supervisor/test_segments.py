@@ -86,7 +86,7 @@ def test_closing_gives_back_every_descriptor():
 
 def test_too_few_descriptors_are_found_out_before_anything_is_made(monkeypatch):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    monkeypatch.setattr(module, "FDS_SPARE", hard)
+    monkeypatch.setattr(module, "descriptors", lambda plan: hard + 16)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(RunError, match=rf"open files: this graph needs {hard + 16}, found a limit of {hard} \(ulimit -Hn\)"):
         Segments(chain(ORDERLY, ORDERLY, ORDERLY), RUN_ID)

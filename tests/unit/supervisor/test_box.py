@@ -1,0 +1,84 @@
+"""What a box has left, read from trees of files that look like /proc and /sys; memory is in test_budget.py."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import pytest
+
+from streamcore.graph.fit import Room
+from streamcore.supervisor import box as module
+
+
+@pytest.fixture
+def box(tmp_path):
+    def write(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    write("proc/meminfo", "MemAvailable: 1024 kB\n")
+    write("proc/self/cgroup", "0::/kube/pod\n")
+    return tmp_path, write
+
+
+@pytest.fixture(autouse=True)
+def _no_limits(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_where_nothing_limits_only_memory_is_known(box):
+    root, _ = box
+    assert module.look(root).memory == (Room("MemAvailable", 1 << 20),)
+    assert (module.look(root).tasks, module.look(root).descriptors) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "base"), [("0::/kube/pod\n", "sys/fs/cgroup"), ("8:pids:/kube/pod\n", "sys/fs/cgroup/pids")], ids=["v2", "v1"]
+)
+def test_every_pids_group_up_to_the_root_counts(box, cgroup, base):
+    root, write = box
+    write("proc/self/cgroup", cgroup)
+    for group, limit in (("/kube/pod", 100), ("/kube", "max"), ("", 50)):
+        write(f"{base}{group}/pids.max", f"{limit}\n")
+        write(f"{base}{group}/pids.current", "20\n")
+    names = [(room.whose.removeprefix("pids group /"), room.left) for room in module.look(root).tasks]
+    assert names == [(f"{base}/kube/pod", 80), (base, 30)]
+
+
+def test_the_limit_of_a_user_counts_the_threads_of_all_its_processes_and_does_not_bind_root(box, monkeypatch):
+    root, write = box
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (10, 10) if which == resource.RLIMIT_NPROC else (64, 128))
+    monkeypatch.setattr(os, "getuid", lambda: 7)
+    write("proc/1/status", "Name:\tinit\nUid:\t0\t0\t0\t0\nThreads:\t3\n")
+    write("proc/12/status", "Name:\ta\nUid:\t7\t7\t7\t7\nThreads:\t4\n")
+    write("proc/13/status", "Name:\tb\nUid:\t7\t7\t7\t7\nThreads:\t1\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
+    assert module.look(root).tasks == (Room("ulimit -u", 5),)
+    assert module.look(root).descriptors == (Room("ulimit -Hn", 128),)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert module.look(root).tasks == ()
+
+
+def test_cpus_are_those_that_are_on_as_far_as_the_groups_leave_them(box):
+    root, write = box
+    write("sys/devices/system/cpu/online", "0-3,6\n")
+    assert module.cpus(root) == {0, 1, 2, 3, 6}
+    write("sys/fs/cgroup/kube/pod/cpuset.cpus.effective", "2-6\n")
+    assert module.cpus(root) == {2, 3, 6}
+    write("proc/self/cgroup", "3:cpuset:/\n")
+    write("sys/fs/cgroup/cpuset/cpuset.effective_cpus", "0\n")
+    assert module.cpus(root) == {0}
+
+
+def test_a_box_that_does_not_say_which_cpus_it_has_forbids_none(box):
+    root, write = box
+    assert module.cpus(root) == frozenset()
+    write("sys/devices/system/cpu/online", "all of them\n")
+    assert module.cpus(root) == frozenset()
+
+
+def test_this_box_can_be_read():
+    assert module.look().memory[0].left > 0
+    assert os.sched_getaffinity(0) <= module.cpus()
