@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamcore.errors import Problem, SpecError
+from streamcore.secret import secrets_in
 from streamcore.spec.expand import Expanded, expand
 from streamcore.spec.freeze import digest_of, freeze, name_of
 from streamcore.spec.interpolate import Filler, resolve_params
@@ -21,6 +22,7 @@ from streamcore.spec.schema import Checker
 
 _checker = Checker(TOP, proven=True)
 _LISTS = ("nodes", "edges")
+_HIDDEN = ("config", "env")  # of a node: what its process alone is told
 _PLAIN: dict[str, dict[str, type]] = {"nodes": {"id": str, "plugin": str, "config": dict}, "edges": {"from": str, "to": str}}
 
 
@@ -73,7 +75,18 @@ def _check(tree: Mapping[str, Any], params: Mapping[str, Any], made: Expanded, f
     for key, value in tree.items():
         if key not in ("version", "params") and not (key in _LISTS and isinstance(value, list)):
             whole[key] = filler.fill(value, (key,), params, folder)
+    if filler.secrets:
+        _refuse_secrets({key: value for key, value in whole.items() if key not in (*_LISTS, "params")}, made, filler.problems)
     return check_tree(whole, made, filler.problems)
+
+
+def _refuse_secrets(rest: Mapping[str, Any], made: Expanded, problems: Problems) -> None:
+    """A secret is what a node is told; names, numbers and policies are shown everywhere."""
+    places = [(entry.where, entry.value) for key in _LISTS for entry in getattr(made, key) if isinstance(entry.value, dict)]
+    for where, value in [*places, ((), rest)]:
+        for key, item in value.items():
+            if not (where and key in _HIDDEN) and next(secrets_in(item), None) is not None:
+                problems.add((*where, key), "a secret", "a plain value: secrets may stand in config and env of a node, and in params")
 
 
 def check_tree(whole: Mapping[str, Any], made: Expanded, problems: Problems) -> dict[str, Any] | None:
