@@ -35,7 +35,7 @@ class SetupFails(Source):
 
 
 class Odd(Source):
-    """Three good packets among three that cannot travel."""
+    """Three good packets among one that cannot travel and two that are not what the port declares."""
 
     outputs = {"out": Port("frame", array("uint8", ndim=3))}
 
@@ -63,11 +63,13 @@ class FailsMidway(Source):
 '''
 
 
-def up(box: Box, plugin: str, *more: str, restart: str = "never") -> tuple[int, str]:
+def up(box: Box, plugin: str, *more: str, restart: str = "never", checks: str = "first") -> tuple[int, str]:
     (box.folder / "broken_nodes.py").write_text(PLUGINS)
     (box.folder / "import_fails.py").write_text("import a_package_that_is_not_there\n")
     box.env["PYTHONPATH"] = str(box.folder)
-    done = box.run("up", box.write_spec(PLUGIN_SPEC.format(plugin=plugin, restart=restart)), "--report", "r.json", *more)
+    done = box.run(
+        "up", box.write_spec(PLUGIN_SPEC.format(plugin=plugin, restart=restart) + f"checks: {checks}\n"), "--report", "r.json", *more
+    )
     box.assert_nothing_left()
     return done.returncode, done.stdout + done.stderr
 
@@ -117,12 +119,13 @@ def test_a_setup_that_raises_names_node_plugin_and_cause_without_a_traceback(box
     assert "Traceback" in up(box, "broken_nodes:SetupFails", "--debug")[1]
 
 
-def test_payloads_that_cannot_travel_fail_and_the_others_arrive(box: Box) -> None:
-    status, text = up(box, "broken_nodes:Odd")
+@pytest.mark.parametrize(("checks", "failed"), [("first", 1), ("all", 3)])
+def test_payloads_that_cannot_travel_fail_and_the_others_arrive(box: Box, checks: str, failed: int) -> None:
+    status, text = up(box, "broken_nodes:Odd", checks=checks)
     report = json.loads((box.folder / "r.json").read_text())
     assert (status, report["status"]) == (0, "degraded"), text
-    assert report["metrics"]["node.source.failed"] == 3
-    assert len(jsonl(box.folder / "out.jsonl")) == 3
+    assert report["metrics"]["node.source.failed"] == failed
+    assert len(jsonl(box.folder / "out.jsonl")) == 6 - failed
 
 
 def test_a_payload_larger_than_its_slot_names_port_sizes_and_the_key_to_raise(box: Box) -> None:

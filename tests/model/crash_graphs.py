@@ -10,6 +10,7 @@ from typing import Any
 from streamcore import Node, Port, Sink, Source
 from streamcore.graph.model import EdgePlan, NodePlan, RingPlan
 from streamcore.graph.windows import plan_windows
+from streamcore.manifest import Manifest
 
 ANY = Port("n", "any")
 SLOT_BYTES = 4096
@@ -112,7 +113,7 @@ def plan(graph: Graph) -> None:
     """Edges, rings and nodes with the numbers that a real run of this graph would get."""
     wired: dict[str, Any] = {}
     for name in graph.nodes:
-        wired[name] = SimpleNamespace(spec=SimpleNamespace(id=name), cls=node_class(name, graph), config={})
+        wired[name] = SimpleNamespace(spec=SimpleNamespace(id=name), manifest=Manifest.of(node_class(name, graph)), config={})
     loose: list[Any] = []
     for (source, target), (policy, depth) in graph.policies.items():
         spec = SimpleNamespace(policy=policy, depth=depth, completion=graph.completion)

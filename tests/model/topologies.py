@@ -10,6 +10,7 @@ from streamcore import Node, Port, Sink, Source
 from streamcore.graph.model import EdgePlan as Edge
 from streamcore.graph.model import RingPlan
 from streamcore.graph.windows import plan_windows
+from streamcore.manifest import Manifest
 
 POLICIES = ("block", "block", "block", "drop_new", "drop_oldest", "latest", "sample")
 SHAPES = {  # consumers of each node, in the order of the stream
@@ -63,7 +64,8 @@ def node_class(name: str, topology: Topology) -> type[Node]:
 
 def planned(topology: Topology) -> tuple[Port, list[Edge], list[RingPlan]]:
     """Edges and rings with the numbers that graph/windows.py gives them."""
-    wired = {name: SimpleNamespace(spec=SimpleNamespace(id=name), cls=node_class(name, topology), config={}) for name in topology.nodes}
+    manifests = {name: Manifest.of(node_class(name, topology)) for name in topology.nodes}
+    wired = {name: SimpleNamespace(spec=SimpleNamespace(id=name), manifest=manifests[name], config={}) for name in topology.nodes}
     loose = []
     for (source, target), (policy, depth) in topology.policies.items():
         spec = SimpleNamespace(policy=policy, depth=depth, completion=topology.completion)
