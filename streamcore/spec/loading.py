@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from streamcore import limits
 from streamcore.errors import Problem, SpecError
-from streamcore.spec.expand import Expanded, expand
+from streamcore.spec.expand import Expanded, expand, refuse_secrets
 from streamcore.spec.freeze import digest_of, freeze, name_of
 from streamcore.spec.interpolate import Filler, resolve_params
 from streamcore.spec.job import VERSION as JOB_VERSION
@@ -61,6 +62,10 @@ def _read(
     filler, folder = Filler(problems, os.environ), Path(path).parent
     params = resolve_params(tree.get("params", {}), sets, filler, folder)
     made = expand(tree, params, path, folders, filler)
+    if len(made.nodes) > limits.NODES_MAX:  # to judge so many would take seconds, and to read their plugins minutes
+        if not made.partial:  # else it is reported where they became too many
+            problems.add(("nodes",), f"{len(made.nodes)} nodes", f"at most {limits.NODES_MAX}: each is a process", at_key=True)
+        return None, problems.listed()
     normalised = _check(tree, params, made, filler, folder)
     if normalised is None:
         return None, problems.listed()
@@ -83,6 +88,9 @@ def check_tree(whole: Mapping[str, Any], made: Expanded, problems: Problems) -> 
     """
     lists = {key: getattr(made, key) for key in _LISTS if isinstance(whole.get(key), list)}
     asked = {key: [entry for entry in entries if not _is_plain(entry.value, _PLAIN[key])] for key, entries in lists.items()}
+    refuse_secrets({key: value for key, value in whole.items() if key not in lists and key != "params"}, (), problems)
+    for where, value in (entry for entries in asked.values() for entry in entries):
+        refuse_secrets(value, where, problems)
     normalised, findings = _checker.check({**whole, **{key: [entry.value for entry in entries] for key, entries in asked.items()}})
     for finding in findings:
         where = finding.where
