@@ -32,7 +32,8 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.file}:{self.line}:{self.column}  {self.path}", f"    found     {self.found}", f"    expected  {self.expected}"]
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        lines = [f"{place}  {self.path}", f"    found     {self.found}", f"    expected  {self.expected}"]
         if self.hint:
             lines.append(f"    {self.hint}")
         return "\n".join(lines)

@@ -15,9 +15,11 @@ from streamcore.graph.plan import plan_graph
 from streamcore.graph.validate import check
 from streamcore.graph.wiring import Graph, wire
 from streamcore.plugins.manifests import Asked, find
+from streamcore.plugins.naming import is_package
 from streamcore.plugins.policy import POLICY_FILE, Policy, asked, load_machine, wrong_words
 from streamcore.spec.loading import read
 from streamcore.spec.model import Spec
+from streamcore.spec.problems import MEND_FIRST
 from streamcore.spec.scalars import numbers_text
 
 
@@ -66,11 +68,13 @@ def examine(
       ReaderError: the box cannot start the process that reads plugins.
     """
     problems = wrong_words(allow, os.environ)
+    leave_is_known = not problems
     if run is not None and not re.fullmatch(limits.ID_PATTERN, run):
         problems.append(Problem("--name", 0, 0, "name", repr(run), f"a name that matches {limits.ID_PATTERN}"))
     spec = _load(path, sets, folders, problems)
     try:
-        policy = Policy(asked(allow, spec, os.environ), load_machine(policy_file))
+        leave_is_known = leave_is_known and all(map(is_package, spec.allow)) and not any(where[0] == "allow" for where in spec.bad if where)
+        policy = Policy(asked(allow, spec, os.environ), load_machine(policy_file), leave_is_known)
     except SpecError as error:  # nothing may load; what the plugins would have to do with is left aside
         problems += error.problems
         graph = wire(spec, None)
@@ -82,7 +86,7 @@ def examine(
     if graph.open and not subgraph:
         for port in spec.ports:
             if port.side == "inputs" and port.where[:1] == ("ports",):
-                graph.problems.add(port.where, f"the open input '{port.name}'", "a graph that includes this one and feeds it")
+                graph.problems.add_problem_at(port.where, f"the open input '{port.name}'", "a graph that includes this one and feeds it")
     _check_cpus(graph, cpus)
     _conclude(graph, problems)
     return graph
@@ -115,10 +119,6 @@ def _load(path: str | Path, sets: Mapping[str, str], folders: Sequence[str], pro
     problems += loading
     if spec is None:
         raise SpecError(problems)
-    if len(spec.nodes) > limits.NODES_MAX:  # reading so many plugins would take minutes
-        mark = spec.mark("nodes", at_key=True)
-        found = f"{len(spec.nodes)} nodes"
-        raise SpecError([*problems, Problem(*mark, "nodes", found, f"at most {limits.NODES_MAX}: each is a process")])
     return spec
 
 
@@ -128,4 +128,4 @@ def _conclude(graph: Graph, problems: list[Problem]) -> None:
     if problems:
         in_file = [problem for problem in problems if problem.file == graph.spec.file]
         rest = [problem for problem in problems if problem.file != graph.spec.file]
-        raise SpecError(rest + sorted(in_file, key=lambda problem: (problem.line, problem.column)))
+        raise SpecError(rest + sorted(in_file, key=lambda problem: (problem.hint == MEND_FIRST, problem.line, problem.column)))

@@ -33,7 +33,8 @@ def check_code(graph: Graph, policy: Policy) -> None:
             try:
                 policy.admit_module(target, module, f"a function of '{module}'", "a function of an allowed package")
             except PluginRefused as refused:
-                graph.problems.add(where, refused.found, refused.expected, refused.hint)
+                if not refused.follows:
+                    graph.problems.add(where, refused.found, refused.expected, refused.hint)
                 continue
             fault = _fault(module, name)
             if fault:

@@ -55,6 +55,8 @@ def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
         problems.add((*where, "completion"), show(spec.completion), f"one of: {names(COMPLETIONS)}")
     if spec.depth is not None and not 1 <= spec.depth <= limits.DEPTH_MAX:
         problems.add((*where, "depth"), show(spec.depth), f"an integer from 1 to {limits.DEPTH_MAX}")
+    if problems.is_bad((*where, "policy")):
+        return  # its depth and rate may be right for the one that was meant
     if spec.policy == "latest" and spec.depth not in (None, 1):
         found, hint = f"{spec.depth} with policy latest", "use drop_oldest to keep more"
         problems.add((*where, "depth"), found, "no depth: latest keeps one packet", hint)

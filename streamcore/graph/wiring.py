@@ -85,13 +85,16 @@ def wire(spec: Spec, manifests: Manifests | None, checked: Mapping[int, Checked]
     graph = Graph(spec, Problems(spec.file, spec.places, spec.bad), loose=spec.partial, structure_only=manifests is None)
     graph.problems.hide(secret.reveal() for node in spec.nodes for secret in secrets_in((node.config, node.process.env)))
     _wire_nodes(graph, manifests, checked)
-    _wire_edges(graph)
+    wrong: set[tuple[str, str]] = set()  # ends behind ports of included graphs: an edge to such a port is not to blame
     for port in spec.ports:
         node, name = _end(graph, port.where, port.end, port.side)
+        if not name and "include" in port.where:
+            wrong.add((port.side, port.end))
         if node is not None and node.manifest and name:
             graph.shown.append((port, getattr(node.manifest, port.side)[name]))
             if port.side == "inputs" and port.where[:1] == ("ports",):
                 graph.open.add((node.spec.id, name))
+    _wire_edges(graph, wrong)
     return graph
 
 
@@ -117,6 +120,8 @@ def _wire_nodes(graph: Graph, manifests: Manifests | None, checked: Mapping[int,
             else:
                 _take_config(wired, found, configs.check(found.target, found.config, node.config), where, problems)
             continue
+        if getattr(found, "follows", False):
+            continue
         said = getattr(found, "found", show(node.plugin)), getattr(found, "expected", str(found or "a plugin that is loaded"))
         problems.add((*where, "plugin"), *said, getattr(found, "hint", ""))
 
@@ -139,17 +144,23 @@ def _value_at(config: Any, where: Where) -> Any:
     return config
 
 
-def _wire_edges(graph: Graph) -> None:
+def _wire_edges(graph: Graph, wrong: set[tuple[str, str]]) -> None:
     seen: dict[tuple[str, str, str, str], Where] = {}
     fan_out: Counter[tuple[str, str]] = Counter()
     for index, edge in enumerate(graph.spec.edges):
         where = edge.where or ("edges", index)
+        if ("outputs", edge.from_) in wrong or ("inputs", edge.to) in wrong:
+            graph.loose = True
+            continue
         producer, from_port = _end(graph, (*where, "from"), edge.from_, "outputs")
         consumer, to_port = _end(graph, (*where, "to"), edge.to, "inputs")
         if producer is None or consumer is None:
             graph.loose = True
             continue
         wired = WiredEdge(edge, producer, from_port, consumer, to_port)
+        if _is_impossible(producer, "outputs") or _is_impossible(consumer, "inputs"):
+            graph.excused |= {producer.spec.id, consumer.spec.id}
+            continue
         if not (from_port and to_port):
             graph.excused |= {node.spec.id for node, port in ((producer, from_port), (consumer, to_port)) if not port}
         else:
@@ -167,6 +178,23 @@ def _wire_edges(graph: Graph) -> None:
         graph.edges.append(wired)
 
 
+def _is_impossible(node: WiredNode, side: str) -> bool:
+    """Has this node no such port at all? Such an edge is reported, and no part of a cycle."""
+    return node.manifest is not None and not getattr(node.manifest, side)
+
+
+def _below(text: str, nodes: Mapping[str, WiredNode]) -> tuple[str, list[str]]:
+    """The id that an end names, and those that it might: in an included graph, as the file of that graph has them."""
+    prefix, rest = "", text
+    while "." in rest:
+        head, _, tail = rest.partition(".")
+        if not any(node_id.startswith(f"{prefix}{head}.") for node_id in nodes):
+            break
+        prefix, rest = f"{prefix}{head}.", tail
+    below = (node_id.removeprefix(prefix) for node_id in nodes if node_id.startswith(prefix))
+    return rest.partition(".")[0], list(dict.fromkeys(below))
+
+
 def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | None, str]:
     """The node and port that an edge's end names; (None, "") or (node, "") after a problem was reported."""
     node_id = next(iter(heads(text, graph.nodes)), text.partition(".")[0])
@@ -174,14 +202,16 @@ def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | 
     node = graph.nodes.get(node_id)
     if node is None:
         if not graph.spec.partial:
-            found = f"no node of the id {show(node_id)}"
-            graph.problems.add(where, found, f"one of the nodes: {names(graph.nodes)}", near=(node_id, graph.nodes))
+            node_id, known = _below(text, graph.nodes)
+            expected = f"one of the nodes: {names(known)}" if known else "a node; there is none"
+            graph.problems.add(where, f"no node of the id {show(node_id)}", expected, near=(node_id, known))
         return None, ""
     if node.manifest is None:
         return node, ""
     ports: Mapping[str, Port] = getattr(node.manifest, side)
     if not ports:
-        what = "a source" if side == "inputs" else "a sink" if node.manifest.inputs else "a job"
+        other = node.manifest.outputs if side == "inputs" else node.manifest.inputs
+        what = "a job" if not other else "a source" if side == "inputs" else "a sink"
         graph.problems.add(where, f"'{node_id}', which is {what} and has no {side}", f"a node with {side}")
     elif not dot and len(ports) == 1:
         return node, next(iter(ports))

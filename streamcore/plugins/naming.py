@@ -19,10 +19,13 @@ _TARGET = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*):([A
 
 
 class PluginRefused(PluginError):
-    """A plugin that breaks a rule: `found`, `expected` and `hint` as a problem in a spec states them."""
+    """A plugin that breaks a rule: `found`, `expected` and `hint` as a problem in a spec states them.
 
-    def __init__(self, plugin: str, found: str, expected: str, hint: str = ""):
-        self.plugin, self.found, self.expected, self.hint = plugin, found, expected, hint
+    `follows`: from a problem that is reported elsewhere, so that a spec does not report this one.
+    """
+
+    def __init__(self, plugin: str, found: str, expected: str, hint: str = "", *, follows: bool = False):
+        self.plugin, self.found, self.expected, self.hint, self.follows = plugin, found, expected, hint, follows
         super().__init__(f"plugin {plugin!r}: found {found}; expected {expected}{f' ({hint})' if hint else ''}")
 
 
@@ -49,7 +52,7 @@ def registered_target(plugin: str, known: Mapping[str, list[str]]) -> str:
     if len(targets) == 1:
         return targets[0]
     if targets:
-        raise PluginRefused(plugin, f"it registered by several packages: {', '.join(targets)}", "one package that registers it")
+        raise PluginRefused(plugin, f"registered by several packages: {', '.join(targets)}", "one package that registers it")
     if not NAME.fullmatch(plugin):
         raise PluginRefused(plugin, repr(plugin), FORMS)
     near = get_close_matches(plugin, known, n=1)

@@ -57,10 +57,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may load: `allow` is what was asked for, `machine` what the box says."""
+    """Who may load: `allow` is what was asked for, `machine` what the box says.
+
+    `leave_is_known`: False if something that was asked for is wrong, and so reported; a lack of leave may be nothing but that.
+    """
 
     allow: tuple[Rule, ...] = ()
     machine: Machine = Machine()
+    leave_is_known: bool = True
 
     def target_of(self, plugin: str, known: Mapping[str, list[str]]) -> str:
         """The target that a spec's `plugin:` stands for; `known`: registered names to their targets. Raises PluginRefused."""
@@ -102,7 +106,8 @@ class Policy:
         package = module.partition(".")[0]
         listed = ", ".join(f"{rule.text} ({rule.source})" for rule in rules)
         expected = f"one of the allowed packages: {listed}" if rules else f"{instead}: no package is allowed"
-        raise PluginRefused(plugin, found, expected, f"to allow it: --allow {package}, or allow: [{package}] in the spec")
+        hint = f"to allow it: --allow {package}, or allow: [{package}] in the spec"
+        raise PluginRefused(plugin, found, expected, hint, follows=not self.leave_is_known)
 
     def _deny(self, plugin: str, called: Iterable[str], module: str, found: str) -> None:
         for rule in self.machine.deny:

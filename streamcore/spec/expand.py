@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamcore import limits
-from streamcore.secret import revealed
+from streamcore.secret import Secret, revealed
 from streamcore.spec.interpolate import EACH, UNSET, Filler, resolve_with
 from streamcore.spec.model import Place, PortSpec, Where
 from streamcore.spec.problems import Problems, names, show
 from streamcore.spec.reader import Unreadable, read_file, read_tree
-from streamcore.spec.rules import INCLUDE, SUBGRAPH, VERSION
+from streamcore.spec.rules import INCLUDE, NODE, SUBGRAPH, VERSION
 from streamcore.spec.schema import Checker
 
 INCLUDE_DEPTH_MAX = 8  # files within files; a deeper graph is a mistake
 INCLUDES_MAX = 256  # different files
 EDGES_MAX = 20_000  # after expansion; bounds what a few lines with `*` can make
 INSTANCE = r"[a-z0-9][a-z0-9_-]{0,31}"
+_MAY_BE_SECRET = ("config", "env", "with")  # of a node
 _SIDES = {"from": "outputs", "to": "inputs"}
 
 _include_checker = Checker(INCLUDE, proven=True)
@@ -63,10 +64,11 @@ class _Level(NamedTuple):
 
 
 class _Instance(NamedTuple):
-    """An included graph: what it shows, side to port name to the flat end behind it."""
+    """An included graph: what it shows, side to port name to the flat end behind it. Not whole: it may show more, once it is mended."""
 
     ports: Mapping[str, Mapping[str, str]]
     file: str
+    is_whole: bool
 
 
 def expand(tree: Mapping[str, Any], known: Mapping[str, Any], file: str, folders: Sequence[str], filler: Filler) -> Expanded:
@@ -84,6 +86,7 @@ class _Expander:
         self._files: dict[str, tuple[Any, Place] | None] = {}
         self._instances: dict[str, _Instance] = {}
         self._groups: dict[str, list[str]] = {}
+        self._first: dict[str, Where] = {}  # ids of groups and included graphs, to where they are written
         self._full = False
 
     def level(self, level: _Level) -> Mapping[str, Mapping[str, str]]:
@@ -107,13 +110,21 @@ class _Expander:
             return
         node_id = self._filler.fill(rest.get("id"), (*where, "id"), level.known, level.folder)
         if isinstance(node_id, str):
-            if level.prefix + node_id in self._groups:
-                self._problems.add((*where, "id"), f"{show(node_id)} again", "an id that no other node has")
+            self._claim(level.prefix + node_id, node_id, where)
             self._groups.setdefault(level.prefix + node_id, [name for name, _ in items])
         for name, item in items:
             if self._full:
                 return  # a few lines within each other could go on for hours
             self._one(level, where, rest, {**level.known, **item}, f".{name}")
+
+    def _claim(self, flat: str, node_id: str, where: Where) -> bool:
+        """Is this the first node of this id? Else that is reported."""
+        first = self._first.setdefault(flat, where)
+        if first == where:
+            return True
+        hint = f"first on line {self._problems.places.find((*first, 'id'))[0]}"
+        self._problems.add((*where, "id"), f"{show(node_id)} again", "an id that no other node has", hint)
+        return False
 
     def _items(self, level: _Level, where: Where, written: Any) -> list[tuple[str, dict[str, Any]]] | None:
         """(name, what `each` stands for) of every item; None after a problem."""
@@ -157,6 +168,8 @@ class _Expander:
             self.made.nodes.append(Entry(where, value))
             return
         if isinstance(value.get("id"), str) and not self._problems.is_bad((*where, "id")):
+            if (suffix or level.prefix or "." in value["id"]) and not re.fullmatch(limits.ID_PATTERN, value["id"]):
+                self._problems.add((*where, "id"), show(value["id"]), f"an id that matches {limits.ID_PATTERN}")
             value["id"] = f"{level.prefix}{value['id']}{suffix}"
         if "include" in value:
             self._include(level, where, value)
@@ -169,14 +182,16 @@ class _Expander:
     # --- included graphs
 
     def _include(self, level: _Level, where: Where, value: dict[str, Any]) -> None:
+        refuse_secrets(value, where, self._problems)
         checked, findings = _include_checker.check(value)
         for finding in findings:
+            if finding.at_key and finding.where[0] in NODE:
+                finding = finding._replace(hint="it is for the nodes of the included file", near=None)
             self._problems.add((*where, *finding.where), *finding[1:])
         if any(self._problems.is_bad((*where, key)) for key in ("id", "include", "with")):
             self.made.partial = True
             return
-        if checked["id"] in self._instances:
-            self._problems.add((*where, "id"), f"{show(checked['id'])} again", "an id that no other node has")
+        if not self._claim(checked["id"], checked["id"], where):
             return
         place: Where = (*where, "include")
         opened = self._open(level, place, checked["include"])
@@ -188,14 +203,17 @@ class _Expander:
         given = checked.get("with") or {}
         known = resolve_with(tree.get("params", {}), place, given, (*where, "with") if "with" in value else where, self._filler, folder)
         inner = _Level(tree, place, f"{checked['id']}.", known, folder, (*level.chain, path))
-        self._instances[checked["id"]] = _Instance(self.level(inner), checked["include"])
+        ports = self.level(inner)
+        is_whole = not self.made.partial and not any(bad[: len(place)] == place for bad in self._problems.bad)
+        self._instances[checked["id"]] = _Instance(ports, checked["include"], is_whole)
 
     def _open(self, level: _Level, where: Where, name: str) -> tuple[str, Mapping[str, Any]] | None:
         """(real path, tree) of an included file, its places grafted; None after a problem."""
         problems = self._problems
         path = os.path.realpath(level.folder / name)
         if "\0" in name or not any(os.path.commonpath((root, path)) == root for root in self._roots):
-            hint = f"to allow it: --include-from {os.path.dirname(path) or '/'}"
+            folder = os.path.dirname(path)
+            hint = f"to allow it: --include-from {folder if os.path.isabs(name) else os.path.relpath(folder)}"
             problems.add(where, f"{show(name)}, outside of the folder of the spec", "a file below it", hint)
         elif not os.path.isfile(path):
             problems.add(where, f"{show(name)}: {'a directory' if os.path.isdir(path) else 'no such file'}", "the file of a sub-graph")
@@ -267,6 +285,7 @@ class _Expander:
         if set(froms) != set(tos):
             odd = sorted(set(froms) ^ set(tos))
             found = f"instances without a namesake at the other end: {names(odd)}"
+            self.made.partial = True
             self._problems.add(where, found, "the same names at both ends, as `*` to `*` joins them by name")
             return []
         return [(producer, tos[name]) for name, producer in froms.items()]
@@ -280,6 +299,8 @@ class _Expander:
                 return {}
             end = self._behind(flat, text, where, side)
             return {} if end is None else {"": end}
+        if self.made.partial and head not in self._groups:
+            return {}
         if head not in self._groups or (port and not port.startswith(".")):
             known = [group.removeprefix(level.prefix) for group in self._groups if group.startswith(level.prefix)]
             expected = f"the id of a node with for_each before it: {names(known)}" if known else "no *: no node has for_each"
@@ -308,6 +329,9 @@ class _Expander:
                 return ports[port]
             if not port and len(ports) == 1:
                 return next(iter(ports.values()))
+            if not self._instances[owner].is_whole:
+                self.made.partial = True
+                return None
             what = f"no port {show(port)} of {self._instances[owner].file}" if port else f"{show(text)}, which has {len(ports)} {side}"
             expected = f"one of its {side}: {names(ports)}" if ports else f"a graph with {side} in its ports"
             self._problems.add(where, what, expected, near=(port, ports))
@@ -341,6 +365,19 @@ def _entries(level: _Level, key: str) -> Iterator[tuple[Where, Any]]:
     entries = level.tree.get(key)
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         yield (*level.path, key, index), entry
+
+
+def refuse_secrets(value: Any, where: Where, problems: Problems) -> None:
+    """A secret is for what runs; what decides which graph runs is shown everywhere."""
+    if isinstance(value, Secret):
+        problems.add(where, "a secret", f"a value that may be shown: secrets are for {names(_MAY_BE_SECRET)}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in _MAY_BE_SECRET:
+                refuse_secrets(item, (*where, key), problems)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            refuse_secrets(item, (*where, index), problems)
 
 
 def heads(flat: str, known: Mapping[str, Any]) -> list[str]:

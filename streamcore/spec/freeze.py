@@ -31,7 +31,8 @@ def freeze(tree: dict[str, Any], file: str, params: Mapping[str, Any], made: Exp
     allow = tuple(entry for i, entry in enumerate(_good(tree, ("allow",), problems, [])) if not problems.is_bad(("allow", i)))
     shm = _good(tree.get("limits"), ("limits", "shm"), problems, None)
     drain_s = float(_good(tree, ("drain_s",), problems, limits.DRAIN_S))
-    partial = made.partial or (len(made.nodes), len(made.edges)) != (len(nodes), len(edges))
+    lost = problems.is_bad(("nodes",)) or problems.is_bad(("edges",))
+    partial = lost or made.partial or (len(made.nodes), len(made.edges)) != (len(nodes), len(edges))
     ports, includes = tuple(made.ports), tuple(made.includes)
     checks = _good(tree, ("checks",), problems, "first")
     limited = LimitsSpec(shm)
@@ -72,7 +73,7 @@ def _node(entry: dict[str, Any], where: Where, problems: Problems) -> NodeSpec:
     startup_s, env = float(value("startup_s", limits.STARTUP_S)), value("env", {})
     process = ProcessSpec(
         {name: item for name, item in env.items() if not problems.is_bad((*where, "env", name))},
-        tuple(sorted(set(value("cpu_affinity", ())))),
+        tuple(sorted({cpu for index, cpu in enumerate(value("cpu_affinity", ())) if not problems.is_bad((*where, "cpu_affinity", index))})),
         value("nice", 0),
     )
     care = _care(entry, where, problems)

@@ -8,7 +8,7 @@ secret in it is a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from streamcore import limits
 from streamcore.errors import Problem
 from streamcore.secret import Secret, SecretRef, revealed
 from streamcore.spec.model import Where
-from streamcore.spec.problems import Problems, names, show
+from streamcore.spec.problems import Problems, names, nearest, show
 from streamcore.spec.reader import Unreadable, read_tree
 from streamcore.spec.scalars import core_scalar
 
@@ -40,7 +40,7 @@ _TYPE_WORDS = {
     "list": "a list",
     "map": "a mapping",
 }
-_DECLARATION = {"required", "type", "secret"}
+_DECLARATION = ("required", "type", "secret")
 
 
 class _Unset:
@@ -62,6 +62,7 @@ class Filler:
         self.secrets: list[Any] = []
         self._weights: dict[int, tuple[Any, int]] = {}  # by identity; the value is kept so that its number stays its own
         self._room = limits.SPEC_BYTES_MAX
+        self._is_full = False
 
     def fill(self, value: Any, where: Where, known: Mapping[str, Any], folder: Path) -> Any:
         """A copy of `value` with everything replaced. `known`: names to values; `folder`: from where files of secrets are sought.
@@ -124,7 +125,9 @@ class Filler:
         if isinstance(value, bool) or value is None or isinstance(value, (dict, list)):
             if isinstance(value, bool):
                 return show(value)
-            self.problems.add(where, f"{show(value)} inside text", f"text or a number as the value of param '{match.group(1)}'")
+            self.problems.add(
+                where, f"{show(value)} inside {show(match.string)}", f"text or a number as the value of param '{match.group(1)}'"
+            )
             return ""
         return str(value)
 
@@ -140,7 +143,11 @@ class Filler:
             self._weights[id(value)] = value, _weight(value)
         self._room -= self._weights[id(value)][1]
         if self._room < 0:
-            self.problems.add(where, "params that make the spec too large", f"at most {limits.SPEC_BYTES_MAX} bytes of interpolated values")
+            if not self._is_full:
+                self._is_full = True
+                expected = f"at most {limits.SPEC_BYTES_MAX} bytes of interpolated values"
+                self.problems.add(where, "params that make the spec too large", expected)
+            self.problems.silence(where)
             return UNSET
         if value is UNSET:
             self.problems.silence(where)
@@ -154,6 +161,8 @@ class Filler:
             expected = f"one of the params: {names(word for word in known if word not in items)}"
         else:
             expected = "a param: the spec has none; $${ stands for a literal ${"
+        if ":" in name:
+            expected += ", or ${env:NAME:-DEFAULT}"
         self.problems.add(where, f"'${{{show(name)[1:-1]}}}'", expected, near=(name, known))
 
     def _environment(self, reference: str, where: Where) -> Any:
@@ -166,7 +175,8 @@ class Filler:
         if not has_default:
             if text is None:
                 hint = f"set it, or give a default: ${{env:{name}:-DEFAULT}}"
-                self.problems.add(where, f"no environment variable {name}", f"a value in ${name}", hint)
+                self.problems.add_problem_at(where, f"no environment variable {name}", f"a value in ${name}", hint)
+                self.problems.silence(where)
                 return UNSET
             return text
         try:
@@ -186,6 +196,7 @@ def resolve_params(declared: Any, sets: Mapping[str, str], filler: Filler, folde
     """The value of each param of a spec: its default, or what `--set` gives. Problems are reported at the param or at `--set`."""
     values: dict[str, Any] = {}
     problems = filler.problems
+    misspelt = _misspelt(sets, declared)
     for name, kind, hidden, default in _declared(declared, (), filler, folder):
         if name in sets:
             value, expected = parse_as(kind, sets[name])
@@ -193,7 +204,7 @@ def resolve_params(declared: Any, sets: Mapping[str, str], filler: Filler, folde
                 problems.add_problem(Problem("--set", 0, 0, name, "a secret" if hidden else show(sets[name]), expected))
             values[name] = Secret(value, f"--set {name}") if hidden and value is not UNSET else value
         else:
-            if default is UNSET and kind:
+            if default is UNSET and kind and name not in misspelt:
                 problems.add(("params", name), "no value", f"--set {name}=VALUE, where VALUE is {_TYPE_WORDS[kind]}")
             values[name] = default
     for name in sets if isinstance(declared, dict) else ():
@@ -207,9 +218,10 @@ def resolve_with(declared: Any, inside: Where, given: Mapping[str, Any], where: 
     """The value of each param of an included graph, declared at `inside`: its default, or what `with:` at `where` gives."""
     values: dict[str, Any] = {}
     problems = filler.problems
+    misspelt = _misspelt(given, declared)
     for name, kind, hidden, default in _declared(declared, inside, filler, folder):
         if name not in given:
-            if default is UNSET and kind and not problems.is_bad(where):
+            if default is UNSET and kind and name not in misspelt and not problems.is_bad(where):
                 found = f"no value for the param '{name}' of {problems.places.file_of((*inside, 'params'))[0]}"
                 problems.add_problem_at(where, found, f"with: {{{name}: VALUE}}, where VALUE is {_TYPE_WORDS[kind]}")
             values[name] = default
@@ -228,16 +240,23 @@ def resolve_with(declared: Any, inside: Where, given: Mapping[str, Any], where: 
     return values
 
 
+def _misspelt(given: Iterable[str], declared: Any) -> set[str]:
+    """The params that were meant by names that are none: they are not reported as missing too."""
+    return {nearest(name, declared) for name in given if name not in declared} if isinstance(declared, dict) else set()
+
+
 def _declared(declared: Any, prefix: Where, filler: Filler, folder: Path) -> Iterator[tuple[str, str, bool, Any]]:
-    """(name, type, secret or not, default) of each param whose name is right. UNSET: it is required, or, with type "", wrong."""
+    """(name, type, secret or not, default) of each param. UNSET: it is required, or, with type "", wrong."""
     if not isinstance(declared, dict):
         return  # the schema says what is wrong with it
     for name, default in declared.items():
         where: Where = (*prefix, "params", name)
         if not _NAME.fullmatch(name):
             filler.problems.add(where, show(name), "a name of letters, digits, - and _ that begins with a letter", at_key=True)
+            yield name, "", False, UNSET
         elif name == EACH:
             filler.problems.add(where, show(name), "another name: this one is the item of for_each", at_key=True)
+            yield name, "", False, UNSET
         elif isinstance(default, dict) and "required" in default:
             kind = _required_type(default, where, filler.problems)
             yield name, kind, default.get("secret") is True, UNSET
@@ -250,16 +269,17 @@ def _declared(declared: Any, prefix: Where, filler: Filler, folder: Path) -> Ite
 
 
 def _required_type(default: Mapping[str, Any], where: Where, problems: Problems) -> str:
-    """The type of a param declared as `{required: true, type: integer}`."""
+    """The type of a param declared as `{required: true, type: integer}`; "" if the declaration is wrong."""
     kind = default.get("type", "string")
-    if default["required"] is not True or not set(default) <= _DECLARATION or default.get("secret", True) is not True:
-        expected = "{required: true}, with type: TYPE and secret: true if wanted, or a plain default"
-        problems.add(where, "a declaration with other keys", expected)
-    elif not isinstance(kind, str) or kind not in _TYPES:
-        problems.add((*where, "type"), show(kind), f"one of: {names(_TYPES)}", near=(str(kind), _TYPES))
-    else:
-        return kind
-    return "string"
+    for key, value in default.items():
+        if key not in _DECLARATION:
+            expected = f"one of: {names(_DECLARATION)}; a param with a default is nothing but the default"
+            problems.add((*where, key), f"unknown key {show(key)}", expected, at_key=True, near=(key, _DECLARATION))
+        elif key != "type" and value is not True:
+            problems.add((*where, key), show(value), "true, or a plain default" if key == "required" else "true, or no such key")
+        elif key == "type" and (not isinstance(kind, str) or kind not in _TYPES):
+            problems.add((*where, key), show(kind), f"one of: {names(_TYPES)}", near=(str(kind), _TYPES))
+    return "" if any(problems.is_bad((*where, key)) for key in default) else str(kind)
 
 
 def _refuse_references(value: Any, where: Where, problems: Problems) -> None:

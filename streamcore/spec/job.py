@@ -31,6 +31,7 @@ def as_graph(tree: dict[str, Any], problems: Problems) -> dict[str, Any]:
     for key in tree:
         if key not in KEYS:
             hint = "a job is one process; nodes and edges need version: 2" if key in ("nodes", "edges") else ""
+            hint = f"it belongs to `job`, as job.{key}" if key in JOB_KEYS else hint
             near = None if hint else (key, KEYS)
             problems.add((key,), f"unknown key {show(key)}", f"one of: {names(KEYS)}", hint, at_key=True, near=near)
     plugin = _plugin(tree.get("job"), problems)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from streamcore import limits
 from streamcore.errors import Problem, SpecError
-from streamcore.secret import secrets_in
-from streamcore.spec.expand import Expanded, expand
+from streamcore.spec.expand import Expanded, expand, refuse_secrets
 from streamcore.spec.freeze import digest_of, freeze, name_of
 from streamcore.spec.interpolate import Filler, resolve_params
 from streamcore.spec.job import VERSION as JOB_VERSION
@@ -22,7 +22,6 @@ from streamcore.spec.schema import Checker
 
 _checker = Checker(TOP, proven=True)
 _LISTS = ("nodes", "edges")
-_HIDDEN = ("config", "env")  # of a node: what its process alone is told
 _PLAIN: dict[str, dict[str, type]] = {"nodes": {"id": str, "plugin": str, "config": dict}, "edges": {"from": str, "to": str}}
 
 
@@ -63,6 +62,10 @@ def _read(
     filler, folder = Filler(problems, os.environ), Path(path).parent
     params = resolve_params(tree.get("params", {}), sets, filler, folder)
     made = expand(tree, params, path, folders, filler)
+    if len(made.nodes) > limits.NODES_MAX:  # to judge so many would take seconds, and to read their plugins minutes
+        if not made.partial:  # else it is reported where they became too many
+            problems.add(("nodes",), f"{len(made.nodes)} nodes", f"at most {limits.NODES_MAX}: each is a process", at_key=True)
+        return None, problems.listed()
     normalised = _check(tree, params, made, filler, folder)
     if normalised is None:
         return None, problems.listed()
@@ -75,18 +78,7 @@ def _check(tree: Mapping[str, Any], params: Mapping[str, Any], made: Expanded, f
     for key, value in tree.items():
         if key not in ("version", "params") and not (key in _LISTS and isinstance(value, list)):
             whole[key] = filler.fill(value, (key,), params, folder)
-    if filler.secrets:
-        _refuse_secrets({key: value for key, value in whole.items() if key not in (*_LISTS, "params")}, made, filler.problems)
     return check_tree(whole, made, filler.problems)
-
-
-def _refuse_secrets(rest: Mapping[str, Any], made: Expanded, problems: Problems) -> None:
-    """A secret is what a node is told; names, numbers and policies are shown everywhere."""
-    places = [(entry.where, entry.value) for key in _LISTS for entry in getattr(made, key) if isinstance(entry.value, dict)]
-    for where, value in [*places, ((), rest)]:
-        for key, item in value.items():
-            if not (where and key in _HIDDEN) and next(secrets_in(item), None) is not None:
-                problems.add((*where, key), "a secret", "a plain value: secrets may stand in config and env of a node, and in params")
 
 
 def check_tree(whole: Mapping[str, Any], made: Expanded, problems: Problems) -> dict[str, Any] | None:
@@ -96,6 +88,9 @@ def check_tree(whole: Mapping[str, Any], made: Expanded, problems: Problems) -> 
     """
     lists = {key: getattr(made, key) for key in _LISTS if isinstance(whole.get(key), list)}
     asked = {key: [entry for entry in entries if not _is_plain(entry.value, _PLAIN[key])] for key, entries in lists.items()}
+    refuse_secrets({key: value for key, value in whole.items() if key not in lists and key != "params"}, (), problems)
+    for where, value in (entry for entries in asked.values() for entry in entries):
+        refuse_secrets(value, where, problems)
     normalised, findings = _checker.check({**whole, **{key: [entry.value for entry in entries] for key, entries in asked.items()}})
     for finding in findings:
         where = finding.where

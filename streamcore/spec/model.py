@@ -91,8 +91,9 @@ class Place:
         return file, where[begin:]
 
     def graft(self, root: Place, file: str) -> None:
-        """Hang the tree of an included file below this value."""
+        """Hang the tree of an included file below this value. What is missing there is missing from the file as a whole."""
         self.file, self.children = file, root.children
+        self.line, self.column = root.line, root.column
 
 
 @dataclass(frozen=True)

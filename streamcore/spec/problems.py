@@ -17,6 +17,7 @@ SHOWN_CHARS_MAX = 80  # of a value in a message
 NEAREST_CHARS_MAX = 64  # the search for a similar name is quadratic in the length
 NEAREST_NAMES_MAX = 512  # and linear in the number of candidates: 100 problems take a second
 LISTED_NAMES_MAX = 20
+MEND_FIRST = "mend those above first"  # of the last problem, if some were left out
 
 
 def show(value: Any) -> str:
@@ -31,7 +32,7 @@ def show(value: Any) -> str:
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}" if value else "an empty list"
-    text = repr(value)
+    text = repr(value[: SHOWN_CHARS_MAX + 1] if isinstance(value, str) else value)  # cut twice: a megabyte is not worth its quotes
     return text if len(text) <= SHOWN_CHARS_MAX else f"{text[: SHOWN_CHARS_MAX - 3]}..."
 
 
@@ -46,7 +47,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """The candidate most like `word`, or "" if none is."""
     if len(word) > NEAREST_CHARS_MAX:
         return ""
-    matches = get_close_matches(word, list(islice(candidates, NEAREST_NAMES_MAX)), n=1)
+    listed = list(islice(candidates, NEAREST_NAMES_MAX))
+    matches = get_close_matches(word, listed, n=1) or get_close_matches(word.lower(), listed, n=1)
     return matches[0] if matches else ""
 
 
@@ -77,13 +79,20 @@ class Problems:
     def add(self, where: Where, found: str, expected: str, hint: str = "", at_key: bool = False, near: Near | None = None) -> None:
         """Report the value at `where`, or its key; `near` asks for the nearest of some names as the hint."""
         place, _ = self.places.nearest(where)
-        if place.written and not (hint or near or "${" in found):
+        if place.written and not (hint or at_key or "${" in found):
             hint = f"it is the value of {show(place.written)}"
         if not self.is_bad(where):
             self.silence(where)
+            if at_key and near:
+                self._silence_meant((*where[:-1], nearest(*near)))
             file, path = self.places.file_of(where)
             mark = self.places.find(where, at_key)
             self.add_problem(Problem(file or self.file, *mark, format_path(path), found, expected, hint), near)
+
+    def _silence_meant(self, where: Where) -> None:
+        """A key is misspelt. The one that was meant is not reported as missing too."""
+        if self.places.children and not self.places.nearest(where)[1]:
+            self.silence(where)
 
     def add_problem_at(self, where: Where, found: str, expected: str, hint: str = "") -> None:
         """One of several at the same place: what is found there later is reported as well."""
@@ -114,7 +123,7 @@ class Problems:
             self._left_out += 1
             return
         if near is not None:  # sought only for problems that are kept: it costs milliseconds
-            problem = replace(problem, hint=did_you_mean(*near))
+            problem = replace(problem, hint=did_you_mean(*near) or problem.hint)
         if self._secrets:
             mask = self._secrets.mask
             found, expected = mask(problem.found), mask(problem.expected)
@@ -140,5 +149,5 @@ class Problems:
         """All of them in the order of the file, those of the command line first."""
         ordered = sorted(self._found, key=lambda problem: (problem.file == self.file, problem.file, problem.line, problem.column))
         if self._left_out:
-            ordered.append(Problem(self.file, 0, 0, "spec", f"{self._left_out} more problems", "none", "mend those above first"))
+            ordered.append(Problem(self.file, 0, 0, "spec", f"{self._left_out} more problems", "none", MEND_FIRST))
         return ordered

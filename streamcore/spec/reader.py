@@ -112,8 +112,15 @@ def _report_syntax(error: yaml.YAMLError, text: str, problems: Problems) -> None
     elif "{$" in written.replace(" ", "") or ": ${" in written:
         hint = _BRACES
     elif what.startswith("mapping values"):
-        hint = "put text that contains a colon in quotes"
+        hint = _colon_hint(written, column - 1)
     problems.add_at(line, column, (), f"{what.removeprefix('found ')}{since}", "valid YAML", hint)
+
+
+def _colon_hint(written: str, colon: int) -> str:
+    """What a colon does not belong to: text, unless it is the first one of its line."""
+    if re.match(r" *-[^ ]", written):
+        return "put a space behind the dash"
+    return "put text that contains a colon in quotes" if ":" in written[:colon] else "indent this line as the keys beside it"
 
 
 class _Frame:

@@ -52,7 +52,7 @@ def _cpus(value: Any) -> Any:
     for part in value.split(","):
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
-    return found
+    return found if max(found, default=0) <= CPU_MAX else value  # one problem for the text, not one for each number
 
 
 NODE: dict[str, Any] = {
@@ -76,13 +76,17 @@ NODE: dict[str, Any] = {
     "drain_s": SECONDS,
     "limits": {"type": "dict", "schema": NODE_LIMITS},
     "checks": {"type": "string", "allowed": CHECKS},
-    "env": {"type": "dict", "keysrules": {"type": "string", "regex": ENV_NAME}, "valuesrules": {"type": ["string", "number", "boolean"]}},
+    "env": {
+        "type": "dict",
+        "keysrules": {"type": "string", "regex": ENV_NAME, "meta": {"words": "a name"}},
+        "valuesrules": {"type": ["string", "number", "boolean"]},
+    },
     "cpu_affinity": {
         "type": "list",
         "coerce": _cpus,
         "minlength": 1,
         "schema": {"type": "integer", "min": 0, "max": CPU_MAX},
-        "meta": {"words": "CPU numbers: [0, 1] or 0-3,6"},
+        "meta": {"words": f"CPU numbers up to {CPU_MAX}, as [0, 1] or 0-3,6"},
     },
     "nice": {"type": "integer", "min": -20, "max": 19},
     "ring": {"type": "dict", "schema": RING},
@@ -109,7 +113,7 @@ INCLUDE = {
     "with": {"type": "dict"},
 }
 TOP = {
-    "version": {"required": True, "meta": {"words": str(VERSION)}},
+    "version": {"required": True, "meta": {"words": f"{VERSION}, or 1 for a job"}},
     "name": {"type": "string"},
     "params": {"type": "dict"},
     "limits": {"type": "dict", "schema": {"shm": {"type": "size", "min": limits.MIB}}},

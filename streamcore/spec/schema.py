@@ -31,6 +31,7 @@ _WORDS = {
     "size": "a size such as 512MiB",
 }
 _NO_SUCH_WORD = ErrorDefinition(0x4F, "words")  # in the range of cerberus' rules that compare values
+_MISSING = "nothing"
 _NESTED = ("schema", "valuesrules", "keysrules", "allow_unknown")
 _OF_RULES = ("anyof", "allof", "oneof", "noneof")
 
@@ -91,6 +92,7 @@ class Checker:
         for error in validator._errors:
             self._explain(error, findings)
         as_written = [finding._replace(found=_found(document, finding)) for finding in findings]
+        as_written.sort(key=lambda finding: finding.found == _MISSING)  # a key that was misspelt is reported before it is missed
         normalised = validator.document or {}
         return keep_secrets(document, normalised) if hidden else normalised, as_written
 
@@ -114,7 +116,7 @@ class Checker:
             expected = f"one of: {names(known)}" if known else "no keys"
             findings.append(Finding(where, f"unknown key {show(key)}", expected, "", at_key=True, near=(key, known)))
         elif error.code == codes.REQUIRED_FIELD.code:
-            findings.append(Finding(where, "nothing", _expected(self._rule_at(error.schema_path))))
+            findings.append(Finding(where, _MISSING, _expected(self._rule_at(error.schema_path))))
         elif error.code == codes.CUSTOM.code or error.rule in ("coerce", "default_setter", "check_with", "dependencies", "excludes"):
             findings.append(Finding(where, show(error.value), "; ".join(map(str, error.info)) or _expected(rule)))
         else:
@@ -139,7 +141,7 @@ class Checker:
 
 def _found(document: Any, finding: Finding) -> str:
     """What was found, as it is written in the document: cerberus names sizes as it has converted them."""
-    if finding.at_key or finding.found == "nothing":
+    if finding.at_key or finding.found == _MISSING:
         return finding.found
     value = document
     for part in finding.where:

@@ -83,3 +83,20 @@ class Paired(Source):
 
     def run(self):
         yield from ()
+
+
+class Told(Sink):
+    inputs = {"in": Port("frame", "json")}
+
+    def process(self, packet):
+        return None
+
+
+class Batch(Node):
+    inputs = {"in": FRAME}
+    outputs = {"out": FRAME}
+    config = {"size": {"type": "integer", "default": 4}}
+    batch_max = "size"
+
+    def process_batch(self, packets):
+        return None

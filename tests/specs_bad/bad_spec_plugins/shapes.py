@@ -64,3 +64,76 @@ class Raising(Source):
 
     def run(self):
         yield from ()
+
+
+class PortList(Source):
+    outputs = ["out"]
+
+    def run(self):
+        yield from ()
+
+
+class PortName(Source):
+    outputs = {"Out": Port("frame")}
+
+    def run(self):
+        yield from ()
+
+
+class Kindless(Source):
+    outputs = {"out": Port("")}
+
+    def run(self):
+        yield from ()
+
+
+class Forwarding(Node):
+    inputs = {"in": Port("frame")}
+    outputs = {"out": Port("frame", forwards=("into",))}
+
+    def process(self, packet):
+        return None
+
+
+class ForwardingJson(Node):
+    inputs = {"in": Port("frame", "json")}
+    outputs = {"out": Port("frame", forwards=("in",))}
+
+    def process(self, packet):
+        return None
+
+
+class Both(Source, Sink):
+    def run(self):
+        yield from ()
+
+
+class Outer:
+    class Inner(Source):
+        outputs = {"out": Port("frame")}
+
+        def run(self):
+            yield from ()
+
+
+Hidden = Outer.Inner
+
+
+class NoWork(Node):
+    inputs = {"in": Port("frame")}
+
+
+class ConfigList(Source):
+    outputs = {"out": Port("frame")}
+    config = ["path"]
+
+    def run(self):
+        yield from ()
+
+
+class BatchZero(Node):
+    inputs = {"in": Port("frame")}
+    batch_max = 0
+
+    def process(self, packet):
+        return None

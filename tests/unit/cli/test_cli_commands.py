@@ -155,7 +155,7 @@ def test_json_of_a_good_spec_has_no_problems(spec, capsys):
 
 def test_a_missing_spec_is_a_problem_like_any_other(tmp_path, capsys):
     assert run(["validate", str(tmp_path / "none.yaml")]) == 2
-    assert f"{tmp_path}/none.yaml:0:0" in capsys.readouterr().err
+    assert f"{tmp_path}/none.yaml  spec\n" in capsys.readouterr().err
 
 
 def test_set_reaches_the_plan(spec, capsys):

@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from streamcore import limits
+from streamcore.spec import expand
 from streamcore.spec.expand import INCLUDE_DEPTH_MAX
 from streamcore.spec.loading import read
 
@@ -253,3 +254,13 @@ def test_few_lines_cannot_make_more_edges_than_can_be_planned(spec):
         "nodes: [{id: a, for_each: 4000, plugin: p.q}, {id: k, plugin: p.q}]\nedges:\n" + "  - {from: a.*, to: k}\n" * 6,
     )
     assert "edges in all" in problems[0].found
+
+
+def test_a_spec_is_made_of_a_bounded_number_of_files(spec, monkeypatch):
+    monkeypatch.setattr(expand, "INCLUDES_MAX", 2)
+    many = {f"f{n}": "version: 2\nnodes: [{id: a, plugin: p.q}]\n" for n in range(4)}
+    entries = [f"{{id: n{index}, include: f{n}.yaml}}" for index, n in enumerate((0, 1, 0, 2, 3))]  # f0 twice counts once
+    _, problems = spec(f"nodes: [{', '.join(entries)}]\n", **many)
+    assert [(problem.path, problem.found) for problem in problems] == [
+        (f"nodes[{n}].include", "more than 2 different files") for n in (3, 4)
+    ]

@@ -174,7 +174,7 @@ def test_references_in_params_are_refused():
 
 @pytest.mark.parametrize("default", ["[1]", "{a: 1}", ""])
 def test_only_scalars_can_stand_inside_text(default):
-    assert "inside text" in problem_of(f"{{p: {default}}}", '"a${p}"').found
+    assert "inside 'a${p}'" in problem_of(f"{{p: {default}}}", '"a${p}"').found
 
 
 @pytest.mark.parametrize("reference", ['"${p}"', '"${p}${p}"'])
