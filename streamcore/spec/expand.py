@@ -168,7 +168,7 @@ class _Expander:
             self.made.nodes.append(Entry(where, value))
             return
         if isinstance(value.get("id"), str) and not self._problems.is_bad((*where, "id")):
-            if (suffix or level.prefix or "." in value["id"]) and not re.fullmatch(limits.ID_PATTERN, value["id"]):
+            if (suffix or level.prefix) and not re.fullmatch(limits.ID_PATTERN, value["id"]):
                 self._problems.add((*where, "id"), show(value["id"]), f"an id that matches {limits.ID_PATTERN}")
             value["id"] = f"{level.prefix}{value['id']}{suffix}"
         if "include" in value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -308,6 +309,7 @@ def pantry(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FUZZ_SECRET", "hunter2-hunter2")
     (tmp_path / "part.yaml").write_text(PART, encoding="utf-8")
+    shutil.copytree(SPECS / "parts", tmp_path / "parts")
 
     def refuse(*args, **kwargs):
         raise AssertionError("a check of a spec starts a process")
