@@ -77,7 +77,7 @@ def test_several_that_look_at_the_same_time_do_each_other_no_harm(box: Box) -> N
     box.env["XDG_CACHE_HOME"] = str(box.folder / "cache")
     for process in [box.start("validate", SPECS / "demo.yaml") for _ in range(4)]:
         assert process.wait(60) == 0
-    kept = list((box.folder / "streamcore" / "manifests").iterdir())
+    kept = list((box.folder / "cache" / "streamcore" / "manifests").iterdir())
     assert [path.suffix for path in kept] == [".json"] * len(kept)
     _, _, started = look(box, "validate", SPECS / "demo.yaml")
     assert started == []
