@@ -170,22 +170,28 @@ class Call(Source):
 
     def run(self) -> Iterator[Any]:
         entry = self.config["entry"]
-        if "stopping" in self.keywords:
-            threading.Thread(target=self._tell, args=(self.stopping_fd, self.keywords["stopping"]), name="stopping", daemon=True).start()
+        over = os.eventfd(0, os.EFD_CLOEXEC)
+        telling = threading.Thread(target=self._tell, args=(self.stopping_fd, over), name="stopping", daemon=True)
+        telling.start()
         try:
             result = self.function(**self.keywords)
         except SystemExit as left:
             result = left.code
             if isinstance(result, str):
                 raise JobError(f"{entry} has left with: {result}") from None
+        finally:
+            os.eventfd_write(over, 1)
+            telling.join()
+            os.close(over)
         if isinstance(result, int) and not isinstance(result, bool) and result != 0:
             raise JobError(f"{entry} returned {result}")
         yield from ()
 
-    @staticmethod
-    def _tell(stopping_fd: int, stopping: threading.Event) -> None:
-        select.select([stopping_fd], (), ())
-        stopping.set()
+    def _tell(self, stopping_fd: int, over: int) -> None:
+        """In a thread, for the function has the main one: until it is asked to end, or is over."""
+        ready, _, _ = select.select([stopping_fd, over], (), ())
+        if over not in ready and "stopping" in self.keywords:
+            self.keywords["stopping"].set()
 
     def _load(self) -> Callable[..., Any]:
         entry = self.config["entry"]
