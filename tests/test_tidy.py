@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "errors": (0, set()),
     "limits": (0, set()),
     "clock": (0, set()),
+    "interpreter": (0, set()),
     "secret": (0.2, set()),
     "native": (0.5, set()),
     "packet": (1, {"msgspec"}),
@@ -59,7 +60,12 @@ WALL_CLOCK = {"time.time", "time.time_ns", "time.sleep", "time.ctime", "time.loc
 WALL_CLOCK |= {f"datetime.{kind}" for kind in ("datetime.now", "datetime.utcnow", "datetime.today", "date.today")}
 MAY_READ_WALL_CLOCK = {"streamcore/clock.py": WALL_CLOCK, "streamcore/packet.py": {"time.time_ns"}}
 EXITS = {"sys.exit", "os._exit", "exit", "quit", "SystemExit", "builtins.SystemExit"}
-MAY_EXIT = {"streamcore/plugins/child.py": {"os._exit"}, "streamcore/node/": EXITS, "streamcore/__main__.py": EXITS}
+MAY_EXIT = {
+    "streamcore/interpreter.py": {"os._exit"},
+    "streamcore/plugins/child.py": {"os._exit"},
+    "streamcore/node/": EXITS,
+    "streamcore/__main__.py": EXITS,
+}
 MAY_PRINT = {"nodes/witness.py"}  # debug.print prints: that is what it is for
 LOGS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 BAD_NAMES = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}

@@ -11,7 +11,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +21,9 @@ import msgspec
 from streamcore.authoring.protocol import ENDED, Report, Request, is_plugins
 from streamcore.clock import Clock
 from streamcore.errors import PluginError
+from streamcore.interpreter import command_of
 
-# Not `-m` alone: it puts the working directory first, where a file named numpy.py would take the place of the real one.
-_MODULE = "streamcore.authoring.program"
-_DROP_CWD = f"import sys; del sys.path[0]; import runpy; runpy.run_module('{_MODULE}', run_name='__main__', alter_sys=True)"
-COMMAND = (sys.executable, *(("-P", "-m", _MODULE) if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
+COMMAND = command_of("streamcore.authoring.program")
 START_S = 30.0  # for an interpreter on a busy box; what the plugin's import takes comes on top
 GRACE_S = 1.0  # after the deadline, for the stacks to be written
 REPORT_BYTES_MAX = 1 << 20

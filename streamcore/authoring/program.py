@@ -7,11 +7,9 @@ The request and every report are JSON; a report is one line. What the plugin pri
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,13 +20,13 @@ from streamcore.authoring.checks import Check, Failed, Skipped, Subject, check_g
 from streamcore.authoring.protocol import ENDED, Report, Request, is_plugins
 from streamcore.authoring.trial import Stalled
 from streamcore.errors import ConfigError, PluginError, SpecError
+from streamcore.interpreter import die_with
 from streamcore.manifest import target_of
 from streamcore.node.api import Node, role_of
 from streamcore.plugins import load_target
 from streamcore.plugins.naming import registered
 from streamcore.plugins.policy import Policy, asked, load_machine
 
-PR_SET_PDEATHSIG = 1
 WITHOUT_SETUP = ("defaults", "unknown-keys", "setup")
 WITHOUT_STREAM = (*WITHOUT_SETUP, "emits", "returns-nothing", "stops", "no-input")
 REASON_CHARS_MAX = 2000  # an exception may say anything
@@ -36,9 +34,7 @@ REASON_CHARS_MAX = 2000  # an exception may say anything
 
 def main(report_fd: int) -> None:
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != request.parent_pid:
-        return
+    die_with(request.parent_pid)
     os.set_inheritable(report_fd, False)
     faulthandler.enable()
     logging.basicConfig(level=logging.WARNING)

@@ -226,6 +226,7 @@ def _words(
 def _in_background(run: str, words: list[str]) -> int:
     """Start the same command in a session of its own and wait until it is up or has failed."""
     from streamcore.control import private, rundir
+    from streamcore.interpreter import command_of
     from streamcore.supervisor.detach import spawn_detached
 
     path = rundir.path_of(run)
@@ -237,8 +238,7 @@ def _in_background(run: str, words: list[str]) -> int:
     os.close(directory_fd)
     # As it was called: `python -m` would put the working directory in front of what is installed.
     script = sys.argv[0] if os.path.basename(sys.argv[0]) == "streamctl" else ""
-    safe_path = ["-P"] if sys.version_info >= (3, 11) else []
-    command = [sys.executable, script] if script else [sys.executable, *safe_path, "-m", "streamcore"]
+    command = (sys.executable, script) if script else command_of("streamcore")
     status, text = spawn_detached([*command, *words], str(path / "logs" / rundir.COORDINATOR_LOG))
     click.echo(text, err=status != 0)
     return status

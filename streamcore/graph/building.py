@@ -22,6 +22,7 @@ from streamcore.graph.plan import plan_graph
 from streamcore.graph.validate import check
 from streamcore.graph.wiring import Graph as Wired
 from streamcore.graph.wiring import wire
+from streamcore.interpreter import command_of
 from streamcore.manifest import target_of
 from streamcore.node.api import Node
 from streamcore.plugins.manifests import Asked, find
@@ -142,8 +143,7 @@ class Graph:
             spec.write_text(self.to_yaml(), encoding="utf-8")
             words = ["up", str(spec), "--report", str(report), *(["--for", f"{round(for_s * 1000)}ms"] if for_s is not None else [])]
             words += ["--name", name or str(self._top["name"])]
-            safe_path = ["-P"] if sys.version_info >= (3, 11) else []
-            process = subprocess.Popen([sys.executable, *safe_path, "-m", "streamcore", *words], env=_environment())
+            process = subprocess.Popen([*command_of("streamcore"), *words], env=_environment())
             status = _wait(process)
             if not report.exists():
                 raise RunError(f"the graph was not started: streamctl up ended with {status}; what it said is on standard error")

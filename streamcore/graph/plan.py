@@ -19,7 +19,7 @@ from streamcore.node.api import forwarded_inputs, number_of
 from streamcore.packet import carries_arrays
 from streamcore.plugins.configs import Checked
 from streamcore.shm.layout import Geometry, round_up
-from streamcore.spec.loading import digest_of
+from streamcore.spec.freeze import digest_of
 from streamcore.spec.model import Spec
 from streamcore.spec.scalars import size_text
 

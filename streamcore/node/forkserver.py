@@ -31,8 +31,8 @@ from typing import Any, Union
 
 import msgspec
 
+from streamcore.interpreter import die_with
 from streamcore.node import arguments
-from streamcore.node.deathsig import die_with
 
 WORD = "forkserver"  # the first of this process' words; a node's has a slash
 ROOM = "STREAMCORE_ROOM"  # the variable of blanks

@@ -20,11 +20,11 @@ from streamcore import limits, plugins
 from streamcore.clock import iso_utc
 from streamcore.errors import ConfigError, JobError, PluginError, Stopped, StreamcoreError
 from streamcore.graph.model import Boot, NodePlan, RingPlan
+from streamcore.interpreter import die_with
 from streamcore.node import channel, masking, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
 from streamcore.node.checks import check_for
 from streamcore.node.dead_letter import Letters
-from streamcore.node.deathsig import die_with
 from streamcore.node.exchange import Exchange
 from streamcore.node.host import Host
 from streamcore.node.inlet import Inlet

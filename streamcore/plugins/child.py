@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import traceback
 from hashlib import sha256
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from streamcore.interpreter import die_with
 from streamcore.manifest import Manifest
 from streamcore.node import api
 from streamcore.plugins.configs import Configs, Sent
@@ -25,7 +25,6 @@ from streamcore.plugins.naming import PluginRefused, cause_of
 
 READY = b"ready\n"
 FILES_MAX = 2000  # of one plugin's packages: more are not looked at again in a few milliseconds, so its manifest is not kept
-_PR_SET_PDEATHSIG = 1
 _TRACE_CHARS_MAX = 16_000
 
 
@@ -46,7 +45,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def main(request_fd: int, reply_fd: int, parent_pid: int) -> None:
     """Do the jobs that `request_fd` holds: a JSON list of [plugin, target, config or null]."""
-    _die_with(parent_pid)
+    die_with(parent_pid)
     os.set_inheritable(reply_fd, False)
     with open(request_fd, "rb") as file:
         begun_ns = os.fstat(request_fd).st_mtime_ns
@@ -59,15 +58,6 @@ def main(request_fd: int, reply_fd: int, parent_pid: int) -> None:
         if os.getpid() != me:
             os._exit(0)  # a plugin forked, and this is what came of it
         _say(reply_fd, raw + b"\n")
-
-
-def _die_with(parent_pid: int) -> None:
-    """Be killed when the parent dies, however it dies. SYNC: node/start.py does the same for nodes."""
-    import ctypes
-
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 def _say(fd: int, raw: bytes) -> None:

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -17,11 +16,10 @@ import msgspec
 
 from streamcore import limits
 from streamcore.errors import ReaderError
+from streamcore.interpreter import command_of
 from streamcore.plugins.child import READY, Answer
 
-# SYNC: supervisor/process.py starts nodes with the same path of modules, so a node finds what was read here.
-_DROP_CWD = "import sys; del sys.path[0]; import runpy; runpy.run_module('streamcore.plugins', run_name='__main__', alter_sys=True)"
-COMMAND = (sys.executable, *(("-P", "-m", "streamcore.plugins") if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
+COMMAND = command_of("streamcore.plugins")
 BAD_MAX = 8  # plugins that may end or hang their reader before the rest is refused unread; bounds the time
 _START_S = 20.0  # until it is ready to import plugins: half a second on a busy machine
 _CHUNK_BYTES = 64 * limits.KIB

@@ -11,9 +11,9 @@ from typing import Any
 
 from streamcore.errors import SpecError
 from streamcore.secret import SecretRef
+from streamcore.spec.freeze import name_of
 from streamcore.spec.job import VERSION as JOB_VERSION
 from streamcore.spec.job import as_graph
-from streamcore.spec.loading import name_of
 from streamcore.spec.problems import Problems, show
 from streamcore.spec.reader import Unreadable, read_file, read_tree
 from streamcore.spec.scalars import core_scalar

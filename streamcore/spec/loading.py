@@ -10,7 +10,7 @@ from typing import Any
 from streamcore import limits
 from streamcore.errors import Problem, SpecError
 from streamcore.spec.expand import Expanded, expand, refuse_secrets
-from streamcore.spec.freeze import digest_of, freeze, name_of
+from streamcore.spec.freeze import freeze
 from streamcore.spec.interpolate import Filler, resolve_params
 from streamcore.spec.job import VERSION as JOB_VERSION
 from streamcore.spec.job import as_graph
@@ -125,6 +125,3 @@ def _check_version(tree: Any, problems: Problems) -> dict[str, Any]:
         problems.add(("version",), show(version), expected)
         raise Unreadable
     return as_graph(tree, problems) if version == JOB_VERSION else tree
-
-
-__all__ = ["digest_of", "load", "name_of", "parse", "read"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 
-# Not `-m` alone: it puts the working directory first, where a file named numpy.py would take the place of the real one.
-_DROP_CWD = "import sys; del sys.path[0]; import runpy; runpy.run_module('streamcore.node', run_name='__main__', alter_sys=True)"
-COMMAND = (sys.executable, *(("-P", "-m", "streamcore.node") if sys.version_info >= (3, 11) else ("-c", _DROP_CWD)))
+from streamcore.interpreter import command_of
+
+COMMAND = command_of("streamcore.node")
 
 
 def execute(words: Sequence[str], fds: Sequence[int], output_fd: int, environ: Mapping[str, str]) -> tuple[int, int]:

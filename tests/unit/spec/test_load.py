@@ -9,7 +9,8 @@ import pytest
 
 from streamcore import limits, spec
 from streamcore.errors import SpecError
-from streamcore.spec.loading import name_of, parse, read
+from streamcore.spec.freeze import name_of
+from streamcore.spec.loading import parse, read
 from streamcore.spec.model import CareSpec, Mark, RestartSpec, format_path, parse_path
 
 GOOD = """\
