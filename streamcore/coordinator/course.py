@@ -71,7 +71,7 @@ class Course:
         self._crew.hurry(self._crew.members.values())
         self._crew.send([member for member in self._crew.living() if member.plan.role == "source"], channel.Stop())
         self._loop.after(self._drain_s, lambda: self._let_go(f"not drained within {self._drain_s:g} s"))
-        for member in self._crew.living():
+        for member in self._crew.unfinished():
             if 0 < member.plan.drain_s < self._drain_s:
                 self._loop.after(member.plan.drain_s, functools.partial(self._let_one_go, member))
 

@@ -90,6 +90,13 @@ class Recovery:
             self._crew.retry(member, 0.0, member.asked)
         elif member.failure is not None:
             self._recover(member)
+        elif self._course.phase == DRAINING:  # its own drain_s was over: it has not failed, and nobody is to wait for it
+            self._leave_out(member)
+
+    def _leave_out(self, member: Member) -> None:
+        """For good. What it was to process has failed, and its neighbours go on without it."""
+        self._crew.give_up(member)
+        self._tell_gone(member)
 
     def _recover(self, member: Member) -> None:
         failure = member.failure
@@ -151,5 +158,8 @@ class Recovery:
         failure = member.failure
         assert failure is not None  # nobody is given up without a cause
         self._on_failed(failure)
+        self._tell_gone(member)
+
+    def _tell_gone(self, member: Member) -> None:
         if self._course.phase in (READY, DRAINING):
             self._crew.send(self._crew.living(), channel.PeerGone(member.id))

@@ -164,3 +164,19 @@ def test_a_graph_from_python_runs_and_gives_its_report(whole: Box) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=whole.env, cwd=whole.folder, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [0, True, 5]
+
+
+def test_a_node_with_a_drain_time_of_its_own_is_told_to_go_and_the_others_finish(whole: Box) -> None:
+    (whole.folder / "main.yaml").write_text(
+        "version: 2\nname: drain\ndrain_s: 50\nnodes:\n"
+        "  - {id: numbers, plugin: synthetic.frames, config: {payload: json, rate: 50}}\n"
+        "  - {id: stuck, plugin: debug.slow, config: {work_ms: 60000}, drain_s: 0.5}\n"
+        "  - {id: file, plugin: file.jsonl, config: {path: out.jsonl}}\n"
+        "edges: [{from: numbers, to: stuck, policy: latest}, {from: numbers, to: file}]\n"
+    )
+    done = whole.run("up", "main.yaml", "--for", "1s", "--report", "r.json", timeout_s=40)  # the run's own drain_s would take longer
+    assert "node 'stuck' has not drained within its 0.5 s; it is told to go" in done.stderr
+    assert "killing what is left" not in done.stdout + done.stderr
+    edges = json.loads((whole.folder / "r.json").read_text())["account"]["edges"]
+    to_file = next(edge for edge in edges if edge["edge"] == "numbers.out->file.in")
+    assert to_file["sent"] == to_file["completed"] == len((whole.folder / "out.jsonl").read_text().splitlines()) > 0
