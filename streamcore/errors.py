@@ -145,3 +145,15 @@ class NativeError(StreamcoreError):
 
 class Stopped(StreamcoreError):
     """Raised inside node code by a waiting call when the node is told to end at once. Let it pass."""
+
+
+class StoreError(StreamcoreError):
+    """The store of a durable queue cannot be used: not its owner, a damaged file, a disk that fails. Nothing acknowledged is lost by it."""
+
+    fault = "box"
+
+
+class StoreLocked(StoreError):
+    """Another process owns the store. It may be read meanwhile."""
+
+    retry = True

@@ -1,0 +1,147 @@
+"""The files of a store: its lock, its LMDB environment and tables, and whether the data file is as long as it says itself.
+
+PATH/data.mdb and lock.mdb are LMDB's. PATH/owner is locked by the process that may write. PATH/quarantine/ holds damaged records,
+PATH/damaged-N/ a data file that was given up.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from streamcore.durable.options import Options
+from streamcore.errors import StoreError, StoreLocked
+
+DATA, LOCK, OWNER = "data.mdb", "lock.mdb", "owner"
+READERS_MAX = 32  # of the writer and of `streamctl queue` beside it; dead ones are cleared
+TABLES = ("records", "waiting", "acked", "dead", "ids", "id_order", "state")
+COUNTERS_KEY = b"counters"
+
+# What the table entries hold. Keys are sequences, big-endian, so that they are in order; those of `ids` are ids.
+WAITING = struct.Struct("<IIQ")  # failures, flags, lane
+ACKED = struct.Struct("<q")  # wall clock of the acknowledgement
+DEAD = struct.Struct("<qI")  # wall clock, failures; the reason as text behind it
+ID = struct.Struct("<Qq")  # sequence, wall clock
+ID_ORDER = struct.Struct("<q16s")  # wall clock, id
+
+REPLAYED = 1  # a flag of WAITING
+
+# LMDB's meta pages, numbers 0 and 1. SYNC: mdb.c, MDB_page and MDB_meta: header of 16 bytes, magic, version, address, map size, two
+# tables of 48 bytes of which the first begins with the page size, last page, transaction.
+_META = struct.Struct("<16x II Q Q I 44x 48x Q Q")
+_META_MAGIC = 0xBEEFC0DE
+_PAGE_SIZES = frozenset(1 << n for n in range(9, 17))
+
+
+def key_of(sequence: int) -> bytes:
+    return sequence.to_bytes(8, "big")
+
+
+def sequence_of(key: bytes | memoryview) -> int:
+    return int.from_bytes(key, "big")
+
+
+def lock(path: Path) -> int:
+    """Become the owner of the store at `path`, which is made if need be. The descriptor holds the lock; no child inherits it.
+
+    Raises:
+      StoreLocked: names the process that owns it.
+      StoreError: the folder cannot be made or written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"store {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StoreLocked(f"store {path}: process {pid} owns it; stop its run, or read it with `streamctl queue`") from None
+    try:
+        os.pwrite(descriptor, b"%-19d\n" % os.getpid(), 0)
+    except OSError:
+        pass  # a full disk: the number only tells people whom to ask
+    return descriptor
+
+
+def open_environment(path: Path, options: Options | None) -> Any:
+    """The LMDB environment: to write with `options`, else to read only. Raises StoreError."""
+    readonly = options is None
+    try:
+        environment = lmdb.open(
+            str(path),
+            map_size=options.max_bytes if options else 0,
+            max_dbs=len(TABLES),
+            max_readers=READERS_MAX,
+            readonly=readonly,
+            create=not readonly,
+            metasync=options is None or options.sync == "commit",
+            readahead=False,  # random reads of a file larger than memory must not push everything else out
+            mode=0o600,
+        )
+    except (lmdb.Error, OSError) as error:
+        raise StoreError(f"store {path}: {error}") from None
+    _keep_from_children(path / DATA)
+    return environment
+
+
+def _keep_from_children(data: Path) -> None:
+    """LMDB lets children inherit one of its descriptors: a program that outlives the node would keep the file's room."""
+    ours = os.stat(data)
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.path.samestat(os.fstat(int(name)), ours):
+                os.set_inheritable(int(name), False)
+        except OSError:  # that of the listing itself
+            continue
+
+
+def open_tables(environment: Any) -> dict[str, Any]:
+    """All tables by name; made if the environment may be written. Raises StoreError if one is missing."""
+    try:
+        return {name: environment.open_db(name.encode(), create=not environment.flags()["readonly"]) for name in TABLES}
+    except lmdb.Error as error:
+        raise StoreError(f"store {environment.path()}: {error}") from None
+
+
+def wrong_length(path: Path) -> str:
+    """Says in what the data file differs from what its newest meta page claims; "" if it is whole.
+
+    Reading a page that a truncated file does not have is a SIGBUS: this is asked before anything maps it.
+    """
+    try:
+        with open(path / DATA, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            metas = _metas(file.fileno(), size)
+    except OSError as error:
+        return f"{DATA}: {error.strerror}"
+    if not metas:
+        return f"{DATA}: found no meta page of LMDB in its {size} bytes"
+    _, last_page, page_bytes = max(metas)
+    expected = (last_page + 1) * page_bytes
+    return "" if size >= expected else f"{DATA}: found {size} bytes, expected at least {expected}"
+
+
+def _metas(descriptor: int, size: int) -> list[tuple[int, int, int]]:
+    """(transaction, last page, page size) of each meta page."""
+    first = _meta_at(descriptor, 0)
+    sizes = [first[2]] if first else sorted(_PAGE_SIZES)
+    found = [first, *(_meta_at(descriptor, page_bytes) for page_bytes in sizes if page_bytes < size)]
+    return [meta for meta in found if meta]
+
+
+def _meta_at(descriptor: int, offset: int) -> tuple[int, int, int] | None:
+    raw = os.pread(descriptor, _META.size, offset)
+    if len(raw) < _META.size:
+        return None
+    magic, _, _, _, page_bytes, last_page, transaction = _META.unpack(raw)
+    if magic != _META_MAGIC or page_bytes not in _PAGE_SIZES:
+        return None
+    return transaction, last_page, page_bytes

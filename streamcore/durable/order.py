@@ -1,0 +1,94 @@
+"""Which record is handed out next: in order within each lane, around lanes that wait for a retry. In memory only; no I/O, no clock.
+
+A lane is the records of one key. A record that failed holds up its lane until it has been handed out again, and no other lane.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+
+class Handed(NamedTuple):
+    """What is known of a record that was handed out."""
+
+    lane: int
+    failures: int
+    flags: int
+
+
+class Order:
+    """The order of delivery of one store; `next` is the sequence from which records are looked at."""
+
+    def __init__(self, next_sequence: int):
+        self.next = next_sequence
+        self.in_flight: dict[int, Handed] = {}
+        self.settling: set[int] = set()  # acknowledged, and still in the tables until the next commit
+        self._delayed: dict[int, Handed] = {}
+        self._due: list[tuple[int, int]] = []  # heap of (monotonic ns, sequence)
+        self._stuck: dict[int, int] = {}  # lane: how many of its records wait for a retry
+        self._skipped: dict[int, int] = {}  # lane: its first record that was passed over meanwhile
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the next retry is due on the monotonic clock; None if there is none."""
+        return self._due[0][0] if self._due else None
+
+    def take_due(self, now_ns: int) -> tuple[int, Handed] | None:
+        """The record whose retry is due: it is in flight again, and its lane is free once no other record of it waits."""
+        if not self._due or self._due[0][0] > now_ns:
+            return None
+        _, sequence = heapq.heappop(self._due)
+        handed = self._delayed.pop(sequence)
+        self.in_flight[sequence] = handed
+        self._free(handed.lane)
+        return sequence, handed
+
+    def may_offer(self, sequence: int, lane: int) -> bool:
+        """Is this one to be handed out now? To be asked in order, from `next` on."""
+        if sequence in self.in_flight or sequence in self.settling or sequence in self._delayed:
+            return False
+        if lane in self._stuck:
+            self._skipped.setdefault(lane, sequence)
+            return False
+        return True
+
+    def hand_out(self, sequence: int, handed: Handed) -> None:
+        self.in_flight[sequence] = handed
+
+    def take_back(self, sequence: int) -> None:
+        """As if it had not been handed out."""
+        del self.in_flight[sequence]
+        self.next = min(self.next, sequence)
+
+    def acknowledge(self, sequence: int) -> bool:
+        """False if it is not in flight: acknowledged before, or never handed out."""
+        if self.in_flight.pop(sequence, None) is None:
+            return False
+        self.settling.add(sequence)
+        return True
+
+    def fail(self, sequence: int, due_ns: int) -> Handed | None:
+        """Hand it out again at `due_ns`; its lane waits. None if it is not in flight."""
+        handed = self.in_flight.pop(sequence, None)
+        if handed is None:
+            return None
+        handed = handed._replace(failures=handed.failures + 1)
+        self._delayed[sequence] = handed
+        heapq.heappush(self._due, (due_ns, sequence))
+        self._stuck[handed.lane] = self._stuck.get(handed.lane, 0) + 1
+        return handed
+
+    def queue_again(self, sequence: int) -> None:
+        """An acknowledged record that waits once more."""
+        self.next = min(self.next, sequence)
+
+    def _free(self, lane: int) -> None:
+        left = self._stuck[lane] - 1
+        if left:
+            self._stuck[lane] = left
+            return
+        del self._stuck[lane]
+        skipped = self._skipped.pop(lane, None)
+        if skipped is not None:
+            self.next = min(self.next, skipped)

@@ -1,0 +1,106 @@
+"""Find whole records in a data file whose trees cannot be followed, and import them into a new store.
+
+The file is read, not mapped, from its first byte to its last: a record is known by its magic and its checksum, wherever it lies. Pages that
+are free still hold old records; the newest counters say below which sequence nothing waited any more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import msgspec
+
+from streamcore.durable import counters, files, record
+from streamcore.durable.change import lane_of
+from streamcore.durable.counters import Counters
+from streamcore.durable.files import ID, ID_ORDER, WAITING, key_of
+from streamcore.durable.options import Options, room_of
+from streamcore.errors import StoreError
+
+CHUNK_BYTES = 64 << 10  # what is read again after every hit
+RECORD_BYTES_MAX = 2 << 30  # a header that claims more is none
+BATCH = 256  # records of one transaction
+
+_MAGIC = re.compile(re.escape(record.MAGIC_BYTES) + b"|" + re.escape(counters.MAGIC_BYTES))
+
+
+def import_into(path: Path, damaged: Path, options: Options) -> str:
+    """Make a new store at `path` of what is whole in the file `damaged`; says what it holds. Everything in it waits.
+
+    Raises StoreError if the new store cannot be written; `damaged` is never changed.
+    """
+    with open(damaged, "rb") as file:
+        descriptor = file.fileno()
+        newest, found = _scan(descriptor)
+        places = {sequence: at for sequence, at in found.items() if sequence >= newest.first_waiting}
+        fresh = Counters(next_sequence=max([newest.next_sequence, *(sequence + 1 for sequence in places)]))
+        fresh.offered_upto = fresh.next_sequence  # each may have been delivered before
+        fresh.first_waiting = min(places, default=fresh.next_sequence)
+        # Without counters more is found than was waiting: room for all of it. A smaller map at the next start keeps what it holds.
+        room = msgspec.structs.replace(options, max_bytes=max(options.max_bytes, 2 * os.fstat(descriptor).st_size))
+        environment = files.open_environment(path, room)
+        try:
+            tables = files.open_tables(environment)
+            sequences = sorted(places)
+            for first in range(0, len(sequences) or 1, BATCH):
+                raws = [(sequence, _record_at(descriptor, places[sequence])) for sequence in sequences[first : first + BATCH]]
+                _store(environment, tables, fresh, raws)
+        except lmdb.Error as error:
+            raise StoreError(f"store {path}: records of {damaged} cannot be imported: {error}") from None
+        finally:
+            environment.close()
+    if not places:
+        return f"no record in it was still waiting, the next has sequence {fresh.next_sequence}"
+    return f"{len(places)} records from {min(places)} to {max(places)} were imported and wait"
+
+
+def _store(environment: Any, tables: dict[str, Any], fresh: Counters, raws: list[tuple[int, bytes]]) -> None:
+    with environment.begin(write=True) as txn:
+        for sequence, raw in raws:
+            found, key = record.decode(raw, sequence), key_of(sequence)
+            txn.put(key, raw, db=tables["records"])
+            txn.put(key, WAITING.pack(0, 0, lane_of(found.head.key)), db=tables["waiting"])
+            txn.put(found.id16, ID.pack(sequence, found.stored_ns), db=tables["ids"])
+            txn.put(key, ID_ORDER.pack(found.stored_ns, found.id16), db=tables["id_order"])
+            fresh.used_bytes += room_of(len(raw))
+            fresh.appended += 1
+        fresh.commits += 1
+        txn.put(files.COUNTERS_KEY, fresh.encode(), db=tables["state"])
+
+
+def _scan(descriptor: int) -> tuple[Counters, dict[int, int]]:
+    """The newest counters, and sequence to offset of every whole record. What lies inside a whole record is content, whatever it is."""
+    size = os.fstat(descriptor).st_size
+    newest, places, at = Counters(), {}, 0
+    while chunk := os.pread(descriptor, CHUNK_BYTES + len(record.MAGIC_BYTES) - 1, at):
+        hit = _MAGIC.search(chunk)
+        if hit is None:
+            at += CHUNK_BYTES
+            continue
+        at += hit.start()
+        step = 1
+        if hit.group() == counters.MAGIC_BYTES:
+            newest = max(newest, _counters_at(descriptor, at), key=lambda found: found.commits)
+        else:
+            claimed = record.claimed_bytes(os.pread(descriptor, record.LAYOUT.size, at))
+            if 0 < claimed <= min(size - at, RECORD_BYTES_MAX):
+                sequence = record.whole(os.pread(descriptor, claimed, at))
+                if sequence is not None:
+                    places[sequence], step = at, claimed
+        at += step
+    return newest, places
+
+
+def _counters_at(descriptor: int, at: int) -> Counters:
+    try:
+        return Counters.decode(os.pread(descriptor, counters.LAYOUT.size, at))
+    except StoreError:
+        return Counters()
+
+
+def _record_at(descriptor: int, at: int) -> bytes:
+    return os.pread(descriptor, record.claimed_bytes(os.pread(descriptor, record.LAYOUT.size, at)), at)

@@ -1,0 +1,315 @@
+"""The store of a durable queue: append in group commits, deliver in order, acknowledge, retain, replay. One process owns it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import lmdb
+
+from streamcore.clock import Clock
+from streamcore.durable import files, opening, record
+from streamcore.durable.change import ACK, BURY, DAMAGED, FAIL, REPLAY, Change, Settlement
+from streamcore.durable.counters import Counters
+from streamcore.durable.files import REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.options import Options, room_of
+from streamcore.durable.order import Handed, Order
+from streamcore.durable.record import BadRecord, Entry, Record
+from streamcore.errors import PayloadError, StoreError
+
+SCAN_MAX = 10_000  # waiting records looked at by one deliver(): those of lanes that wait cost time too
+OFFERED_AHEAD = 4096  # hand-outs that one write announces: after a crash so many may be flagged redelivered that were not
+READERS_CHECK_NS = 60_000_000_000  # dead readers keep pages from being used again
+
+_FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
+
+
+class Delivery(NamedTuple):
+    """A record that is handed out. `attempt` counts from 1; `redelivered`: it may have been handed out before."""
+
+    record: Record
+    attempt: int
+    redelivered: bool
+    replayed: bool
+
+
+class DurableStore:
+    """Open the store at `path` and own it until close().
+
+    Acknowledgements are gathered and written by the next append() or commit(). One thread at a time; never used after a fork.
+
+    Attributes:
+      findings: what was wrong with the files and what was done about it, a sentence each.
+      full: why the last append() stored less than it was given: "" if it did not, max_bytes or disk.
+
+    Raises:
+      StoreLocked: another process owns it.
+      StoreError: it cannot be read or written at all.
+    """
+
+    def __init__(self, path: Path | str, options: Options | None = None, clock: Clock | None = None):
+        self.path = Path(path)
+        self.options = options or Options()
+        self._clock = clock or Clock()
+        self.full = ""
+        self._settlements: list[Settlement] = []
+        self._owner = files.lock(self.path)
+        try:
+            self.findings, damaged = opening.prepare(self.path, self.options)
+            self._open()
+        except BaseException:
+            os.close(self._owner)
+            raise
+        self._offered_before = self._counters.offered_upto  # below it a record may have been handed out by a process before this one
+        self._order = Order(self._counters.first_waiting)
+        self._durable_commits = self._counters.commits
+        self._readers_checked_ns = self._clock.monotonic_ns()
+        for sequence, reason in damaged:
+            self._quarantine(sequence, reason)
+        self.commit()
+
+    def _open(self) -> None:
+        self._environment = files.open_environment(self.path, self.options)
+        self._environment.reader_check()
+        self._tables = files.open_tables(self._environment)
+        with self._environment.begin() as txn:
+            raw = txn.get(files.COUNTERS_KEY, db=self._tables["state"])
+            self._counters = Counters.decode(raw) if raw is not None else Counters()
+
+    def __enter__(self) -> DurableStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what was acknowledged, make it durable, and let go of the files."""
+        try:
+            if self._settlements:
+                self.commit()
+            self.sync()
+        finally:
+            self._environment.close()
+            os.close(self._owner)
+
+    # --- what it holds
+
+    @property
+    def counters(self) -> Counters:
+        """As of the last commit."""
+        return self._counters
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not acknowledged yet, those in flight included."""
+        with self._environment.begin() as txn:
+            return int(txn.stat(db=self._tables["waiting"])["entries"]) - len(self._order.settling)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._order.in_flight)
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the next retry is due, on the monotonic clock."""
+        return self._order.due_ns
+
+    # --- in
+
+    def append(self, entries: Sequence[Entry]) -> int:
+        """Store entries in one transaction, in order, with what was acknowledged since the last one.
+
+        Returns:
+          How many are settled, from the first on: stored, known by their id, or dropped by policy. Fewer than all: `full` says why; give
+          the rest again later. Durable: see `durable_commits`.
+        Raises:
+          PayloadError: an entry that would not fit an empty store; nothing was stored.
+          StoreError: the disk fails.
+        """
+        for entry in entries:
+            room = room_of(record.LAYOUT.size + len(entry.payload))
+            if room > self.options.records_bytes_max:
+                allowed = f"{self.options.records_bytes_max} for all records; raise max_bytes"
+                raise PayloadError(f"store {self.path}: a payload of {len(entry.payload)} bytes, it has room for {allowed}")
+        for attempt in (entries, ()):
+            try:
+                return self._transact(attempt)
+            except lmdb.MapFullError:
+                self.full = "max_bytes"
+            except lmdb.Error as error:
+                if not any(text in str(error) for text in _FULL_DISK):
+                    raise self._failed(error) from None
+                self.full = "disk"
+                self._recover()
+        return 0  # not even deleting works: the answers are kept, and written when there is room
+
+    def commit(self) -> None:
+        """Write what was acknowledged, and give up what is retained no longer."""
+        self.append(())
+
+    def _transact(self, entries: Sequence[Entry]) -> int:
+        settlements = self._settlements
+        stored = 0
+        with self._environment.begin(write=True) as txn:
+            change = Change(txn, self._tables, self._counters, self.options, self._clock.wall_ns())
+            for settlement in settlements:
+                change.settle(settlement)
+            for entry in entries:
+                if not change.append(entry):
+                    break
+                stored += 1
+            change.trim()
+            change.finish(self._order.next + OFFERED_AHEAD if self._order.next > self._counters.offered_upto else 0)
+        self._counters = change.counters
+        self._durable_commits = self._counters.commits - (self.options.sync == "pipelined")
+        self._settlements = []
+        self._order.settling.clear()
+        if entries:
+            self.full = "max_bytes" if stored < len(entries) else ""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._readers_checked_ns > READERS_CHECK_NS:
+            self._readers_checked_ns = now_ns
+            self._environment.reader_check()
+        return stored
+
+    def _recover(self) -> None:
+        """After a write that failed LMDB may refuse everything until it is opened again."""
+        try:
+            with self._environment.begin(write=True):
+                pass
+        except lmdb.Error:
+            self._environment.close()
+            self._open()
+
+    def _failed(self, error: lmdb.Error) -> StoreError:
+        return StoreError(f"store {self.path}: {error}")
+
+    @property
+    def durable_commits(self) -> int:
+        """Commits that survive a power cut: all of `counters.commits`, or with `pipelined` all but the last until sync()."""
+        return self._durable_commits
+
+    def sync(self) -> None:
+        """Make every commit durable. Costs a write to the disk if the last one is not yet."""
+        if self._durable_commits < self._counters.commits:
+            try:
+                self._environment.sync(True)
+            except lmdb.Error as error:
+                raise self._failed(error) from None
+            self._durable_commits = self._counters.commits
+
+    # --- out
+
+    def deliver(self, most: int, bytes_max: int = 1 << 62) -> list[Delivery]:
+        """Hand out the next records: retries that are due, then in order. Fewer than `most` if there are no more, or at `bytes_max`.
+
+        A damaged record is put into quarantine, said in `findings`, and the rest goes on.
+        """
+        found: list[Delivery] = []
+        damaged: list[tuple[int, str]] = []
+        with self._environment.begin() as txn:
+            for sequence, handed in self._next(txn, most):
+                raw = txn.get(key_of(sequence), db=self._tables["records"])
+                try:
+                    if raw is None:
+                        raise BadRecord(f"record {sequence}: it is missing")
+                    content = record.decode(raw, sequence)
+                except BadRecord as error:
+                    damaged.append((sequence, str(error)))
+                    continue
+                before = handed.failures > 0 or sequence < self._offered_before
+                replayed = bool(handed.flags & REPLAYED)
+                found.append(Delivery(content, handed.failures + 1, before or replayed, replayed))
+                bytes_max -= len(raw)
+                if len(found) >= most or bytes_max <= 0:
+                    break
+        for sequence, reason in damaged:
+            self._quarantine(sequence, reason)
+        if damaged or self._order.next > self._counters.offered_upto:
+            self.commit()  # before anything leaves: after a crash it has to be flagged
+        if self._order.next > self._counters.offered_upto:  # a full disk
+            return self._take_back(found)
+        return found
+
+    def _take_back(self, found: list[Delivery]) -> list[Delivery]:
+        """Keep what could not be announced for the next time; retries are flagged anyway."""
+        unannounced = [item.record.sequence for item in found if not item.redelivered]
+        for sequence in unannounced:
+            self._order.take_back(sequence)
+        return [item for item in found if item.redelivered]
+
+    def _next(self, txn: Any, most: int) -> Iterator[tuple[int, Handed]]:
+        """Sequences to hand out; each is in flight when it is given."""
+        order, now_ns = self._order, self._clock.monotonic_ns()
+        for _ in range(most):
+            due = order.take_due(now_ns)
+            if due is None:
+                break
+            yield due
+        cursor = txn.cursor(db=self._tables["waiting"])
+        more = cursor.set_range(key_of(order.next))
+        for _ in range(SCAN_MAX):
+            if not more:
+                order.next = max(order.next, self._counters.next_sequence)
+                return
+            sequence = sequence_of(cursor.key())
+            failures, flags, lane = WAITING.unpack(cursor.value())
+            order.next = sequence + 1
+            if order.may_offer(sequence, lane):
+                handed = Handed(lane, failures, flags)
+                order.hand_out(sequence, handed)
+                yield sequence, handed
+            more = cursor.next()
+
+    def ack(self, sequence: int) -> None:
+        """It was delivered. An answer to what is not in flight means nothing and is ignored."""
+        if self._order.acknowledge(sequence):
+            self._settlements.append(Settlement(ACK, sequence))
+
+    def nack(self, sequence: int, delay_s: float = 0.0, reason: str = "", permanent: bool = False) -> None:
+        """It failed: hand it out again after `delay_s`, or make it a dead letter if it is `permanent`, or was its last attempt."""
+        handed = self._order.in_flight.get(sequence)
+        if handed is None:
+            return
+        failures = handed.failures + 1
+        if permanent or 0 < self.options.max_attempts <= failures:
+            self._order.acknowledge(sequence)
+            self._settlements.append(Settlement(BURY, sequence, failures, reason))
+            return
+        self._order.fail(sequence, self._clock.monotonic_ns() + round(delay_s * 1e9))
+        self._settlements.append(Settlement(FAIL, sequence, failures))
+
+    def replay(self, sequences: Iterable[int]) -> None:
+        """Queue acknowledged records that are retained once more; what is not retained is left out. They are flagged as replayed."""
+        for sequence in sequences:
+            self._settlements.append(Settlement(REPLAY, sequence))
+            self._order.queue_again(sequence)
+        self.commit()
+
+    def select(self, wanted: Callable[[Record], bool]) -> list[int]:
+        """The sequences of all retained, acknowledged records that are `wanted`, in order."""
+        with self._environment.begin() as txn:
+            keys = [bytes(key) for key, _ in txn.cursor(db=self._tables["acked"])]
+        found = []
+        for key in keys:  # a transaction each: a long one would keep pages from being used again
+            with self._environment.begin() as txn:
+                raw = txn.get(key, db=self._tables["records"])
+            try:
+                if raw is not None and wanted(record.decode(raw, sequence_of(key))):
+                    found.append(sequence_of(key))
+            except BadRecord as error:
+                self._quarantine(sequence_of(key), str(error))
+        return found
+
+    def _quarantine(self, sequence: int, reason: str) -> None:
+        """Take a damaged record out and keep its bytes in a file; done by the next commit."""
+        with self._environment.begin() as txn:
+            raw = txn.get(key_of(sequence), db=self._tables["records"])
+        where = opening.put_aside(self.path, sequence, raw)
+        self.findings.append(f"{reason}; {where}")
+        self._order.in_flight.pop(sequence, None)
+        self._order.settling.add(sequence)
+        self._settlements.append(Settlement(DAMAGED, sequence))

@@ -1,0 +1,98 @@
+"""Read all of a store and say what is damaged, as JSON on stdout: `python -m streamcore.durable.verify PATH`.
+
+A process of its own, for a damaged file may end it: LMDB trusts every page number in its map.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from streamcore.durable import files, record
+from streamcore.durable.counters import Counters
+from streamcore.durable.files import ACKED, DEAD, ID, ID_ORDER, WAITING, sequence_of
+from streamcore.durable.options import room_of
+from streamcore.errors import StoreError
+
+DAMAGED_MAX = 10_000  # more than so many is no store any more
+
+
+def verify(path: Path) -> tuple[str, list[tuple[int, str]]]:
+    """Why the store as a whole cannot be used, or "", and (sequence, reason) of its damaged records."""
+    try:
+        environment = files.open_environment(path, None)
+        tables = files.open_tables(environment)
+        with environment.begin(buffers=True) as txn:
+            return "", _walk(txn, tables)
+    except (lmdb.Error, StoreError) as error:
+        return str(error), []
+
+
+def _walk(txn: Any, tables: dict[str, Any]) -> list[tuple[int, str]]:
+    """Raises StoreError for what cannot be mended record by record."""
+    damaged: list[tuple[int, str]] = []
+    present = used_bytes = 0
+    last = -1
+    for key, raw in txn.cursor(db=tables["records"]):
+        sequence = sequence_of(key)
+        if len(key) != 8 or sequence <= last:
+            raise StoreError(f"table records: found key {bytes(key).hex()} after {last}")
+        last = sequence
+        present += 1
+        used_bytes += room_of(len(raw))
+        try:
+            record.check(raw, sequence)
+        except record.BadRecord as error:
+            damaged.append((sequence, str(error)))
+        if len(damaged) > DAMAGED_MAX:
+            raise StoreError(f"table records: more than {DAMAGED_MAX} damaged records")
+    waiting, _ = _check_table(txn, tables, "waiting", WAITING.size, damaged)
+    retained, retained_bytes = _check_table(txn, tables, "acked", ACKED.size, damaged)
+    dead, _ = _check_table(txn, tables, "dead", DEAD.size, damaged)
+    if present != waiting + retained + dead:
+        raise StoreError(f"found {present} records; {waiting} wait, {retained} are retained, {dead} are dead letters")
+    for name, layout in (("ids", ID), ("id_order", ID_ORDER)):
+        if any(len(value) != layout.size for _, value in txn.cursor(db=tables[name])):
+            raise StoreError(f"table {name}: found an entry of a wrong size, expected {layout.size} bytes")
+    _check_counters(txn, tables, last, used_bytes, retained_bytes)
+    return damaged
+
+
+def _check_table(txn: Any, tables: dict[str, Any], name: str, value_bytes: int, damaged: list[tuple[int, str]]) -> tuple[int, int]:
+    """How many of its entries have a record, and the room of these. An entry without one is damage."""
+    records = txn.cursor(db=tables["records"])
+    matched = rooms = 0
+    for key, value in txn.cursor(db=tables[name]):
+        if len(key) != 8 or len(value) < value_bytes:
+            raise StoreError(f"table {name}: found an entry of {len(key)} and {len(value)} bytes, expected 8 and {value_bytes}")
+        if records.set_key(bytes(key)):
+            matched += 1
+            rooms += room_of(len(records.value()))
+        else:
+            damaged.append((sequence_of(key), f"record {sequence_of(key)}: it is missing"))
+        if len(damaged) > DAMAGED_MAX:
+            raise StoreError(f"table {name}: more than {DAMAGED_MAX} entries without a record")
+    return matched, rooms
+
+
+def _check_counters(txn: Any, tables: dict[str, Any], last: int, used_bytes: int, retained_bytes: int) -> None:
+    raw = txn.get(files.COUNTERS_KEY, db=tables["state"])
+    if raw is None:
+        if last >= 0:
+            raise StoreError("table state: found no counters")
+        return
+    counters = Counters.decode(bytes(raw))
+    if counters.next_sequence <= last:
+        raise StoreError(f"counters: found a next sequence of {counters.next_sequence}, expected one above {last}")
+    found, expected = (counters.used_bytes, counters.retained_bytes), (used_bytes, retained_bytes)
+    if found != expected:
+        raise StoreError(f"counters: found a room of {found[0]} and {found[1]} bytes, expected {expected[0]} and {expected[1]}")
+
+
+if __name__ == "__main__":
+    why, found = verify(Path(sys.argv[1]))
+    sys.stdout.write(json.dumps({"broken": why, "damaged": found}))
