@@ -24,6 +24,9 @@ SCAN_MAX = 10_000  # waiting records looked at by one deliver(): those of lanes 
 OFFERED_AHEAD = 4096  # hand-outs that one write announces: after a crash so many may be flagged redelivered that were not
 READERS_CHECK_NS = 60_000_000_000  # dead readers keep pages from being used again
 
+NEARLY_FULL_BYTES = 64 << 20  # more than one transaction writes
+
+_CUT_SHORT = "Input/output error"
 _FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
@@ -140,8 +143,8 @@ class DurableStore:
             except lmdb.MapFullError:
                 self.full = "max_bytes"
             except lmdb.Error as error:
-                if not any(text in str(error) for text in _FULL_DISK):
-                    raise self._failed(error) from None
+                if not self._is_full(error):
+                    raise StoreError(f"store {self.path}: {error}") from None
                 self.full = "disk"
                 self._recover()
         return 0  # not even deleting works: the answers are kept, and written when there is room
@@ -175,6 +178,13 @@ class DurableStore:
             self._environment.reader_check()
         return stored
 
+    def _is_full(self, error: lmdb.Error) -> bool:
+        """LMDB says `Input/output error` as well when a write was cut short, which is how most disks get full."""
+        if any(text in str(error) for text in _FULL_DISK):
+            return True
+        disk = os.statvfs(self.path)
+        return _CUT_SHORT in str(error) and disk.f_bavail * disk.f_frsize < NEARLY_FULL_BYTES
+
     def _recover(self) -> None:
         """After a write that failed LMDB may refuse everything until it is opened again."""
         try:
@@ -183,9 +193,6 @@ class DurableStore:
         except lmdb.Error:
             self._environment.close()
             self._open()
-
-    def _failed(self, error: lmdb.Error) -> StoreError:
-        return StoreError(f"store {self.path}: {error}")
 
     @property
     def durable_commits(self) -> int:
@@ -198,7 +205,7 @@ class DurableStore:
             try:
                 self._environment.sync(True)
             except lmdb.Error as error:
-                raise self._failed(error) from None
+                raise StoreError(f"store {self.path}: {error}") from None
             self._durable_commits = self._counters.commits
 
     # --- out
