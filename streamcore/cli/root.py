@@ -33,11 +33,14 @@ VERBS = (
     "resume",
     "restart",
     "dlq",
+    "queue",
     "down",
     "node",
     "bench",
     "completion",
 )
+
+_MODULES = {"queue": "queues"}  # where the module cannot have the name of its verb: that is one of the standard library
 
 
 class Verbs(click.Group):
@@ -49,7 +52,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(import_module(f"streamcore.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"streamcore.cli.{_MODULES.get(cmd_name, cmd_name)}"), cmd_name)
         return command
 
 

@@ -124,24 +124,45 @@ def wrong_length(path: Path) -> str:
         return f"{DATA}: {error.strerror}"
     if not metas:
         return f"{DATA}: found no meta page of LMDB in its {size} bytes"
-    _, last_page, page_bytes = max(metas)
+    _, last_page, page_bytes, _ = max(metas)
     expected = (last_page + 1) * page_bytes
     return "" if size >= expected else f"{DATA}: found {size} bytes, expected at least {expected}"
 
 
-def _metas(descriptor: int, size: int) -> list[tuple[int, int, int]]:
-    """(transaction, last page, page size) of each meta page."""
+def map_bytes(path: Path) -> int:
+    """The size of the map that the store was made with, from its newest meta page; 0 if there is none."""
+    with open(path / DATA, "rb") as file:
+        return max(_metas(file.fileno(), os.fstat(file.fileno()).st_size), default=(0, 0, 0, 0))[3]
+
+
+def owner_of(path: Path) -> str:
+    """The number of the process that owns the store, "unknown" if it does not say, "" if nobody does."""
+    try:
+        descriptor = os.open(path / OWNER, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+def _metas(descriptor: int, size: int) -> list[tuple[int, int, int, int]]:
+    """(transaction, last page, page size, map size) of each meta page."""
     first = _meta_at(descriptor, 0)
     sizes = [first[2]] if first else sorted(_PAGE_SIZES)
     found = [first, *(_meta_at(descriptor, page_bytes) for page_bytes in sizes if page_bytes < size)]
     return [meta for meta in found if meta]
 
 
-def _meta_at(descriptor: int, offset: int) -> tuple[int, int, int] | None:
+def _meta_at(descriptor: int, offset: int) -> tuple[int, int, int, int] | None:
     raw = os.pread(descriptor, _META.size, offset)
     if len(raw) < _META.size:
         return None
-    magic, _, _, _, page_bytes, last_page, transaction = _META.unpack(raw)
+    magic, _, _, map_size, page_bytes, last_page, transaction = _META.unpack(raw)
     if magic != _META_MAGIC or page_bytes not in _PAGE_SIZES:
         return None
-    return transaction, last_page, page_bytes
+    return transaction, last_page, page_bytes, map_size
