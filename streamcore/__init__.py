@@ -1,8 +1,8 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
 The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
-`ConfigError`, `JobError`; and `Graph`, for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a
-millisecond.
+`ConfigError`, `JobError`; `DurableStore`, for nodes that must not lose what they hold; and `Graph`, for graphs built in Python. They are
+loaded on first use, so that `import streamcore` costs a millisecond.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from streamcore.durable.store import DurableStore
     from streamcore.errors import ConfigError, JobError, PayloadError
     from streamcore.graph.building import Graph
     from streamcore.node.api import Node, Port, Sink, Source
@@ -32,6 +33,7 @@ _HOMES = {
     "array": "streamcore.packet",
     "json_schema": "streamcore.packet",
     "ConfigError": "streamcore.errors",
+    "DurableStore": "streamcore.durable.store",
     "Graph": "streamcore.graph.building",
     "JobError": "streamcore.errors",
     "PayloadError": "streamcore.errors",
@@ -39,6 +41,7 @@ _HOMES = {
 
 __all__ = [
     "ConfigError",
+    "DurableStore",
     "Graph",
     "JobError",
     "Node",

@@ -186,6 +186,13 @@ class Bench:
         inputs = (self._as_input(packet, sequences) for packet in packets)
         while batch := list(islice(inputs, batch_max)):
             self.emit_each(self.node.process_batch(batch) if batch_max > 1 else self.node.process(batch[0]))
+            self._pull_all()
+        self._pull_all()
+
+    def _pull_all(self) -> None:
+        """What the node has by itself; it is completed at once, so there is always room for more."""
+        while (packet := self.node.pull()) is not None:
+            self.emit(packet)
 
     def _as_input(self, packet: StreamPacket, sequences: dict[str, int]) -> StreamPacket:
         """The packet as the host would hand it over: addressed, numbered, with a read-only payload."""

@@ -68,6 +68,8 @@ class BadRecord(StoreError):
     """Bytes that are no record of this layout, or not the ones that were written."""
 
 
+pack_json = msgspec.msgpack.Encoder().encode
+unpack_json = msgspec.msgpack.Decoder().decode
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Head).decode
 

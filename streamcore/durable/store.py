@@ -15,9 +15,10 @@ from streamcore.durable import files, opening, record
 from streamcore.durable.change import ACK, BURY, DAMAGED, FAIL, REPLAY, Change, Settlement
 from streamcore.durable.counters import Counters
 from streamcore.durable.files import REPLAYED, WAITING, key_of, sequence_of
-from streamcore.durable.options import Options, room_of
+from streamcore.durable.options import Options as StoreOptions
+from streamcore.durable.options import room_of
 from streamcore.durable.order import Handed, Order
-from streamcore.durable.record import BadRecord, Entry, Record
+from streamcore.durable.record import BadRecord, Record
 from streamcore.errors import PayloadError, StoreError
 
 SCAN_MAX = 10_000  # waiting records looked at by one deliver(): those of lanes that wait cost time too
@@ -53,9 +54,16 @@ class DurableStore:
       StoreError: it cannot be read or written at all.
     """
 
-    def __init__(self, path: Path | str, options: Options | None = None, clock: Clock | None = None):
+    # What it takes, so that a node needs one name only.
+    Options = StoreOptions
+    Entry = record.Entry
+    Head = record.Head
+    pack_json = staticmethod(record.pack_json)
+    unpack_json = staticmethod(record.unpack_json)
+
+    def __init__(self, path: Path | str, options: StoreOptions | None = None, clock: Clock | None = None):
         self.path = Path(path)
-        self.options = options or Options()
+        self.options = options or StoreOptions()
         self._clock = clock or Clock()
         self.full = ""
         self._settlements: list[Settlement] = []
@@ -66,7 +74,8 @@ class DurableStore:
         except BaseException:
             os.close(self._owner)
             raise
-        self._offered_before = self._counters.offered_upto  # below it a record may have been handed out by a process before this one
+        # Below it a record may have been handed out by a process before this one.
+        self._offered_before = min(self._counters.offered_upto, self._counters.next_sequence)
         self._order = Order(self._counters.first_waiting)
         self._durable_commits = self._counters.commits
         self._readers_checked_ns = self._clock.monotonic_ns()
@@ -122,7 +131,7 @@ class DurableStore:
 
     # --- in
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[record.Entry]) -> int:
         """Store entries in one transaction, in order, with what was acknowledged since the last one.
 
         Returns:
@@ -133,10 +142,7 @@ class DurableStore:
           StoreError: the disk fails.
         """
         for entry in entries:
-            room = room_of(record.LAYOUT.size + len(entry.payload))
-            if room > self.options.records_bytes_max:
-                allowed = f"{self.options.records_bytes_max} for all records; raise max_bytes"
-                raise PayloadError(f"store {self.path}: a payload of {len(entry.payload)} bytes, it has room for {allowed}")
+            self.refuse_too_large(entry)
         for attempt in (entries, ()):
             try:
                 return self._transact(attempt)
@@ -149,11 +155,17 @@ class DurableStore:
                 self._recover()
         return 0  # not even deleting works: the answers are kept, and written when there is room
 
+    def refuse_too_large(self, entry: record.Entry) -> None:
+        """Raises PayloadError for an entry that would not fit an empty store."""
+        if room_of(record.LAYOUT.size + len(entry.payload)) > self.options.records_bytes_max:
+            allowed = f"{self.options.records_bytes_max} for all records; raise max_bytes"
+            raise PayloadError(f"store {self.path}: a payload of {len(entry.payload)} bytes, it has room for {allowed}")
+
     def commit(self) -> None:
         """Write what was acknowledged, and give up what is retained no longer."""
         self.append(())
 
-    def _transact(self, entries: Sequence[Entry]) -> int:
+    def _transact(self, entries: Sequence[record.Entry]) -> int:
         settlements = self._settlements
         stored = 0
         with self._environment.begin(write=True) as txn:

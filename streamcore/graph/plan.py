@@ -9,6 +9,7 @@ from typing import Any
 
 from streamcore import limits
 from streamcore.errors import SpecError
+from streamcore.graph.delivery import plan_delivery
 from streamcore.graph.describe import describe
 from streamcore.graph.loops import feedback_edges, producers_first
 from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPlan, Term
@@ -53,6 +54,7 @@ def make_plan(
 def plan_graph(graph: Graph, run: str | None, run_dir: Path | str | None) -> Plan:
     """As make_plan, of a wired graph that was checked and has no problem."""
     spec = graph.spec
+    plan_delivery(graph)
     ordered = producers_first(graph)
     windows, slots = plan_windows(ordered[::-1], graph.edges)
     rings, ring_ids = _rings(graph, slots)

@@ -96,6 +96,12 @@ class Node:
     batch_max: ClassVar[int | str] = 1
     breaks_cycles: ClassVar[bool] = False
 
+    # Only of nodes with a `pull`. `taking`: False keeps inputs waiting at their producers. `pending`: the end of the stream waits for what
+    # pull() has still to give. `pull_at_ns`: call it then (monotonic clock), though nothing has come.
+    taking: bool = True
+    pending: bool = False
+    pull_at_ns: int | None = None
+
     id: str = "node"
     _runtime: Runtime
 
@@ -116,6 +122,15 @@ class Node:
     def process_batch(self, packets: list[StreamPacket]) -> Emitted:
         """Handle what is waiting, at most `batch_max` packets, in order. Never waits to fill a batch."""
         raise NotImplementedError(f"{type(self).__name__} has batch_max but no process_batch()")
+
+    def pull(self) -> StreamPacket | None:
+        """The next packet that the node has by itself, for one that stores and sends later; None: nothing now.
+
+        Called between inputs, as long as every output can take a packet without waiting, and before the process waits. Give packets a
+        `position`: it comes back in on_completed, and a repeat after a restart has the same id. One that cannot travel is completed as
+        failed.
+        """
+        return None
 
     def flush(self) -> Emitted:
         """Called once after the last input, before end of stream is passed on. May emit what was held back."""

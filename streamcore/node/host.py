@@ -21,6 +21,7 @@ from streamcore.node.lease import Record
 from streamcore.node.metrics import PageMetrics
 from streamcore.node.outlet import Outlet
 from streamcore.node.positions import Positions
+from streamcore.node.pulling import Puller
 from streamcore.packet import StreamPacket
 from streamcore.shm.layout import NO_EDGE, REDELIVERED
 from streamcore.shm.status import STATES, WORD, StatusWriter
@@ -205,17 +206,17 @@ class Host:
     def _run_consumer(self) -> None:
         exchange, waiting, batch_max = self.exchange, self.exchange.waiting, self.plan.batch_max
         simple = batch_max == 1 and not self.plan.retries
-        while (waiting and not exchange.looped) or not exchange.ended:
+        puller = Puller(self.node, exchange, self._words, self._emit, self._failures, self._remember_completed)
+        while (waiting and not exchange.looped) or not exchange.ended or self.node.pending:
+            if puller.pulls and not exchange.paused:
+                puller.pull_all()
             if exchange.redrives and not exchange.paused:
                 self._redrive(exchange.redrives.popleft())
-            elif waiting and not exchange.paused:
-                if simple:
-                    self._handle_one()
-                else:
-                    self._handle(batch_max)
+            elif waiting and not exchange.paused and self.node.taking:
+                self._handle_one() if simple else self._handle(batch_max)
             else:
                 self._publish()
-                exchange.wait(None)
+                puller.wait()
                 self._deliver_completed()
         self._publish()
 

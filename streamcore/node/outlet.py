@@ -189,6 +189,17 @@ class Outlet:
             self.emitted_ids.add(id16)
         return True
 
+    @property
+    def has_room(self) -> bool:
+        """Can one more packet be emitted without waiting. If not it is asked for."""
+        if self._blocking and not self._may_send():
+            return False
+        self._settle_loans()
+        if self.writer.free_entries and self.writer.free_slots:
+            return True
+        self.press()
+        return False
+
     def _may_send(self) -> bool:
         """Every `block` edge has credit, all at once: while one is waited for, a restarted consumer may take that of another."""
         answers = [edge.may_send() for edge in self._blocking]  # ask them all, not up to the first that cannot

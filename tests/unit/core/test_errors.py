@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from streamcore import errors
-from streamcore.errors import PayloadError, PayloadTooLarge, Problem, RingFull, SpecError, StreamcoreError
+from streamcore.errors import PayloadError, PayloadTooLarge, Problem, RingFull, SpecError, StoreLocked, StreamcoreError
 
 ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, StreamcoreError)]
 FAULTS = {"spec", "plugin", "box", "streamcore"}
@@ -20,8 +20,8 @@ def test_every_error_says_whose_fault_it_is_and_whether_to_retry(kind):
     assert kind.__doc__
 
 
-def test_only_a_full_ring_may_be_tried_again():
-    assert [kind for kind in ALL if kind.retry] == [RingFull]
+def test_only_what_somebody_else_holds_may_be_tried_again():
+    assert [kind for kind in ALL if kind.retry] == [RingFull, StoreLocked]
 
 
 def test_a_problem_reads_as_file_line_column_found_expected_hint():
