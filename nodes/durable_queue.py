@@ -19,8 +19,8 @@ ANSWERS_MAX = 256  # acknowledgements gathered before they are written: with the
 ANSWERS_NS = 20_000_000  # a commit of its own for each few would wait for the disk all the time
 FULL_RETRY_NS = 200_000_000  # a full disk says nothing when there is room again
 PIPELINED_NS = 5_000_000  # a last commit is made durable after so long without a further one
-ATTEMPT_SHIFT = 40  # an output's position: sequence, and above it the attempt, so that a retry has an id of its own
-SEQUENCES = (1 << ATTEMPT_SHIFT) - 1
+TURN_SHIFT = 40  # an output's position: sequence, and above it the turn, so that a retry or a replay has an id of its own
+SEQUENCES = (1 << TURN_SHIFT) - 1
 META_KEY = "durable"
 
 
@@ -66,6 +66,8 @@ class DurableQueue(Node):
         "dedup_max": {"type": "integer", "min": 0, "max": 10**9, "default": 100_000, "meta": {"doc": "most ids remembered"}},
         "retain_bytes": {"type": "size", "min": 0, "default": 0, "meta": {"doc": "room for records that were acknowledged"}},
         "retain_s": {"type": "number", "min": 0, "max": 1e9, "default": 0, "meta": {"doc": "and how long they stay at most; 0: any time"}},
+        "dead_max_bytes": {"type": "size", "min": 0, "default": 0, "meta": {"doc": "most room of dead letters; 0: as much as there is"}},
+        "dead_max_s": {"type": "number", "min": 0, "max": 1e9, "default": 0, "meta": {"doc": "how long they stay at most; 0: any time"}},
         "max_attempts": {"type": "integer", "min": 0, "default": 0, "meta": {"doc": "then a record becomes a dead letter; 0: never"}},
         "retry_s": {"type": "number", "min": 0.001, "max": 86400, "default": 1, "meta": {"doc": "until the second attempt"}},
         "retry_max_s": {"type": "number", "min": 0.001, "max": 86400, "default": 60, "meta": {"doc": "most of it"}},
@@ -74,8 +76,8 @@ class DurableQueue(Node):
     def setup(self) -> None:
         config = self.config
         self.key, self.unique = _Picker(config["key"]), _Picker(config["id"])
-        names = ("max_bytes", "full", "sync", "dedup_window_s", "dedup_max", "retain_bytes", "retain_s", "max_attempts")
-        self.store = DurableStore(Path(config["path"]).expanduser(), DurableStore.Options(**{name: config[name] for name in names}))
+        options = DurableStore.Options(**{name: config[name] for name in DurableStore.Options.__struct_fields__})
+        self.store = DurableStore(Path(config["path"]).expanduser(), options)
         self.said = 0
         self._say_findings()
         self.ready: deque[Any] = deque()
@@ -178,7 +180,7 @@ class DurableQueue(Node):
             source_id=head.source_id,
             payload=_payload(record),
             meta={**(head.meta or {}), META_KEY: told},
-            position=delivery.attempt - 1 << ATTEMPT_SHIFT | record.sequence,
+            position=delivery.turn << TURN_SHIFT | record.sequence,
             wall_ns=record.wall_ns,
         )
         packet.redelivered = delivery.redelivered
@@ -194,6 +196,11 @@ class DurableQueue(Node):
             self.store.nack(sequence, delay_s, outcome)
         self.answered_ns = self.answered_ns if self.answers else time.monotonic_ns()
         self.answers += 1
+
+    def on_order(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        done = DurableStore.carry_out(self.store, name, arguments)
+        self.ready = deque(delivery for delivery in self.ready if self.store.is_in_flight(delivery.record.sequence))
+        return done
 
     @property
     def pending(self) -> bool:  # type: ignore[override]

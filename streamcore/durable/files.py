@@ -25,11 +25,14 @@ COUNTERS_KEY = b"counters"
 # What the table entries hold. Keys are sequences, big-endian, so that they are in order; those of `ids` are ids.
 WAITING = struct.Struct("<IIQ")  # failures, flags, lane
 ACKED = struct.Struct("<q")  # wall clock of the acknowledgement
-DEAD = struct.Struct("<qI")  # wall clock, failures; the reason as text behind it
 ID = struct.Struct("<Qq")  # sequence, wall clock
 ID_ORDER = struct.Struct("<q16s")  # wall clock, id
 
-REPLAYED = 1  # a flag of WAITING
+# The flags of WAITING: bits 0 and 1, and from bit TURN_SHIFT on a number that no earlier delivery of the record is likely to have.
+REPLAYED = 1  # it had been acknowledged
+RETRIED = 2  # it has been handed out before, though its failures are 0
+TURN_SHIFT = 8
+_TURN_MASK = 0xFFFF
 
 # LMDB's meta pages, numbers 0 and 1. SYNC: mdb.c, MDB_page and MDB_meta: header of 16 bytes, magic, version, address, map size, two
 # tables of 48 bytes of which the first begins with the page size, last page, transaction.
@@ -40,6 +43,11 @@ _PAGE_SIZES = frozenset(1 << n for n in range(9, 17))
 
 def key_of(sequence: int) -> bytes:
     return sequence.to_bytes(8, "big")
+
+
+def flags_of(flag: int, commits: int) -> int:
+    """The flags of a record that is queued again by the commit that follows on so many."""
+    return flag | (commits & _TURN_MASK) << TURN_SHIFT
 
 
 def sequence_of(key: bytes | memoryview) -> int:

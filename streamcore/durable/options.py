@@ -29,6 +29,7 @@ class Options(msgspec.Struct, frozen=True):
       sync: `commit`, durable when append() returns; `pipelined`, durable one commit later, at twice the rate.
       retain_bytes, retain_s: acknowledged records stay while they take no more room than that, and, unless 0, are no older.
       dedup_window_s, dedup_max: an id that is appended again within that time, and among the last so many, is stored once.
+      dead_max_bytes, dead_max_s: dead letters stay while they take no more room than that and are no older; 0: no such bound.
       max_attempts: deliveries after which a record that failed each time becomes a dead letter; 0: never.
     """
 
@@ -39,6 +40,8 @@ class Options(msgspec.Struct, frozen=True):
     retain_s: float = 0.0
     dedup_window_s: float = 3600.0
     dedup_max: int = 100_000
+    dead_max_bytes: int = 0
+    dead_max_s: float = 0.0
     max_attempts: int = 0
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class Order:
         if sequence in self.in_flight or sequence in self.settling or sequence in self._delayed:
             return False
         if lane in self._stuck:
-            self._skipped.setdefault(lane, sequence)
+            self._skipped[lane] = min(sequence, self._skipped.get(lane, sequence))  # one that was queued again is looked at later
             return False
         return True
 
@@ -80,8 +80,23 @@ class Order:
         return handed
 
     def queue_again(self, sequence: int) -> None:
-        """An acknowledged record that waits once more."""
+        """A record that waits once more, or for no retry any longer."""
         self.next = min(self.next, sequence)
+
+    def forget(self, sequence: int) -> None:
+        """It is given up. An answer to it means nothing from now on."""
+        self.in_flight.pop(sequence, None)
+        self.settling.add(sequence)
+
+    def delay_no_longer(self, sequences: set[int]) -> None:
+        """Those of them that wait for a retry do not; whether they are offered from `next` on or given up is for the caller to say."""
+        ended = sequences & self._delayed.keys()
+        if not ended:
+            return
+        self._due = [(due_ns, sequence) for due_ns, sequence in self._due if sequence not in ended]
+        heapq.heapify(self._due)
+        for sequence in ended:
+            self._free(self._delayed.pop(sequence).lane)
 
     def _free(self, lane: int) -> None:
         left = self._stuck[lane] - 1

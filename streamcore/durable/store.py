@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import lmdb
 
 from streamcore.clock import Clock
-from streamcore.durable import files, opening, record
-from streamcore.durable.change import ACK, BURY, DAMAGED, FAIL, REPLAY, Change, Settlement
+from streamcore.durable import actions, files, opening, record
+from streamcore.durable.change import ACK, BURY, DAMAGED, DROP, FAIL, REPLAY, RETRY, Change, Settlement
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.files import REPLAYED, RETRIED, TURN_SHIFT, WAITING, key_of, sequence_of
 from streamcore.durable.options import Options as StoreOptions
 from streamcore.durable.options import room_of
 from streamcore.durable.order import Handed, Order
@@ -27,17 +27,24 @@ READERS_CHECK_NS = 60_000_000_000  # dead readers keep pages from being used aga
 
 NEARLY_FULL_BYTES = 64 << 20  # more than one transaction writes
 
+ATTEMPTS_SHIFT = 6  # a turn that was queued again leaves room for so many attempts (2 to the power of it) before numbers may meet
+TURN_MAX = (1 << 23) - 1
+
 _CUT_SHORT = "Input/output error"
 _FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 class Delivery(NamedTuple):
-    """A record that is handed out. `attempt` counts from 1; `redelivered`: it may have been handed out before."""
+    """A record that is handed out. `attempt` counts from 1; `redelivered`: it may have been handed out before.
+
+    turn: from 0 to TURN_MAX; the same if this delivery is repeated after a crash, another one for a further attempt, replay or retry.
+    """
 
     record: Record
     attempt: int
     redelivered: bool
     replayed: bool
+    turn: int
 
 
 class DurableStore:
@@ -58,6 +65,7 @@ class DurableStore:
     Options = StoreOptions
     Entry = record.Entry
     Head = record.Head
+    carry_out = staticmethod(actions.carry_out)
     pack_json = staticmethod(record.pack_json)
     unpack_json = staticmethod(record.unpack_json)
 
@@ -67,6 +75,7 @@ class DurableStore:
         self._clock = clock or Clock()
         self.full = ""
         self._settlements: list[Settlement] = []
+        self._amended = 0  # by the last commit
         self._owner = files.lock(self.path)
         try:
             self.findings, damaged = opening.prepare(self.path, self.options)
@@ -129,6 +138,9 @@ class DurableStore:
         """When the next retry is due, on the monotonic clock."""
         return self._order.due_ns
 
+    def is_in_flight(self, sequence: int) -> bool:
+        return sequence in self._order.in_flight
+
     # --- in
 
     def append(self, entries: Sequence[record.Entry]) -> int:
@@ -181,6 +193,7 @@ class DurableStore:
         self._counters = change.counters
         self._durable_commits = self._counters.commits - (self.options.sync == "pipelined")
         self._settlements = []
+        self._amended = change.amended
         self._order.settling.clear()
         if entries:
             self.full = "max_bytes" if stored < len(entries) else ""
@@ -239,9 +252,9 @@ class DurableStore:
                 except BadRecord as error:
                     damaged.append((sequence, str(error)))
                     continue
-                before = handed.failures > 0 or sequence < self._offered_before
-                replayed = bool(handed.flags & REPLAYED)
-                found.append(Delivery(content, handed.failures + 1, before or replayed, replayed))
+                before = handed.failures > 0 or sequence < self._offered_before or bool(handed.flags & (REPLAYED | RETRIED))
+                turn = (handed.flags >> TURN_SHIFT << ATTEMPTS_SHIFT) + handed.failures & TURN_MAX
+                found.append(Delivery(content, handed.failures + 1, before, bool(handed.flags & REPLAYED), turn))
                 bytes_max -= len(raw)
                 if len(found) >= most or bytes_max <= 0:
                     break
@@ -301,12 +314,34 @@ class DurableStore:
         self._order.fail(sequence, self._clock.monotonic_ns() + round(delay_s * 1e9))
         self._settlements.append(Settlement(FAIL, sequence, failures))
 
-    def replay(self, sequences: Iterable[int]) -> None:
-        """Queue acknowledged records that are retained once more; what is not retained is left out. They are flagged as replayed."""
-        for sequence in sequences:
-            self._settlements.append(Settlement(REPLAY, sequence))
-            self._order.queue_again(sequence)
+    def replay(self, sequences: Iterable[int]) -> int:
+        """Queue acknowledged records that are retained once more, flagged as replayed; how many of these there were."""
+        return self._amend(REPLAY, set(sequences))
+
+    def retry(self, sequences: Iterable[int]) -> int:
+        """Queue dead letters, and what waits for a retry, at once and with no failures; how many. What is under way is left alone."""
+        return self._amend(RETRY, set(sequences) - self._order.in_flight.keys())
+
+    def drop(self, sequences: Iterable[int]) -> int:
+        """Give records up for good, whatever their state; how many there were. What is under way may still arrive."""
+        return self._amend(DROP, set(sequences))
+
+    def _amend(self, what: int, sequences: set[int]) -> int:
+        """Raises StoreError if the disk is too full even for that; the next commit that it takes does it."""
+        order = self._order
+        if what != REPLAY:
+            order.delay_no_longer(sequences)
+        for sequence in sorted(sequences):
+            self._settlements.append(Settlement(what, sequence))
+            if what == DROP:
+                order.forget(sequence)
+            else:
+                order.queue_again(sequence)
+        self._amended = 0
         self.commit()
+        if self._settlements:
+            raise StoreError(f"store {self.path}: no room on the disk; this is done as soon as there is some")
+        return self._amended
 
     def select(self, wanted: Callable[[Record], bool]) -> list[int]:
         """The sequences of all retained, acknowledged records that are `wanted`, in order."""

@@ -14,9 +14,9 @@ from typing import Any
 import lmdb
 import msgspec
 
-from streamcore.durable import files, opening, record
+from streamcore.durable import dead, files, opening, record
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.files import ACKED, REPLAYED, WAITING, key_of, sequence_of
 from streamcore.durable.options import BYTES_MIN, Options
 from streamcore.durable.record import Record
 from streamcore.durable.store import DurableStore
@@ -109,8 +109,8 @@ def _seen(txn: Any, tables: dict[str, Any], key: bytes, state: str, value: bytes
     elif state == "acked":
         (seen.since_ns,) = ACKED.unpack(value)
     else:
-        seen.since_ns, seen.failures = DEAD.unpack(value[: DEAD.size])
-        seen.reason = value[DEAD.size :].decode(errors="replace")
+        _, seen.since_ns, seen.failures, seen.reason, flags = dead.decode(bytes(value), seen.sequence)
+        seen.replayed = bool(flags & REPLAYED)
     raw = txn.get(key, db=tables["records"])
     try:
         seen.record = record.decode(raw or b"", seen.sequence)

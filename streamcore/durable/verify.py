@@ -12,9 +12,9 @@ from typing import Any
 
 import lmdb
 
-from streamcore.durable import files, record
+from streamcore.durable import dead, files, record
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, ID, ID_ORDER, WAITING, sequence_of
+from streamcore.durable.files import ACKED, ID, ID_ORDER, WAITING, sequence_of
 from streamcore.durable.options import room_of
 from streamcore.errors import StoreError
 
@@ -52,13 +52,20 @@ def _walk(txn: Any, tables: dict[str, Any]) -> list[tuple[int, str]]:
             raise StoreError(f"table records: more than {DAMAGED_MAX} damaged records")
     waiting, _ = _check_table(txn, tables, "waiting", WAITING.size, damaged)
     retained, retained_bytes = _check_table(txn, tables, "acked", ACKED.size, damaged)
-    dead, _ = _check_table(txn, tables, "dead", DEAD.size, damaged)
-    if present != waiting + retained + dead:
-        raise StoreError(f"found {present} records; {waiting} wait, {retained} are retained, {dead} are dead letters")
+    buried, buried_bytes = _check_table(txn, tables, "dead", dead.LAYOUT.size, damaged)
+    if present != waiting + retained + buried:
+        raise StoreError(f"found {present} records; {waiting} wait, {retained} are retained, {buried} are dead letters")
     for name, layout in (("ids", ID), ("id_order", ID_ORDER)):
         if any(len(value) != layout.size for _, value in txn.cursor(db=tables[name])):
             raise StoreError(f"table {name}: found an entry of a wrong size, expected {layout.size} bytes")
-    _check_counters(txn, tables, last, used_bytes, retained_bytes)
+    known = {sequence for sequence, _ in damaged}
+    for key, value in txn.cursor(db=tables["dead"]):
+        try:
+            dead.decode(bytes(value), sequence_of(key))
+        except StoreError as error:
+            if sequence_of(key) not in known:
+                damaged.append((sequence_of(key), str(error)))
+    _check_counters(txn, tables, last, (used_bytes, retained_bytes, buried_bytes))
     return damaged
 
 
@@ -79,7 +86,7 @@ def _check_table(txn: Any, tables: dict[str, Any], name: str, value_bytes: int, 
     return matched, rooms
 
 
-def _check_counters(txn: Any, tables: dict[str, Any], last: int, used_bytes: int, retained_bytes: int) -> None:
+def _check_counters(txn: Any, tables: dict[str, Any], last: int, expected: tuple[int, int, int]) -> None:
     raw = txn.get(files.COUNTERS_KEY, db=tables["state"])
     if raw is None:
         if last >= 0:
@@ -88,9 +95,9 @@ def _check_counters(txn: Any, tables: dict[str, Any], last: int, used_bytes: int
     counters = Counters.decode(bytes(raw))
     if counters.next_sequence <= last:
         raise StoreError(f"counters: found a next sequence of {counters.next_sequence}, expected one above {last}")
-    found, expected = (counters.used_bytes, counters.retained_bytes), (used_bytes, retained_bytes)
+    found = counters.used_bytes, counters.retained_bytes, counters.dead_bytes
     if found != expected:
-        raise StoreError(f"counters: found a room of {found[0]} and {found[1]} bytes, expected {expected[0]} and {expected[1]}")
+        raise StoreError(f"counters: found a room of all, retained and dead records of {found} bytes, expected {expected}")
 
 
 if __name__ == "__main__":
