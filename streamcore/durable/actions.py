@@ -1,4 +1,4 @@
-"""What may be asked of a store by name: replay, retry, drop; of the files of a stopped run, and of the node that owns them in a live one."""
+"""What may be asked of a store by name: replay, retry, drop. Of the files of a stopped run, or of the node that owns them."""
 
 from __future__ import annotations
 
