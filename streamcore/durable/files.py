@@ -18,6 +18,7 @@ from streamcore.durable.options import Options
 from streamcore.errors import StoreError, StoreLocked
 
 DATA, LOCK, OWNER = "data.mdb", "lock.mdb", "owner"
+COMPACTED = "compacted.mdb"  # a copy that is under way, or was when its maker was killed
 READERS_MAX = 32  # of the writer and of `streamctl queue` beside it; dead ones are cleared
 TABLES = ("records", "waiting", "acked", "dead", "ids", "id_order", "state")
 COUNTERS_KEY = b"counters"
@@ -71,7 +72,9 @@ def lock(path: Path) -> int:
     except BlockingIOError:
         pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
-        raise StoreLocked(f"store {path}: process {pid} owns it; stop its run, or read it with `streamctl queue`") from None
+        raise StoreLocked(
+            f"store {path}: process {pid} owns it; stop it, or read it with `streamctl queue`; what a live run owns is changed through that run"
+        ) from None
     try:
         os.pwrite(descriptor, b"%-19d\n" % os.getpid(), 0)
     except OSError:

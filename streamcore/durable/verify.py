@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,33 @@ from streamcore.durable.options import room_of
 from streamcore.errors import StoreError
 
 DAMAGED_MAX = 10_000  # more than so many is no store any more
+STEP = 2000  # records between two words about how far it is
 
 
-def verify(path: Path) -> tuple[str, list[tuple[int, str]]]:
+def verify(path: Path, step: Callable[[int, int], None] = lambda read, of: None) -> tuple[str, list[tuple[int, str]]]:
     """Why the store as a whole cannot be used, or "", and (sequence, reason) of its damaged records."""
     try:
         environment = files.open_environment(path, None)
         tables = files.open_tables(environment)
         with environment.begin(buffers=True) as txn:
-            return "", _walk(txn, tables)
+            return "", _walk(txn, tables, step)
     except (lmdb.Error, StoreError) as error:
         return str(error), []
 
 
-def _walk(txn: Any, tables: dict[str, Any]) -> list[tuple[int, str]]:
+def _walk(txn: Any, tables: dict[str, Any], step: Callable[[int, int], None]) -> list[tuple[int, str]]:
     """Raises StoreError for what cannot be mended record by record."""
     damaged: list[tuple[int, str]] = []
     present = used_bytes = 0
+    count = txn.stat(db=tables["records"])["entries"]
     last = -1
     for key, raw in txn.cursor(db=tables["records"]):
         sequence = sequence_of(key)
         if len(key) != 8 or sequence <= last:
             raise StoreError(f"table records: found key {bytes(key).hex()} after {last}")
         last = sequence
+        if present % STEP == 0:
+            step(present, count)
         present += 1
         used_bytes += room_of(len(raw))
         try:
@@ -100,6 +105,16 @@ def _check_counters(txn: Any, tables: dict[str, Any], last: int, expected: tuple
         raise StoreError(f"counters: found a room of all, retained and dead records of {found} bytes, expected {expected}")
 
 
+def main() -> None:
+    """SYNC: opening._listen reads these lines."""
+
+    def say(read: int, of: int) -> None:
+        sys.stdout.write(json.dumps({"read": read, "of": of}) + "\n")
+        sys.stdout.flush()
+
+    why, found = verify(Path(sys.argv[1]), say) if "--progress" in sys.argv else verify(Path(sys.argv[1]))
+    sys.stdout.write(json.dumps({"broken": why, "damaged": found}) + "\n")
+
+
 if __name__ == "__main__":
-    why, found = verify(Path(sys.argv[1]))
-    sys.stdout.write(json.dumps({"broken": why, "damaged": found}))
+    main()
