@@ -56,9 +56,13 @@ def _same(one: Path, other: Path) -> bool:
 def _stores_of(pid: int) -> Iterator[Path]:
     """The folders whose owner file this process has open."""
     try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            target = Path(os.readlink(f"/proc/{pid}/fd/{name}"))
-            if target.name == files.OWNER and (target.parent / files.DATA).is_file():
-                yield target.parent
-    except OSError:  # it ends while we look
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:  # it has ended meanwhile
         return
+    for name in names:
+        try:
+            target = Path(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:  # closed meanwhile
+            continue
+        if target.name == files.OWNER and (target.parent / files.DATA).is_file():
+            yield target.parent

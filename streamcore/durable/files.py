@@ -72,9 +72,7 @@ def lock(path: Path) -> int:
     except BlockingIOError:
         pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
-        raise StoreLocked(
-            f"store {path}: process {pid} owns it; stop it, or read it with `streamctl queue`; what a live run owns is changed through that run"
-        ) from None
+        raise StoreLocked(f"store {path}: process {pid} owns it; it can be read meanwhile, and changed when that has ended") from None
     try:
         os.pwrite(descriptor, b"%-19d\n" % os.getpid(), 0)
     except OSError:

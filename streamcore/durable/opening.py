@@ -49,7 +49,12 @@ def examine(path: Path, step: Callable[[int, int], None] | None = None) -> tuple
     except OSError as error:
         raise StoreError(f"store {path}: the process that checks it cannot be started: {error.strerror}") from None
     late = threading.Event()
-    timer = threading.Timer(deadline_s, lambda: (late.set(), child.kill()))
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(deadline_s, end)
     timer.start()
     try:
         answer, errors = _listen(child, step)
