@@ -21,7 +21,7 @@ Version = Literal[1]
 
 
 class Ping(msgspec.Struct, tag="ping", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"pid", "refused"}: is anybody there; and how many requests were none, so far."""
+    """{"pid", "refused", "orders"}: is anybody there; how many requests were none, so far; how many orders wait for their nodes."""
 
     v: Version
 

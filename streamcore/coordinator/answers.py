@@ -39,7 +39,7 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
         return run.orders.redrive(request.node, request.record)
     if isinstance(request, protocol.Order):
         return run.orders.order(request.node, request.name, request.arguments)
-    return {"pid": os.getpid(), "refused": run.requests_refused}
+    return {"pid": os.getpid(), "refused": run.requests_refused, "orders": run.orders.under_way}
 
 
 def _head(run: Coordinator) -> dict[str, Any]:

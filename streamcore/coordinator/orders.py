@@ -27,6 +27,11 @@ class Orders:
         self._last_number = 0
         self._under_way: dict[int, tuple[Member, Later]] = {}
 
+    @property
+    def under_way(self) -> int:
+        """Orders that their nodes have not answered."""
+        return len(self._under_way)
+
     def restart(self, node: str, phase: str) -> dict[str, Any]:
         """A new process instead of the present one, between two packets; it loses nothing. One that waits for its restart gets it now."""
         member = self._member(node)

@@ -17,7 +17,7 @@ import msgspec
 
 from streamcore.durable import dead, files, opening, record
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.files import ACKED, REPLAYED, WAITING, sequence_of
 from streamcore.durable.options import BYTES_MIN, Options
 from streamcore.durable.record import Record
 from streamcore.durable.store import DurableStore
@@ -88,18 +88,6 @@ def look(path: Path) -> Facts:
         oldest_ns=oldest.record.stored_ns if oldest and oldest.record else None,
         counters=counters,
     )
-
-
-def browse(path: Path, state: str, first: int, most: int) -> list[Seen]:
-    """At most so many records of that state, from sequence `first` on, in order."""
-    found: list[Seen] = []
-    with snapshot(path) as (txn, tables):
-        cursor = txn.cursor(db=tables[state])
-        more = cursor.set_range(key_of(first))
-        while more and len(found) < most:
-            found.append(seen_of(txn, tables, cursor.key(), state, cursor.value()))
-            more = cursor.next()
-    return found
 
 
 def seen_of(txn: Any, tables: dict[str, Any], key: bytes, state: str, value: bytes) -> Seen:

@@ -12,6 +12,7 @@ import pytest
 from streamcore.durable import files, upkeep
 from streamcore.durable.options import Options
 from streamcore.durable.record import MAGIC_BYTES, BadRecord, Entry, Head, decode, encode
+from streamcore.durable.selection import Selection, walk
 from streamcore.durable.store import DurableStore
 from streamcore.errors import StoreError
 
@@ -116,7 +117,7 @@ def test_dead_letters_of_a_file_whose_trees_are_gone_come_back_as_dead_letters(c
             file.write(bytes(4096))
     with DurableStore(copy, OPTIONS) as store:
         assert "dead letters were imported" in store.findings[0]
-    seen = {item.sequence: item for item in upkeep.browse(copy, "dead", 1, 999)}
+    seen = {item.sequence: item for item in walk(copy, "dead", Selection())}
     assert seen.keys() >= {*range(110, 251, 10)} and all(number % 10 == 0 for number in seen)
     assert seen[150].reason == "HTTP 400 for 150" and seen[150].record.payload == content(150)
     assert upkeep.examine(copy) == ("", [])
