@@ -124,7 +124,17 @@ def test_dead_letters_are_retried_and_what_waits_is_dropped_in_a_live_run(shop):
     assert "1 done" in say(shop, "queue", "retry", "outbox", "--sequence", dead[0], "--yes")
     wait_until("the retry to arrive", lambda: (dead[0], False) in lines(shop))
     assert jsonl(shop.folder / "out.jsonl")[-1]["meta"]["durable"]["attempt"] == 1
-    assert "1 done" in say(shop, "queue", "drop", "outbox", "--state", "dead", "--yes")
+    (letter,) = json.loads(say(shop, "dlq", "list", "--json"))["letters"]
+    assert (letter["type"], letter["letter_id"], letter["node"], letter["failures"]) == ("record", f"outbox:{dead[1]}", "outbox", 2)
+    assert '"n": 17' in say(shop, "dlq", "show", f"outbox:{dead[1]}")
+    assert "queued again" in say(shop, "dlq", "redrive", "--all", "--yes")
+    wait_until("the redrive to arrive", lambda: (dead[1], False) in lines(shop))
+    (shop.folder / "refuse").write_text("5")
+    say(shop, "queue", "replay", "outbox", "--sequence", "6", "--yes")
+    wait_until("a replay to become a dead letter", lambda: facts(shop)["dead"] == 1)
+    assert "say --yes" in say(shop, "dlq", "drop", "--all", status=2)
+    assert "1 dead letter removed" in say(shop, "dlq", "drop", "outbox:6")
+    assert "no dead letters" in say(shop, "dlq", "list")
     # The backend is away: what is replayed waits, then it is dropped although some of it is under way.
     say(shop, "pause", "backend")
     say(shop, "queue", "replay", "outbox", "--sequence", "100-", "--yes")
