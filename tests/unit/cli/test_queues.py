@@ -146,7 +146,8 @@ def test_replay_retry_and_drop_do_what_they_said(path):
 
 
 def test_a_queue_of_a_foreign_process_is_read_and_not_changed(path):
-    holder = "import sys; from streamcore import DurableStore as D; s = D(sys.argv[1], D.Options(retain_bytes=9999)); print('up', flush=True); sys.stdin.read()"
+    hold = "import sys; from streamcore import DurableStore as D; s = D(sys.argv[1], D.Options(retain_bytes=9999))"
+    holder = f"{hold}; print('up', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", holder, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout.readline() == "up\n"
