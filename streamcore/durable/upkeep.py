@@ -96,7 +96,7 @@ def seen_of(txn: Any, tables: dict[str, Any], key: bytes, state: str, value: byt
         seen.failures, flags, _ = WAITING.unpack(value)
         seen.replayed = bool(flags & REPLAYED)
     elif state == "acked":
-        (seen.since_ns,) = ACKED.unpack(value)
+        seen.since_ns, _ = ACKED.unpack(value)
     else:
         _, seen.since_ns, seen.failures, seen.reason, flags = dead.decode(bytes(value), seen.sequence)
         seen.replayed = bool(flags & REPLAYED)
