@@ -34,6 +34,10 @@ RETRIED = 2  # it has been handed out before, though its failures are 0
 TURN_SHIFT = 8
 _TURN_MASK = 0xFFFF
 
+NEARLY_FULL_BYTES = 64 << 20  # more than one transaction writes
+_CUT_SHORT = "Input/output error"
+_FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
+
 # LMDB's meta pages, numbers 0 and 1. SYNC: mdb.c, MDB_page and MDB_meta: header of 16 bytes, magic, version, address, map size, two
 # tables of 48 bytes of which the first begins with the page size, last page, transaction.
 _META = struct.Struct("<16x II Q Q I 44x 48x Q Q")
@@ -151,6 +155,14 @@ def wrong_length(path: Path) -> str:
     _, last_page, page_bytes, _ = max(metas)
     expected = (last_page + 1) * page_bytes
     return "" if size >= expected else f"{DATA}: found {size} bytes, expected at least {expected}"
+
+
+def is_full(path: Path, error: str) -> bool:
+    """LMDB says `Input/output error` as well when a write was cut short, which is how most disks get full."""
+    if any(text in error for text in _FULL_DISK):
+        return True
+    disk = os.statvfs(path)
+    return _CUT_SHORT in error and disk.f_bavail * disk.f_frsize < NEARLY_FULL_BYTES
 
 
 def map_bytes(path: Path) -> int:

@@ -8,6 +8,12 @@ from __future__ import annotations
 import heapq
 from typing import NamedTuple
 
+from streamcore.durable.files import TURN_SHIFT
+from streamcore.durable.record import Record
+
+ATTEMPTS_SHIFT = 6  # a turn that was queued again leaves room for so many attempts (2 to the power of it) before numbers may meet
+TURN_MAX = (1 << 23) - 1
+
 
 class Handed(NamedTuple):
     """What is known of a record that was handed out."""
@@ -16,6 +22,29 @@ class Handed(NamedTuple):
     failures: int
     flags: int
     room: int  # in the file
+    stored_ns: int
+
+
+class Delivery(NamedTuple):
+    """A record that is handed out.
+
+    Attributes:
+      attempt: from 1.    redelivered: it may have been handed out before.
+      turn: from 0 to TURN_MAX; the same if this delivery is repeated after a crash, another one for a further attempt, replay or retry.
+      settled_below: the first record of its key that is not done with. An order that a sink holds up for an earlier one may go on.
+    """
+
+    record: Record
+    attempt: int
+    redelivered: bool
+    replayed: bool
+    turn: int
+    settled_below: int
+
+
+def turn_of(flags: int, failures: int) -> int:
+    """What tells the hand-outs of one record apart."""
+    return (flags >> TURN_SHIFT << ATTEMPTS_SHIFT) + failures & TURN_MAX
 
 
 class Order:

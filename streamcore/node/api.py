@@ -133,7 +133,7 @@ class Node:
 
         Called between inputs, as long as every output can take a packet without waiting, and before the process waits. Give packets a
         `position`: it comes back in on_completed, and a repeat after a restart has the same id. One that cannot travel is completed as
-        failed.
+        refused.
         """
         return None
 

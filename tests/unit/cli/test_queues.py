@@ -65,8 +65,8 @@ def test_peek_shows_values_and_takes_nothing(path):
 def test_check_and_repair_name_the_damaged_record(path):
     assert run("check", path)[0] == 0
     data = path / files.DATA
-    sound = msgspec.msgpack.encode({"n": 6})
-    data.write_bytes(data.read_bytes().replace(sound, bytes([sound[0] ^ 1]) + sound[1:]))  # pages that are free have it too
+    value = msgspec.msgpack.encode({"n": 6})
+    data.write_bytes(data.read_bytes().replace(value, b"!" + value[1:]))  # free pages hold older copies of it
     status, text = run("check", path)
     assert status == 1 and "record 6: found checksum" in text and "1 damaged record" in text
     assert json.loads(run("check", path, "--json")[1])["damaged"][0]["sequence"] == 6
