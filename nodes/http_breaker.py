@@ -20,7 +20,7 @@ class Breaker:
         self._backoff_ns, self._backoff_max_ns = round(backoff_s * NS_PER_S), round(backoff_max_s * NS_PER_S)
         self._opened = 0  # times in a row
         self._suspects: dict[str, None] = {}  # packets that were not taken since one was, in order
-        self._probed, self._probes, self._passed_over = "", 0, False
+        self._tried, self._tries, self._passed_over = "", 0, False  # the packet that was not taken last, while the server was away
         self.until_ns = 0
         self.reason = ""
 
@@ -38,19 +38,16 @@ class Breaker:
             return True
         if now_ns < self.until_ns:
             return False
-        if packet == self._probed and self._probes >= self._packets_max and not self._passed_over:
+        if packet == self._tried and self._tries >= self._packets_max and not self._passed_over:
             self._passed_over = True
             return False
-        if packet != self._probed or self._passed_over:
-            self._probed, self._probes, self._passed_over = packet, 0, False
-        self._probes += 1
         return True
 
     def took(self) -> None:
         """The server has decided about a packet, whichever way: it is at work."""
         self._opened, self.reason = 0, ""
         self._suspects.clear()
-        self._probed, self._probes, self._passed_over = "", 0, False
+        self._tried, self._tries, self._passed_over = "", 0, False
 
     def away(self, reason: str, now_ns: int, wait_ns: int = 0) -> None:
         """It cannot be reached, or says that it takes nothing, perhaps for how long."""
@@ -67,6 +64,9 @@ class Breaker:
         if len(self._suspects) > self._packets_max:
             del self._suspects[next(iter(self._suspects))]
         is_away = len(self._suspects) >= self._packets_max
+        if is_away:
+            self._tries = 1 if packet != self._tried or self._passed_over else self._tries + 1
+            self._tried, self._passed_over = packet, False
         if is_away or wait_ns:
             self.away(reason, now_ns, wait_ns)
         elif self.reason:

@@ -150,7 +150,7 @@ def _read_chunks(stream: _Stream) -> bool:
         size = int(line[1], 16)
         if size == 0:
             break
-        if not stream.into_body(size) or stream.until(_END_OF_LINE, 0):
+        if not stream.into_body(size) or stream.until(_END_OF_LINE, 1):
             return False
     return any(not stream.until(_END_OF_LINE, 4096) for _ in range(TRAILERS_MAX + 1))
 
