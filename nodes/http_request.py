@@ -49,8 +49,8 @@ class Requests:
         """Raises DeliveryRefused for what cannot be sent: a second attempt would not change that."""
         told = (packet.meta or {}).get(QUEUE_META)
         told = told if isinstance(told, dict) else {}
-        key = str(told.get("id", ""))
-        key = key if _KEY.fullmatch(key) else packet.packet_id
+        key = told.get("id")
+        key = key if isinstance(key, str) and _KEY.fullmatch(key) else packet.packet_id
         try:
             body, kind = self._encode(packet, key)
         except PayloadError as error:
