@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from streamcore import ConfigError, DeliveryFailed, DeliveryRefused, DestinationAway, Port, Sink, StreamPacket
-from streamcore_nodes.http_breaker import NS_PER_S, Breaker
+from streamcore_nodes.http_breaker import NS_PER_S, Breaker, TurnedAway
 from streamcore_nodes.http_connection import CannotReach, Connection, Lookup, NoAnswer, Target
 from streamcore_nodes.http_reply import Reply, asked_wait_s, words_of
 from streamcore_nodes.http_request import Hidden, Request, Requests
@@ -19,6 +19,7 @@ from streamcore_nodes.picker import Picker
 if TYPE_CHECKING:
     import ssl
 
+BEHIND = "a packet before this one was turned away, and goes first"
 QUOTED_CHARS = 200  # of what a server says to a refusal
 SMOOTHING = 0.05  # share of the newest answer in answer_ms
 COUNTERS = ("posts", "delivered", "posts_refused", "posts_failed", "turned_away")
@@ -92,6 +93,7 @@ class HttpPost(Sink):
         self.pool = ThreadPoolExecutor(config["connections"], "post") if config["connections"] > 1 else None
         self.lock = threading.Lock()  # for all below
         self.breaker = Breaker(config["away_after"], config["backoff_s"], config["backoff_max_s"])
+        self.turned_away = TurnedAway()
         self.opened_ns = 0
         self.counters = {name: self.metrics.counter(name) for name in COUNTERS}
         self.open_gauge, self.answer_gauge, self.answer_ms = self.metrics.gauge("breaker_open"), self.metrics.gauge("answer_ms"), 0.0
@@ -154,15 +156,15 @@ class HttpPost(Sink):
             raise
         began_ns = time.monotonic_ns()
         with self.lock:
-            admitted, reason = self.breaker.admits(request.key, began_ns), self.breaker.reason
+            admitted = self.turned_away.lets_pass(request.told) and self.breaker.admits(request.key, began_ns)
+            reason = self.breaker.reason or BEHIND
         if not admitted:
-            self._count("turned_away")
-            raise DestinationAway(reason)
+            self._turn_away(request, reason)
         self._count("posts")
         try:
             reply = connection.post(request.raw)
         except CannotReach as error:
-            self._is_away(str(error))
+            self._is_away(request, str(error))
         except NoAnswer as error:
             self._has_failed(request, f"{self.target.place}: {error}")
         self._judge(request, reply, time.monotonic_ns() - began_ns)
@@ -176,7 +178,7 @@ class HttpPost(Sink):
             self.answer_ms += SMOOTHING * (took_ms - self.answer_ms) if self.answer_ms else took_ms
             self.answer_gauge.set(self.answer_ms)
         if status == 429:
-            self._is_away(said, self._asked_wait_ns(reply))
+            self._is_away(request, said, self._asked_wait_ns(reply))
         if status >= 500 or status in self.config["retry_statuses"]:
             self._has_failed(request, said + self._quoted(reply), self._asked_wait_ns(reply))
         self._is_back()
@@ -195,14 +197,20 @@ class HttpPost(Sink):
         if was_open:
             self.log.info("%s is back after %.1f s", self.target.place, (time.monotonic_ns() - since_ns) / NS_PER_S)
 
-    def _is_away(self, reason: str, wait_ns: int = 0) -> NoReturn:
+    def _turn_away(self, request: Request, reason: str) -> NoReturn:
+        with self.lock:
+            if self.breaker.passed_over != request.key:
+                self.turned_away.add(request.told)
+        self._count("turned_away")
+        raise DestinationAway(reason)
+
+    def _is_away(self, request: Request, reason: str, wait_ns: int = 0) -> NoReturn:
         now_ns = time.monotonic_ns()
         with self.lock:
             was_open = self.breaker.is_open
             self.breaker.away(reason, now_ns, wait_ns)
         self._say_open(was_open, now_ns)
-        self._count("turned_away")
-        raise DestinationAway(reason)
+        self._turn_away(request, reason)
 
     def _has_failed(self, request: Request, reason: str, wait_ns: int = 0) -> NoReturn:
         now_ns = time.monotonic_ns()
@@ -210,8 +218,10 @@ class HttpPost(Sink):
             was_open = self.breaker.is_open
             is_away = self.breaker.failed(request.key, reason, now_ns, wait_ns)
         self._say_open(was_open, now_ns)
-        self._count("turned_away" if is_away else "posts_failed")
-        raise DestinationAway(reason) if is_away else DeliveryFailed(reason)
+        if is_away:
+            self._turn_away(request, reason)
+        self._count("posts_failed")
+        raise DeliveryFailed(reason)
 
     def _say_open(self, was_open: bool, now_ns: int) -> None:
         with self.lock:

@@ -201,6 +201,30 @@ def test_one_packet_that_is_not_taken_is_to_blame_itself_however_often_it_comes(
         assert [post.outcome(poison) for _ in range(10)] == ["failed"] * 10
 
 
+def test_when_the_server_is_back_packets_are_taken_in_their_order(posting):
+    with Answering([reply(429)]) as server:
+        post = posting(server)
+        first, second, third = (packet({"n": n}, sequence=n, settled_below=1) for n in (1, 2, 3))
+        assert [post.outcome(given) for given in (first, second)] == ["away", "away"]
+        post.let_time_pass()
+        assert post.outcome(third) == "away"
+        assert [post.outcome(given) for given in (first, second, third)] == ["ok"] * 3
+    assert [json.loads(asked.body)["n"] for asked in server.asked] == [1, 1, 2, 3]
+
+
+def test_a_packet_that_is_never_taken_does_not_hide_for_ever_that_the_server_is_back(posting):
+    def refuses_the_first(connection: socket.socket) -> None:
+        connection.sendall(reply(503) if server.asked[-1].body == b'{"n":1}' else OK)
+
+    with Answering([reply(503)] * 2, last=refuses_the_first) as server:
+        post, outcomes = posting(server, away_after=2), []
+        events = [packet({"n": n}, sequence=n, settled_below=1, id=f"{n:032x}") for n in (1, 2, 3)]
+        for _ in range(5):
+            post.let_time_pass()
+            outcomes.append([post.outcome(given) for given in events])
+    assert outcomes == [["failed", "away", "away"], *[["away"] * 3] * 2, ["away", "ok", "ok"], ["failed", "ok", "ok"]]
+
+
 # --- several connections
 
 
