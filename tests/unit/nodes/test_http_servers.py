@@ -214,7 +214,7 @@ def test_when_the_server_is_back_packets_are_taken_in_their_order(posting):
 
 def test_a_packet_that_is_never_taken_does_not_hide_for_ever_that_the_server_is_back(posting):
     def refuses_the_first(connection: socket.socket) -> None:
-        connection.sendall(reply(503) if server.asked[-1].body == b'{"n":1}' else OK)
+        connection.sendall(reply(503 if server.asked[-1].body == b'{"n":1}' else 200, Connection="close"))
 
     with Answering([reply(503)] * 2, last=refuses_the_first) as server:
         post, outcomes = posting(server, away_after=2), []
