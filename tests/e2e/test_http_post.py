@@ -102,14 +102,14 @@ def test_an_event_that_is_refused_is_a_dead_letter_after_one_attempt_and_holds_u
     assert receiver.stats()["failed"] == 1
     facts = queue_facts(box)
     assert (facts["waiting"], facts["dead"]) == (0, 1)
-    assert "answered 400" in box.run("logs", "q", "server").stdout
+    assert any(b"answered 400" in path.read_bytes() for path in box.runtime.rglob("*") if path.is_file())
 
 
 def test_an_event_that_is_never_taken_is_tried_until_its_age_budget_ends(box, receiver):
     receiver.tell('fail 503 match="n":7,')
     done = box.run("up", spec(box, receiver, 500, queue="max_age_s: 1.5"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(numbers(receiver)) == [n for n in range(500) if n != 7]
+    assert numbers(receiver) == [n for n in range(500) if n != 7]  # it held up nobody
     assert receiver.stats()["failed"] > 3
     facts = queue_facts(box)
     assert (facts["waiting"], facts["dead"]) == (0, 1)
@@ -118,7 +118,7 @@ def test_an_event_that_is_never_taken_is_tried_until_its_age_budget_ends(box, re
 def test_a_server_that_takes_nothing_burns_the_attempts_of_hardly_any_event(box, receiver):
     receiver.tell("fail 503")
     run = box.start("up", spec(box, receiver, 500, queue="max_attempts: 3"))
-    wait_until("the server to have been asked often", lambda: receiver.stats()["failed"] >= 25)
+    wait_until("the server to have been asked often", lambda: receiver.stats()["failed"] >= 12)
     receiver.tell("clear")
     assert run.wait(60) == 0, box.output()
     assert numbers(receiver) == [*range(500)]
