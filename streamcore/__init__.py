@@ -1,8 +1,8 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
 The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
-`ConfigError`, `JobError`; `DurableStore`, for nodes that must not lose what they hold; and `Graph`, for graphs built in Python. They are
-loaded on first use, so that `import streamcore` costs a millisecond.
+`ConfigError`, `JobError`; `DurableStore`, `Recorder` and `Recording`, for nodes that must not lose what they hold; and `Graph`, for graphs
+built in Python. They are loaded on first use, so that `import streamcore` costs a millisecond.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from streamcore.durable.recorder import Recorder
+    from streamcore.durable.recording import Recording
     from streamcore.durable.store import DurableStore
     from streamcore.errors import ConfigError, JobError, PayloadError
     from streamcore.graph.building import Graph
@@ -37,6 +39,8 @@ _HOMES = {
     "Graph": "streamcore.graph.building",
     "JobError": "streamcore.errors",
     "PayloadError": "streamcore.errors",
+    "Recorder": "streamcore.durable.recorder",
+    "Recording": "streamcore.durable.recording",
 }
 
 __all__ = [
@@ -47,6 +51,8 @@ __all__ = [
     "Node",
     "PayloadError",
     "Port",
+    "Recorder",
+    "Recording",
     "Sink",
     "Source",
     "StreamPacket",
