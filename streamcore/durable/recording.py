@@ -62,7 +62,8 @@ class Recording:
       owner: the number of the process that writes it, "" if there is none.
 
     Raises:
-      StoreError: there is no recording, or it cannot be read.
+      ConfigError: there is no recording.
+      StoreError: it cannot be read.
     """
 
     Selection = RecordingSelection
@@ -79,10 +80,12 @@ class Recording:
                     self.parts.append(_part(self.path, first))
                 except FileNotFoundError:  # deleted since it was listed
                     continue
+        except FileNotFoundError:
+            raise ConfigError(f"recording {path}: no such folder (working directory {Path.cwd()})") from None
         except OSError as error:
             raise StoreError(f"recording {path}: {error.strerror}") from None
         if not self.parts:
-            raise StoreError(f"recording {path}: found no segment in it, expected the folder of a durable.record")
+            raise ConfigError(f"recording {path}: found no segment in it, expected the folder of a durable.record")
 
     @property
     def records(self) -> int:

@@ -14,7 +14,7 @@ from streamcore.durable import segment
 from streamcore.durable.record import Entry, Head
 from streamcore.durable.recorder import Recorder
 from streamcore.durable.recording import Recording
-from streamcore.errors import ConfigError, PayloadError, StoreError, StoreLocked
+from streamcore.errors import ConfigError, PayloadError, StoreLocked
 
 SECOND_NS = 1_000_000_000
 SMALL = Recorder.Options(segment_bytes=64 << 10, max_bytes=512 << 10)
@@ -263,9 +263,9 @@ def test_an_index_that_is_missing_or_damaged_is_made_anew(tmp_path, what):
 
 
 def test_a_folder_without_a_recording_is_an_error(tmp_path):
-    with pytest.raises(StoreError, match="No such file"):
+    with pytest.raises(ConfigError, match="no such folder"):
         Recording(tmp_path / "none")
-    with pytest.raises(StoreError, match="found no segment in it"):
+    with pytest.raises(ConfigError, match="found no segment in it"):
         Recording(tmp_path)
 
 
