@@ -16,7 +16,7 @@ from streamcore_nodes.picture_codec import decode_picture
 SEQUENCE_BITS = 40  # of a position: the sequence in the recording, and above it the turn
 TURNS_MAX = 1 << 23
 SEQUENCES = (1 << SEQUENCE_BITS) - 1
-NEW_TIME_BASE_NS = 10_000_000_000  # what lies between capture and storage never changes so much, unless the clock is another one
+NEW_TIME_BASE_NS = 10_000_000_000  # packets of several sources are not so much out of order: the clock is another one
 META_KEY = "replay"
 NAMES = {"type": "list", "schema": {"type": "string"}, "default": []}
 
@@ -49,7 +49,7 @@ class Replay(Source):
     def setup(self) -> None:
         self.path = Path(self.config["path"]).expanduser()
         self.damaged = self.metrics.counter("damaged")
-        self.loaned: Any = None
+        self.loaned: tuple[int, Any] = (0, None)  # the sequence of a record, and the slot into which its payload is read
         self._open()
 
     def _open(self) -> None:
@@ -86,30 +86,31 @@ class Replay(Source):
         for record in self.recording.read(self.selection, after, self._room, self._on_damage):
             if self.stopping:
                 return
-            loaned, self.loaned = self.loaned, None
+            (sequence, loan), self.loaned = self.loaned, (0, None)
             try:
-                payload = _payload(record) if loaned is None else loaned
+                payload = loan if sequence == record.sequence else _payload(record)
             except (PayloadError, ValueError) as error:
                 self._on_damage(1, f"record {record.sequence}: {error}")
                 continue
-            due_ns = pacer.due_ns(record.wall_ns, record.stored_ns) if pacer is not None else None
+            due_ns = pacer.due_ns(record.wall_ns, record.stored_ns, self.recording.run_of(record.sequence)) if pacer is not None else None
             if due_ns is not None and not self.wait_until(due_ns):
                 return
             yield self._packet(record, payload, turn, due_ns)
-            del payload, loaned
+            del payload, loan
 
     def _room(self, record: Any, nbytes: int) -> memoryview | None:
         """A slot for the pixels of a raw array, so that they are read from the disk to where they are needed."""
         head = record.head
-        self.loaned = None
+        self.loaned = (0, None)  # that of a damaged record, perhaps
         try:
             fits = head.codec == "raw" and np.dtype(head.dtype).itemsize * prod(head.shape) == nbytes
         except TypeError:  # the head is damaged, which is found when the record is read
             return None
         if not fits:
             return None
-        self.loaned = self.loan("out", head.shape, head.dtype)
-        return memoryview(self.loaned).cast("B")
+        loan = self.loan("out", head.shape, head.dtype)
+        self.loaned = (record.sequence, loan)
+        return memoryview(loan).cast("B")
 
     def _packet(self, record: Any, payload: Any, turn: int, due_ns: int | None) -> StreamPacket:
         head = record.head
@@ -139,22 +140,21 @@ def _payload(record: Any) -> Any:
 class Pacer:
     """When packets are due, on the monotonic clock: as far apart as their captures were, in the order in which they were stored.
 
-    Times are counted from an anchor, so that nothing adds up. Where the recorder's clock was set back, or packets of another time base
-    begin (another replay was recorded), a new anchor is taken, as far from the last packet as the two were stored.
+    Times are counted from an anchor, so that nothing adds up. Where another run begins, the recorder's clock was set back or packets of an
+    older time base begin (a replay was recorded), a new anchor is taken, as far from the last packet as the two were stored.
     """
 
     def __init__(self, start_ns: int, speed: float):
         self.speed = speed
         self.due = self.anchor_due = start_ns
-        self.anchor_wall = self.stored = self.lag = 0
-        self.anchored = False
+        self.anchor_wall = self.newest_wall = self.stored = 0
+        self.run: str | None = None
 
-    def due_ns(self, wall_ns: int, stored_ns: int) -> int:
-        lag, since_last = stored_ns - wall_ns, stored_ns - self.stored
-        if not self.anchored or abs(lag - self.lag) > NEW_TIME_BASE_NS or since_last < -NEW_TIME_BASE_NS:
-            pause_ns = max(0, since_last) if self.anchored else 0
-            self.anchored, self.lag = True, lag
-            self.anchor_wall, self.anchor_due = wall_ns, self.due + round(pause_ns / self.speed)
-        self.stored = stored_ns
+    def due_ns(self, wall_ns: int, stored_ns: int, run: str) -> int:
+        if run != self.run or wall_ns < self.newest_wall - NEW_TIME_BASE_NS:
+            pause_ns = 0 if self.run is None else max(0, stored_ns - self.stored)
+            self.anchor_wall = self.newest_wall = wall_ns
+            self.anchor_due = self.due + round(pause_ns / self.speed)
+        self.run, self.stored, self.newest_wall = run, stored_ns, max(wall_ns, self.newest_wall)
         self.due = max(self.due, self.anchor_due + round((wall_ns - self.anchor_wall) / self.speed))
         return self.due

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,11 @@ class Recording:
     @property
     def end_ns(self) -> int:
         return max((block.wall_max_ns for part in self.parts for block in part.index.blocks), default=0)
+
+    def run_of(self, sequence: int) -> str:
+        """The run in which a record of it was stored; "" if that is not known."""
+        place = bisect_right(self.parts, sequence, key=lambda part: part.first_sequence) - 1
+        return self.parts[place].run if place >= 0 else ""
 
     def select(
         self,
