@@ -55,7 +55,7 @@ class Record(Sink):
     def process_batch(self, packets: list[StreamPacket]) -> None:
         entries = []
         for packet in packets:
-            if packet.redelivered and self.recorder.knows(packet.id16):
+            if self.recorder.knows(packet.id16):
                 self.counters["repeats"].add()
                 continue
             try:

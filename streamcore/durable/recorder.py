@@ -206,22 +206,21 @@ class Recorder:
                 if count:
                     buffers[0] = buffers[0][count:]
         except OSError as error:
-            self._note_full(error, start)
-            while sum(sizes) > done:
+            while sizes and (sum(sizes) > done or error.errno not in _NO_ROOM):
                 sizes = sizes[:-1]
             self._cut(start + sum(sizes))
+            self._note_full(error)
         if sizes:
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
                 self._cut(start)  # what the kernel could not write it may forget: it must not be found here later
-                self._note_full(error, start)
+                self._note_full(error)
                 return 0
         return len(sizes)
 
-    def _note_full(self, error: OSError, start: int) -> None:
+    def _note_full(self, error: OSError) -> None:
         if error.errno not in _NO_ROOM:
-            self._cut(start)
             raise StoreError(f"recording {self.path}: {error.strerror}") from None
         self.full = "disk"
 

@@ -143,6 +143,7 @@ def test_a_torn_last_record_of_every_length_is_cut_off_and_is_no_damage(tmp_path
         with Recorder(path) as recorder:
             assert bool(recorder.findings) == bool(length), length
             assert recorder.next_sequence == 5
+            assert all(part.nbytes == part.index.end for part in Recording(path).parts)
             recorder.append([entry(99)])
             assert numbers(path) == [0, 1, 2, 3, 99]
         for made in path.glob("*.idx"):

@@ -34,6 +34,7 @@ def numbers(path: Path) -> list[int]:
     recording = Recording(path)
     found = [int(item.payload[:8]) for item in recording.read()]
     assert recording.damaged == 0
+    assert all(part.nbytes == part.index.end for part in recording.parts)  # nothing is left behind the last record
     return found
 
 
