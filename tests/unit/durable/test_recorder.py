@@ -308,3 +308,16 @@ def test_a_span_of_a_long_recording_is_found_without_reading_it(tmp_path):
     found = [number_of(item) for item in recording.read(recording.select("20000s", "20010s"))]
     assert found == [*range(20000, 20010)]
     assert bytes_read() - before < recording.nbytes / 20
+
+
+def test_what_is_deleted_while_it_is_read_is_said_and_the_rest_is_given(tmp_path):
+    with Recorder(tmp_path / "r", SMALL) as recorder:
+        recorder.append([entry(number, 1000) for number in range(300)])
+        recording = Recording(tmp_path / "r")
+        reading = recording.read()
+        first = [number_of(next(reading)) for _ in range(3)]
+        recorder.append([entry(number, 1000) for number in range(300, 700)])
+        rest = [number_of(found) for found in reading]
+    lost = set(range(300)) - {*first, *rest}
+    assert (first, rest[0], rest[-1]) == ([0, 1, 2], 3, 299) and rest == sorted(rest)
+    assert recording.gone == len(lost) > 0 and recording.damaged == 0
