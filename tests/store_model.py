@@ -9,16 +9,15 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from store_kills import examine_here, fast_folder
 
 from streamcore.clock import ManualClock
-from streamcore.durable import files, opening, verify
+from streamcore.durable import opening
 from streamcore.durable.options import Options
 from streamcore.durable.record import Entry, Head
 from streamcore.durable.store import DurableStore
@@ -50,18 +49,11 @@ def payload_of(name: int) -> bytes:
     return b"%d" % name * (1 + name % 700)
 
 
-def examine_here(path: Path) -> tuple[str, list[tuple[int, str]]]:
-    """What the child process does, without one: these files are damaged by nobody."""
-    wrong = files.wrong_length(path)
-    return (wrong, []) if wrong else verify.verify(path)
-
-
 class StoreMachine(RuleBasedStateMachine):
     @initialize(pipelined=st.booleans())
     def start(self, pipelined: bool) -> None:
         opening.examine = examine_here
-        fast = Path("/dev/shm")
-        self.folder = Path(tempfile.mkdtemp(prefix="sc-model-", dir=fast if os.access(fast, os.W_OK) else None))
+        self.folder = fast_folder("sc-model-")
         self.clock = ManualClock(10**18)
         self.options = Options(
             max_bytes=32 << 20,
