@@ -88,16 +88,19 @@ def decode(raw: bytes, sequence: int) -> Record:
     """The record in `raw`. Raises BadRecord unless it is whole and that of `sequence`."""
     header = _check(raw, sequence)
     head_end = LAYOUT.size + header[6]
+    return Record(sequence, header[3], header[4], header[5], _head(raw, sequence, head_end), raw[head_end:])
+
+
+def _head(raw: bytes | memoryview, sequence: int, end: int) -> Head:
     try:
-        head = _decode(raw[LAYOUT.size : head_end])
+        return _decode(raw[LAYOUT.size : end])
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadRecord(f"record {sequence}: its head cannot be read: {error}") from None
-    return Record(sequence, header[3], header[4], header[5], head, raw[head_end:])
 
 
-def check(raw: bytes | memoryview, sequence: int) -> None:
-    """Raises BadRecord unless `raw` is what was written for `sequence`."""
-    _check(raw, sequence)
+def check(raw: bytes | memoryview, sequence: int) -> Head:
+    """Its head. Raises BadRecord unless `raw` is what was written for `sequence`."""
+    return _head(raw, sequence, LAYOUT.size + _check(raw, sequence)[6])
 
 
 def whole(raw: bytes) -> int | None:

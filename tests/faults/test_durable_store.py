@@ -39,3 +39,12 @@ def test_a_store_that_claims_too_much_is_found_out():
     with pytest.raises(store_cuts.Broken, match="lost, though they were durable") as caught:
         store_cuts.run("pipelined", 3, 300, 300, 60, early=True)
     shutil.rmtree(str(caught.value).rpartition(" ")[2])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_damage_is_noticed_put_aside_and_never_ends_the_owner():
+    done = subprocess.run([sys.executable, TESTS / "store_damage.py"], capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["flips"], found["truncations"], found["failures"]) == (1000, 300, 0)
