@@ -18,7 +18,7 @@ import lmdb
 from streamcore.durable import files, record
 from streamcore.durable.change import lane_of
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, ID, ID_ORDER, REPLAYED, WAITING, sequence_of
+from streamcore.durable.files import ACKED, DEAD, ID, REPLAYED, WAITING, sequence_of
 from streamcore.durable.options import room_of
 from streamcore.durable.pages import FREE, Item, Pages, table_of
 from streamcore.errors import StoreError
@@ -71,9 +71,8 @@ def _walk(raw: memoryview, meta: files.Meta) -> Damaged:
     items = {name: pages.items(tables[name]) if name in tables else iter(()) for name in files.TABLES}
     damaged: Damaged = []
     sums = _check_records(items, damaged)
-    for name, layout in (("ids", ID), ("id_order", ID_ORDER)):
-        if any(len(value) != layout.size for _, value in items[name]):
-            raise StoreError(f"table {name}: found an entry of a wrong size, expected {layout.size} bytes")
+    if any(len(key) != 8 or len(value) != ID.size for key, value in items["ids"]):
+        raise StoreError(f"table ids: found an entry of a wrong size, expected 8 and {ID.size} bytes")
     _check_counters(dict(items["state"]), sums)
     pages.check_free(table_of(FREE, meta.free_table))
     return damaged
@@ -100,6 +99,8 @@ def _check_records(items: dict[str, Iterator[Item]], damaged: Damaged) -> Sums:
             lane = lane_of(record.check(raw, last).key)
             if name == "waiting":
                 _check_waiting(last, entry, lane)
+            elif name == "acked" and ACKED.unpack(entry)[1] != room:
+                raise StoreError(f"table acked: found a room of {ACKED.unpack(entry)[1]} for record {last}, expected {room}")
         except record.BadRecord as error:
             damaged.append((last, str(error)))
         sequence, name, entry = next(owners, NOBODY)
