@@ -41,13 +41,15 @@ class Events(Source):
     config = {
         **COUNT,
         "nbytes": {"type": "integer", "min": 64, "required": True, "meta": {"doc": "of a packet"}},
+        "first": {"type": "integer", "min": 0, "default": 0, "meta": {"doc": "number of the first packet; `count` numbers the one behind the last"}},
         "picture": {"type": "boolean", "default": False, "meta": {"doc": "bytes instead of JSON"}},
     }
 
     def run(self) -> Iterator[StreamPacket]:
         nbytes = self.config["nbytes"]
         value, noise = event(0, nbytes), os.urandom(nbytes - NUMBER_BYTES)
-        for number in range(self.config["count"]):
+        done = -1 if self.resume_position is None else self.resume_position
+        for number in range(max(self.config["first"], done + 1), self.config["count"]):
             payload = number.to_bytes(NUMBER_BYTES, "little") + noise if self.config["picture"] else value | {"number": number}
             yield StreamPacket.new(kind="event", source_id=self.id, payload=payload, position=number)
 
