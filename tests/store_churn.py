@@ -1,7 +1,7 @@
 """A durable store as a queue that never stands still: much goes through, little is kept, the file stays as large as it is.
 
-`tools/durable churn --through 20GiB --keep 200MiB` prints the size of the file at each tenth as JSON. Its bound is five times what is kept, so
-that it is not the bound that keeps it flat.
+`tools/durable churn --through 20GiB --keep 200MiB` prints the size of the file at each tenth as JSON. Its bound is five times what is
+kept, so that it is not the bound that keeps it flat.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ backlog is replayed. At the end the server has to have each event once by its ke
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import shutil
@@ -154,12 +155,18 @@ def soak(box: Box, server: Server, given: argparse.Namespace) -> dict[str, objec
     facts, stats = upkeep.look(run.queue), server.stats()
     numbers = [json.loads(line)["body"]["number"] for line in server.log.read_text().splitlines()]
     if numbers != list(range(given.events)):
-        late = sum(after < before for before, after in zip(numbers, numbers[1:]))
+        late = sum(after < before for before, after in itertools.pairwise(numbers))
         raise Broken(f"the server has {len(numbers)} events, {len(set(numbers))} different ones of {given.events}, {late} out of order")
     if facts.waiting or facts.dead or not report["account"]["balanced"]:
         raise Broken(f"{facts.waiting} wait, {facts.dead} are dead letters; the account: {report['account']}")
     seconds = round(time.monotonic() - began_s, 1)
-    found = {"events": given.events, "runs": run.runs, "kills": run.kills, "waited_after_outage": waited, "posts_repeated": stats["duplicates"]}
+    found = {
+        "events": given.events,
+        "runs": run.runs,
+        "kills": run.kills,
+        "waited_after_outage": waited,
+        "posts_repeated": stats["duplicates"],
+    }
     return found | {"stored_again": facts.counters.duplicates, "seconds": seconds}
 
 
@@ -174,7 +181,9 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000, help="(default: %(default)s)")
     parser.add_argument("--factor", type=float, default=60, help="ten minutes become ten minutes divided by it (default: %(default)s)")
-    parser.add_argument("--disturbed", type=float, default=120, metavar="SECONDS", help="with kills and a bad server afterwards (default: %(default)s)")
+    parser.add_argument(
+        "--disturbed", type=float, default=120, metavar="SECONDS", help="with kills and a bad server afterwards (default: %(default)s)"
+    )
     parser.add_argument("--calm", type=float, default=1, help="longer pauses between disturbances (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(words)

@@ -48,3 +48,19 @@ def test_damage_is_noticed_put_aside_and_never_ends_the_owner():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["flips"], found["truncations"], found["failures"]) == (1000, 300, 0)
+
+
+def test_a_queue_that_never_stands_still_keeps_the_size_of_its_file():
+    done = subprocess.run(
+        [sys.executable, TESTS / "store_churn.py", "--through", "300MiB", "--keep", "8MiB"], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_outages_and_kills_leave_each_event_at_the_server_once_and_in_order():
+    options = ["--events", "20000", "--factor", "120", "--disturbed", "8"]
+    done = subprocess.run([sys.executable, TESTS / "store_soak.py", *options], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kills"] > 3
