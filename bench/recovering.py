@@ -17,7 +17,7 @@ from streamcore_bench.storing import EVENT_BYTES, contents_of, disk_parent
 
 NODES = "streamcore_bench.storing_nodes"
 BACKLOGS = (1000, 100_000, 1_000_000)
-READ = 20_000  # packets delivered before memory is looked at
+READ = 5000  # packets delivered before memory is looked at
 GROUP = 1024
 CHECK_S = 600.0  # for reading a file of some GB on a slow disk
 
@@ -28,14 +28,19 @@ def points(options: Options) -> list[Point]:
 
 
 def _of_backlog(count: int) -> Callable[[Stop, Options], Found]:
-    """The backlog is made once; each run takes some off it."""
+    """A backlog is used again until runs have taken half of it."""
+    read = min(count, READ)
     kept: list[Any] = []
+    taken = count
 
     def take(stop: Stop, options: Options) -> Found:
-        if not kept:
-            kept.append(tempfile.TemporaryDirectory(prefix="sb-", dir=disk_parent()))
+        nonlocal taken
+        if taken > count // 2:
+            kept[:] = [tempfile.TemporaryDirectory(prefix="sb-", dir=disk_parent())]
+            taken = 0
             fill(stop, Path(kept[0].name, "queue"), count)
-        return recover(stop, Path(kept[0].name, "queue"), count)
+        taken += read
+        return recover(stop, Path(kept[0].name, "queue"), read)
 
     return take
 
@@ -49,9 +54,8 @@ def fill(stop: Stop, queue: Path, count: int) -> None:
             store.append([DurableStore.Entry(number.to_bytes(16, "big"), 0, head, contents(number)) for number in numbers])
 
 
-def recover(stop: Stop, queue: Path, count: int) -> Found:
+def recover(stop: Stop, queue: Path, read: int) -> Found:
     """`ready_s`: from the command until the queue is ready, `first_ms` from then until its first packet is at the sink."""
-    read = min(count, READ)
     with folder() as place, streamctl(stop, place, "up", write(place, graph(place, queue, read))) as program:
         ready_ns = int(program.wait_for(place / "ready", CHECK_S))
         first_ns = int(program.wait_for(place / "first", DEADLINE_S))

@@ -11,7 +11,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from store_kills import examine_here, fast_folder
@@ -202,17 +202,19 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.due_ns == min(due, default=None)
 
 
-def run(runs: int, steps: int = 40) -> None:
+def run(runs: int, steps: int = 40, shrink: bool = True) -> None:
+    phases = [phase for phase in Phase if shrink or phase not in (Phase.shrink, Phase.explain)]
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    chosen = settings(max_examples=runs, stateful_step_count=steps, deadline=None, suppress_health_check=checks)
+    chosen = settings(max_examples=runs, stateful_step_count=steps, deadline=None, suppress_health_check=checks, phases=phases)
     run_state_machine_as_test(StoreMachine, settings=chosen)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="(default: %(default)s)")
+    parser.add_argument("--first", action="store_true", help="end at the first failure; else minutes are spent on making it small")
     given = parser.parse_args()
-    run(given.runs)
+    run(given.runs, shrink=not given.first)
     sys.stdout.write(f"{given.runs} runs\n")
     return 0
 
