@@ -98,9 +98,14 @@ def _head(raw: bytes | memoryview, sequence: int, end: int) -> Head:
         raise BadRecord(f"record {sequence}: its head cannot be read: {error}") from None
 
 
-def check(raw: bytes | memoryview, sequence: int) -> Head:
-    """Its head. Raises BadRecord unless `raw` is what was written for `sequence`."""
-    return _head(raw, sequence, LAYOUT.size + _check(raw, sequence)[6])
+def check(raw: bytes | memoryview, sequence: int) -> None:
+    """Raises BadRecord unless `raw` is what was written for `sequence`."""
+    _check(raw, sequence)
+
+
+def head_of(raw: bytes | memoryview, sequence: int) -> Head:
+    """Of a record that is sound. Raises BadRecord."""
+    return _head(raw, sequence, LAYOUT.size + LAYOUT.unpack_from(raw)[6])
 
 
 def whole(raw: bytes) -> int | None:

@@ -9,16 +9,16 @@ import heapq
 import json
 import mmap
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
 
-from streamcore.durable import files, record
+from streamcore.durable import dead, files, record
 from streamcore.durable.change import lane_of
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, ID, REPLAYED, WAITING, sequence_of
+from streamcore.durable.files import ACKED, FLAGS_MAX, ID, WAITING, sequence_of
 from streamcore.durable.options import room_of
 from streamcore.durable.pages import FREE, Item, Pages, table_of
 from streamcore.errors import StoreError
@@ -32,31 +32,29 @@ Owner = tuple[int, str, memoryview]  # sequence of a record, table of its state,
 
 
 NOBODY: Owner = (NEVER, "", memoryview(b""))
-STATES = {"waiting": WAITING, "acked": ACKED, "dead": DEAD}
+STATES = {"waiting": WAITING.size, "acked": ACKED.size, "dead": dead.LAYOUT.size}
+STEP_BYTES, RECORD_BYTES_MIN = 10_000_000, 5000  # between two words about how far it is; a small record takes as long as so many
 
 
 class Sums(NamedTuple):
     """What the counters have to say as well."""
 
     last: int
-    used_bytes: int
-    retained_bytes: int
+    rooms: dict[str, int]  # by state
 
 
-def verify(path: Path) -> tuple[str, Damaged]:
+def verify(path: Path, step: Callable[[int, int], None] = lambda read, of: None) -> tuple[str, Damaged]:
     """Why the store as a whole cannot be used, or "", and (sequence, reason) of its damaged records."""
     try:
         environment = files.open_environment(path, None)
         try:
             for _ in range(LOOKS):
-                with (
-                    environment.begin() as txn,
-                    open(path / files.DATA, "rb") as file,
-                ):  # the snapshot keeps its pages from being used again
+                # The transaction keeps the pages of its snapshot from being used again.
+                with environment.begin() as txn, open(path / files.DATA, "rb") as file:
                     metas = {meta.transaction: meta for meta in files.metas(file.fileno())}
                     meta = metas.get(txn.id())
                     if meta and ((len(metas) == 2 and max(metas) == min(metas) + 1) or not max(metas)):
-                        return "", _walk(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)), meta)
+                        return "", _walk(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)), meta, step)
             return f"its meta pages are of the transactions {sorted(metas)}, expected two that follow each other", []
         finally:
             environment.close()
@@ -64,13 +62,14 @@ def verify(path: Path) -> tuple[str, Damaged]:
         return str(error), []
 
 
-def _walk(raw: memoryview, meta: files.Meta) -> Damaged:
+def _walk(raw: memoryview, meta: files.Meta, step: Callable[[int, int], None]) -> Damaged:
     """Raises StoreError for what cannot be mended record by record."""
     pages = Pages(raw, meta.page_bytes, meta.last_page)
     tables = pages.tables(table_of("(main)", meta.main_table))
     items = {name: pages.items(tables[name]) if name in tables else iter(()) for name in files.TABLES}
     damaged: Damaged = []
-    sums = _check_records(items, damaged)
+    count = tables["records"].entries if "records" in tables else 0
+    sums = _check_records(items, damaged, lambda read: step(read, count))
     if any(len(key) != 8 or len(value) != ID.size for key, value in items["ids"]):
         raise StoreError(f"table ids: found an entry of a wrong size, expected 8 and {ID.size} bytes")
     _check_counters(dict(items["state"]), sums)
@@ -78,12 +77,16 @@ def _walk(raw: memoryview, meta: files.Meta) -> Damaged:
     return damaged
 
 
-def _check_records(items: dict[str, Iterator[Item]], damaged: Damaged) -> Sums:
+def _check_records(items: dict[str, Iterator[Item]], damaged: Damaged, step: Callable[[int], None]) -> Sums:
     """Each record is what was written, and stands in the table of exactly one state; what these tables say of it can be true."""
-    owners = heapq.merge(*(_entries(name, layout.size, items[name]) for name, layout in STATES.items()))
+    owners = heapq.merge(*(_entries(name, nbytes, items[name]) for name, nbytes in STATES.items()))
     sequence, name, entry = next(owners, NOBODY)
-    last, used_bytes, retained_bytes = -1, 0, 0
-    for key, raw in items["records"]:
+    last, rooms, unsaid = -1, dict.fromkeys(STATES, 0), STEP_BYTES
+    for number, (key, raw) in enumerate(items["records"]):
+        unsaid += max(len(raw), RECORD_BYTES_MIN)
+        if unsaid >= STEP_BYTES:
+            step(number)
+            unsaid = 0
         last = sequence_of(key)
         if len(key) != 8:
             raise StoreError(f"table records: found a key of {len(key)} bytes, expected 8")
@@ -92,15 +95,10 @@ def _check_records(items: dict[str, Iterator[Item]], damaged: Damaged) -> Sums:
             sequence, name, entry = next(owners, NOBODY)
         if sequence != last:
             raise StoreError(f"record {last}: neither waits, nor is retained, nor a dead letter")
-        room = room_of(len(raw))
-        used_bytes += room
-        retained_bytes += room if name == "acked" else 0
+        rooms[name] += room_of(len(raw))
         try:
-            lane = lane_of(record.check(raw, last).key)
-            if name == "waiting":
-                _check_waiting(last, entry, lane)
-            elif name == "acked" and ACKED.unpack(entry)[1] != room:
-                raise StoreError(f"table acked: found a room of {ACKED.unpack(entry)[1]} for record {last}, expected {room}")
+            record.check(raw, last)
+            _check_entry(last, name, entry, raw)
         except record.BadRecord as error:
             damaged.append((last, str(error)))
         sequence, name, entry = next(owners, NOBODY)
@@ -108,10 +106,10 @@ def _check_records(items: dict[str, Iterator[Item]], damaged: Damaged) -> Sums:
             raise StoreError(f"record {last}: has two states, {name} is one of them")
         if len(damaged) > DAMAGED_MAX:
             raise StoreError(f"table records: more than {DAMAGED_MAX} damaged records")
-    while sequence < NEVER:
+    while sequence < NEVER and len(damaged) <= DAMAGED_MAX:
         damaged.append((sequence, f"record {sequence}: it is missing"))
         sequence, name, entry = next(owners, NOBODY)
-    return Sums(last, used_bytes, retained_bytes)
+    return Sums(last, rooms)
 
 
 def _entries(name: str, value_bytes: int, items: Iterable[Item]) -> Iterator[Owner]:
@@ -121,10 +119,21 @@ def _entries(name: str, value_bytes: int, items: Iterable[Item]) -> Iterator[Own
         yield sequence_of(key), name, value
 
 
-def _check_waiting(sequence: int, entry: memoryview, lane: int) -> None:
-    _, flags, found = WAITING.unpack(entry)
-    if flags not in (0, REPLAYED) or found != lane:
-        raise record.BadRecord(f"record {sequence}: found flags {flags:#x} and lane {found:#x} for it, expected lane {lane:#x}")
+def _check_entry(sequence: int, name: str, entry: memoryview, raw: memoryview) -> None:
+    """What the table of its state says of a sound record. Raises BadRecord for what concerns only this one."""
+    if name == "waiting":
+        _, flags, lane = WAITING.unpack(entry)
+        expected = lane_of(record.head_of(raw, sequence).key) if lane else 0  # no bit that flips makes a lane 0
+        if flags & ~FLAGS_MAX or lane != expected:
+            raise record.BadRecord(f"record {sequence}: found flags {flags:#x} and lane {lane:#x} for it, expected lane {expected:#x}")
+    elif name == "acked":
+        if (room := ACKED.unpack(entry)[1]) != room_of(len(raw)):
+            raise StoreError(f"table acked: found a room of {room} for record {sequence}, expected {room_of(len(raw))}")
+    else:
+        try:
+            dead.decode(bytes(entry), sequence)
+        except StoreError as error:
+            raise record.BadRecord(str(error)) from None
 
 
 def _check_counters(state: dict[bytes, memoryview], sums: Sums) -> None:
@@ -136,11 +145,22 @@ def _check_counters(state: dict[bytes, memoryview], sums: Sums) -> None:
     counters = Counters.decode(bytes(raw))
     if counters.next_sequence <= sums.last:
         raise StoreError(f"counters: found a next sequence of {counters.next_sequence}, expected one above {sums.last}")
-    found, expected = (counters.used_bytes, counters.retained_bytes), (sums.used_bytes, sums.retained_bytes)
+    found = counters.used_bytes, counters.retained_bytes, counters.dead_bytes
+    expected = sum(sums.rooms.values()), sums.rooms["acked"], sums.rooms["dead"]
     if found != expected:
-        raise StoreError(f"counters: found a room of {found[0]} and {found[1]} bytes, expected {expected[0]} and {expected[1]}")
+        raise StoreError(f"counters: found a room of all, retained and dead records of {found} bytes, expected {expected}")
+
+
+def main() -> None:
+    """SYNC: opening._listen reads these lines."""
+
+    def say(read: int, of: int) -> None:
+        sys.stdout.write(json.dumps({"read": read, "of": of}) + "\n")
+        sys.stdout.flush()
+
+    why, found = verify(Path(sys.argv[1]), say)
+    sys.stdout.write(json.dumps({"broken": why, "damaged": found}) + "\n")
 
 
 if __name__ == "__main__":
-    why, found = verify(Path(sys.argv[1]))
-    sys.stdout.write(json.dumps({"broken": why, "damaged": found}))
+    main()
