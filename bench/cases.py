@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamcore_bench import lives, storing
+from streamcore_bench import lives, recovering, storing
 from streamcore_bench.flows import Flow
 from streamcore_bench.points import Case, Options, Point
 from streamcore_bench.sizes import Size, parse_size
@@ -165,6 +165,7 @@ CASES = {
             "1 KiB JSON: store and node, groups of 1 16 64 256; node, 150 KiB: 1 16",
             storing.points,
         ),
+        Case("recovery", "start on a durable queue with a backlog", "1,000, 100,000 and 1,000,000 records of 1 KiB", recovering.points),
         Case("spec", "time to check a spec", "10, 100 and 500 nodes", spec),
     )
 }

@@ -57,6 +57,15 @@ class Memory:
     threads: int
 
 
+def anonymous_mib(pid: int) -> float:
+    """What the kernel could only swap: without pages of files, which it drops when it needs room. 0 if the process is gone."""
+    try:
+        lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / MIB for line in lines if line.startswith("RssAnon:")), 0.0)
+
+
 def memory(pid: int) -> Memory | None:
     """None if it is gone."""
     try:

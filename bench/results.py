@@ -45,6 +45,9 @@ MEASURES = {
         Measure("own_mib", "memory without frames", "MiB", words=LESS),
         Measure("threads", "threads", "threads", words=LESS),
         Measure("seconds", "time", "s"),
+        Measure("first_ms", "from ready to the first packet", "ms"),
+        Measure("ready_s", "from the command to ready", "s"),
+        Measure("anon_mib", "memory that is no file's", "MiB", words=LESS),
         Measure("age_p50_ms", "age of the frame when work begins, median", "ms"),
         Measure("age_p99_ms", "age of the frame when work begins, 99 %", "ms"),
     )

@@ -66,10 +66,14 @@ def points(options: Options) -> list[Point]:
 # --- the store alone, and the others
 
 
+def disk_parent() -> str:
+    """Where syncs mean something: /tmp is in memory on many systems."""
+    return os.environ.get("TMPDIR") or "/var/tmp"
+
+
 @contextmanager
 def disk_folder() -> Iterator[Path]:
-    """Where syncs mean something: /tmp is in memory on many systems."""
-    place = Path(tempfile.mkdtemp(prefix="sb-", dir=os.environ.get("TMPDIR") or "/var/tmp"))
+    place = Path(tempfile.mkdtemp(prefix="sb-", dir=disk_parent()))
     try:
         yield place
     finally:

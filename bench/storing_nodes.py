@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from streamcore import Port, Sink, Source, StreamPacket
+from streamcore_nodes.durable_queue import DurableQueue
 
 ANY = Port("event", "any")
 COUNT = {"count": {"type": "integer", "min": 2, "required": True, "meta": {"doc": "packets"}}}
@@ -41,13 +42,15 @@ class Events(Source):
     config = {
         **COUNT,
         "nbytes": {"type": "integer", "min": 64, "required": True, "meta": {"doc": "of a packet"}},
+        "first": {"type": "integer", "min": 0, "default": 0, "meta": {"doc": "number of the first packet"}},
         "picture": {"type": "boolean", "default": False, "meta": {"doc": "bytes instead of JSON"}},
     }
 
     def run(self) -> Iterator[StreamPacket]:
         nbytes = self.config["nbytes"]
         value, noise = event(0, nbytes), os.urandom(nbytes - NUMBER_BYTES)
-        for number in range(self.config["count"]):
+        done = -1 if self.resume_position is None else self.resume_position
+        for number in range(max(self.config["first"], done + 1), self.config["count"]):
             payload = number.to_bytes(NUMBER_BYTES, "little") + noise if self.config["picture"] else value | {"number": number}
             yield StreamPacket.new(kind="event", source_id=self.id, payload=payload, position=number)
 
@@ -72,17 +75,32 @@ class Take(Sink):
         found = payload["number"] if isinstance(payload, dict) else int.from_bytes(bytes(payload[:NUMBER_BYTES]), "little")
         self.wrong += found != self.number
         if self.number == 0:
+            _put(Path(self.config["folder"], "first"), str(time.monotonic_ns()))
             self._wait()
         if self.number == self.first:
             self.began_ns = time.monotonic_ns()
         self.number += 1
         if self.number == self.count:
             seconds = (time.monotonic_ns() - self.began_ns) / 1e9
-            path = Path(self.config["folder"], "taken")
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({"rate": (self.count - 1 - self.first) / seconds, "wrong": self.wrong}))
-            part.rename(path)
+            report = {"rate": (self.count - 1 - self.first) / max(seconds, 1e-9), "wrong": self.wrong}
+            _put(Path(self.config["folder"], "taken"), json.dumps(report))
 
     def _wait(self) -> None:
         while self.config["go"] and not os.path.exists(self.config["go"]) and not self.stopping:
             time.sleep(LOOK_S)
+
+
+class TimedQueue(DurableQueue):
+    """Writes down when it is ready."""
+
+    config = {**DurableQueue.config, "folder": {"type": "string", "required": True, "meta": {"doc": "where `ready` goes"}}}
+
+    def setup(self) -> None:
+        super().setup()
+        _put(Path(self.config["folder"], "ready"), str(time.monotonic_ns()))
+
+
+def _put(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.rename(path)

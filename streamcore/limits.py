@@ -53,5 +53,6 @@ DRAIN_S = 10.0  # what `docker stop` grants before it kills
 TERM_S = 1.0  # between TERM and KILL
 IPC_PATH_BYTES_MAX = 107  # sun_path is 108 with its NUL
 RECEIPT_IDLE_MS = 50  # receipts of an idle consumer wait so long for company; longer than a frame at 25 fps
+POLL_MS_MAX = (1 << 31) - 1  # ZeroMQ counts a wait in an int; whoever waits for longer waits again
 LOG_TAIL_LINES = 20  # of a failed node, printed at the end
 USER_METRICS_MAX = 32  # named slots on a status page

@@ -1,7 +1,7 @@
 """Simulated power cuts of a durable store: record what a process writes and syncs, then make the files that a cut could have left.
 
-What was written before the last fdatasync is there; of what came after it, any pages, in any order. `tools/durable cuts --cuts 3000` prints
-what it found as JSON. Needs a C compiler, for the recorder that is loaded before the C library.
+What was written before the last fdatasync is there; of what came after it, any pages, in any order, some without their first sectors.
+`tools/durable cuts --cuts 3000` prints what it found as JSON. Needs a C compiler, for the recorder that is loaded before the C library.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from store_kills import SYNCS, Broken, entry_of, payload_of
+from store_kills import SYNCS, Broken, entry_of, examine_here, fast_folder, payload_of
 
-from streamcore.durable import files, verify
+from streamcore.durable import files
 from streamcore.durable.options import Options
 from streamcore.durable.store import DurableStore
 
 RECORDER = Path(__file__).with_name("store_recorder.c")
 HEAD = struct.Struct("<QQQ")
 WRITE, WRITE_SYNCED, SYNC, SAID = 1, 2, 3, 4
-PAGE_BYTES = 4096
+PAGE_BYTES, SECTOR_BYTES = 4096, 512
 OPTIONS = {"max_bytes": 16 << 20, "retain_bytes": 200_000, "dedup_max": 300}
 
 
@@ -105,49 +105,73 @@ def work(path: Path, sync: str, seed: int, rounds: int, early: bool) -> None:
             unconfirmed.append((store.counters.commits, last, []))
 
 
-def image_after(steps: list[Step], cut: int, chance: random.Random) -> bytearray:
-    """A file that a power cut before step `cut` could have left."""
-    image, loose = bytearray(), []
-    for step in steps[:cut]:
+class Disk:
+    """The steps one after the other: what a cut leaves for certain, what it may leave, and what was said of it until then."""
+
+    def __init__(self) -> None:
+        self.image = bytearray()
+        self.loose: list[tuple[int, bytes]] = []  # pages that no sync has covered yet
+        self.upto = 0
+        self.settled: set[int] = set()
+        self.answered: set[int] = set()
+
+    def take(self, step: Step) -> None:
         if step.what == WRITE:
-            loose += [(step.offset + at, step.content[at : at + PAGE_BYTES]) for at in range(0, len(step.content), PAGE_BYTES)]
+            self.loose += [(step.offset + at, step.content[at : at + PAGE_BYTES]) for at in range(0, len(step.content), PAGE_BYTES)]
         elif step.what == WRITE_SYNCED:
-            _put(image, step.offset, step.content)
+            _put(self.image, step.offset, step.content)
         elif step.what == SYNC:
-            for offset, content in loose:
-                _put(image, offset, content)
-            loose = []
-    chance.shuffle(loose)
-    for offset, content in loose[: chance.randrange(len(loose) + 1)]:
-        _put(image, offset, content)
-    return image
+            for offset, content in self.loose:
+                _put(self.image, offset, content)
+            self.loose = []
+        else:
+            word = json.loads(step.content)
+            if word[0] == "begin":
+                self.answered.update(word[1])
+            else:
+                self.upto = word[1]
+                self.settled.update(word[2])
+
+    def left(self, chance: random.Random) -> bytearray:
+        """A file that a power cut now could leave."""
+        image, loose = bytearray(self.image), self.loose[:]
+        chance.shuffle(loose)
+        for offset, content in loose[: chance.randrange(len(loose) + 1)]:
+            torn = chance.randrange(0, PAGE_BYTES, SECTOR_BYTES) if chance.random() < 0.1 else 0
+            _put(image, offset + torn, content[torn:])
+        return image
 
 
 def _put(image: bytearray, offset: int, content: bytes) -> None:
-    image.extend(bytes(max(0, offset + len(content) - len(image))))
+    if (missing := offset + len(content) - len(image)) > 0:
+        image.extend(bytes(missing))
     image[offset : offset + len(content)] = content
 
 
-def check(folder: Path, steps: list[Step], cut: int, chance: random.Random, sync: str) -> None:
-    """Raises Broken unless the store that the cut has left holds what it had promised."""
-    upto, settled, answered, begun = 0, set(), set(), 0
-    for step in steps[:cut]:
-        if step.what == SAID:
-            word = json.loads(step.content)
-            if word[0] == "begin":
-                answered.update(word[1])
-            else:
-                upto = word[1]
-                settled.update(word[2])
-    image = image_after(steps, cut, chance)
-    path = folder / "cut"
+def cut_often(folder: Path, steps: list[Step], sync: str, seeds: range) -> None:
+    """A cut for each seed, somewhere. Raises Broken, with the seed, unless each leaves what the store had promised until then."""
+    chances = {seed: random.Random(seed) for seed in seeds}
+    cuts = sorted((chance.randrange(1, len(steps) + 1), seed) for seed, chance in chances.items())
+    disk, done = Disk(), 0
+    for cut, seed in cuts:
+        for step in steps[done:cut]:
+            disk.take(step)
+        done = cut
+        try:
+            _check(folder / "cut", disk, disk.left(chances[seed]), sync)
+        except Broken as broken:
+            raise Broken(f"{sync}, cut {seed} before step {cut}: {broken}; its files are kept in {folder}") from None
+
+
+def _check(path: Path, disk: Disk, image: bytearray, sync: str) -> None:
+    """Raises Broken unless the store that is left holds what it had promised."""
+    upto, answered = disk.upto, disk.answered
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     (path / files.DATA).write_bytes(image)
     if not upto and len(image) < 2 * PAGE_BYTES:
         return  # the store had not even been made
-    wrong = files.wrong_length(path)
-    why, damaged = (wrong, []) if wrong else verify.verify(path)
+    why, damaged = examine_here(path)
     if not upto and why:
         return
     if why or damaged:
@@ -164,19 +188,29 @@ def check(folder: Path, steps: list[Step], cut: int, chance: random.Random, sync
     lost = set(range(1, upto + 1)) - set(waiting) - answered
     if lost:
         raise Broken(f"lost, though they were durable: {sorted(lost)[:10]}")
-    if settled & set(waiting):
-        raise Broken(f"come again, though their acknowledgement was durable: {sorted(settled & set(waiting))[:10]}")
+    if disk.settled & set(waiting):
+        raise Broken(f"come again, though their acknowledgement was durable: {sorted(disk.settled & set(waiting))[:10]}")
     if set(range(upto + 1, begun + 1)) - set(waiting) - answered:
         raise Broken(f"a hole between {upto} and {begun}")
     if any(not records[files.key_of(number)].endswith(payload_of(number)) for number in waiting):
         raise Broken("a payload is not what was appended")
 
 
+def run(sync: str, seed: int, cuts: int, per_record: int, rounds: int, early: bool = False) -> None:
+    """Raises Broken."""
+    for first in range(0, cuts, per_record):
+        folder = fast_folder("sc-cuts-")
+        steps = record(folder, sync, seed * 1000 + first, rounds, *(["--early"] if early else []))
+        cut_often(folder, steps, sync, range(seed * 1_000_000 + first, seed * 1_000_000 + min(first + per_record, cuts)))
+        shutil.rmtree(folder)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuts", type=int, default=3000, help="in each mode (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=60, help="commits that are recorded for 100 cuts (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=60, help="commits of one recording (default: %(default)s)")
+    parser.add_argument("--per-record", type=int, default=100, metavar="CUTS", help="of one recording (default: %(default)s)")
     parser.add_argument("--sync", choices=SYNCS, action="append", help="only this mode (default: both)")
     parser.add_argument("--early", action="store_true", help="claim that a pipelined commit is durable at once: has to be found out")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -185,19 +219,13 @@ def main() -> int:
         work(given.work, given.sync[0], given.seed, given.rounds, given.early)
         return 0
     for sync in given.sync or SYNCS:
-        for first in range(0, given.cuts, 100):
-            folder = Path(tempfile.mkdtemp(prefix="sc-cuts-"))
-            steps = record(folder, sync, given.seed * 1000 + first, given.rounds, *(["--early"] if given.early else []))
-            for number in range(first, min(first + 100, given.cuts)):
-                chance = random.Random(given.seed * 1_000_000 + number)
-                cut = chance.randrange(1, len(steps) + 1)
-                try:
-                    check(folder, steps, cut, chance, sync)
-                except Broken as broken:
-                    sys.stderr.write(f"{sync}, cut {number} of seed {given.seed}: {broken}; its files are kept in {folder}\n")
-                    return 1
-            shutil.rmtree(folder)
-        sys.stdout.write(json.dumps({"sync": sync, "cuts": given.cuts}) + "\n")
+        began_s = time.monotonic()
+        try:
+            run(sync, given.seed, given.cuts, given.per_record, given.rounds, given.early)
+        except Broken as broken:
+            sys.stderr.write(f"{broken}\n")
+            return 1
+        sys.stdout.write(json.dumps({"sync": sync, "cuts": given.cuts, "seconds": round(time.monotonic() - began_s, 1)}) + "\n")
     return 0
 
 

@@ -9,16 +9,15 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from store_kills import examine_here, fast_folder
 
 from streamcore.clock import ManualClock
-from streamcore.durable import files, opening, verify
+from streamcore.durable import opening
 from streamcore.durable.options import Options
 from streamcore.durable.record import Entry, Head
 from streamcore.durable.store import DurableStore
@@ -52,18 +51,11 @@ def payload_of(name: int) -> bytes:
     return b"%d" % name * (1 + name % 700)
 
 
-def examine_here(path: Path) -> tuple[str, list[tuple[int, str]]]:
-    """What the child process does, without one: these files are damaged by nobody."""
-    wrong = files.wrong_length(path)
-    return (wrong, []) if wrong else verify.verify(path)
-
-
 class StoreMachine(RuleBasedStateMachine):
     @initialize(pipelined=st.booleans())
     def start(self, pipelined: bool) -> None:
         opening.examine = examine_here
-        fast = Path("/dev/shm")
-        self.folder = Path(tempfile.mkdtemp(prefix="sc-model-", dir=fast if os.access(fast, os.W_OK) else None))
+        self.folder = fast_folder("sc-model-")
         self.clock = ManualClock(10**18)
         self.options = Options(
             max_bytes=32 << 20,
@@ -234,17 +226,19 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.due_ns == min(due, default=None)
 
 
-def run(runs: int, steps: int = 40) -> None:
+def run(runs: int, steps: int = 40, shrink: bool = True) -> None:
+    phases = [phase for phase in Phase if shrink or phase not in (Phase.shrink, Phase.explain)]
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    chosen = settings(max_examples=runs, stateful_step_count=steps, deadline=None, suppress_health_check=checks)
+    chosen = settings(max_examples=runs, stateful_step_count=steps, deadline=None, suppress_health_check=checks, phases=phases)
     run_state_machine_as_test(StoreMachine, settings=chosen)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="(default: %(default)s)")
+    parser.add_argument("--first", action="store_true", help="end at the first failure; else minutes are spent on making it small")
     given = parser.parse_args()
-    run(given.runs)
+    run(given.runs, shrink=not given.first)
     sys.stdout.write(f"{given.runs} runs\n")
     return 0
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -33,14 +33,15 @@ REPLAYED = 1  # it had been acknowledged
 RETRIED = 2  # it has been handed out before, though its failures are 0
 TURN_SHIFT = 8
 _TURN_MASK = 0xFFFF
+FLAGS_MAX = REPLAYED | RETRIED | _TURN_MASK << TURN_SHIFT
 
 NEARLY_FULL_BYTES = 64 << 20  # more than one transaction writes
 _CUT_SHORT = "Input/output error"
 _FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
 
 # LMDB's meta pages, numbers 0 and 1. SYNC: mdb.c, MDB_page and MDB_meta: header of 16 bytes, magic, version, address, map size, two
-# tables of 48 bytes of which the first begins with the page size, last page, transaction.
-_META = struct.Struct("<16x II Q Q I 44x 48x Q Q")
+# tables of 48 bytes (free pages, and the one that has all others) of which the first begins with the page size, last page, transaction.
+_META = struct.Struct("<16x II Q Q 48s 48s Q Q")
 _META_MAGIC = 0xBEEFC0DE
 _PAGE_SIZES = frozenset(1 << n for n in range(9, 17))
 
@@ -147,13 +148,13 @@ def wrong_length(path: Path) -> str:
     try:
         with open(path / DATA, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            metas = _metas(file.fileno(), size)
+            legible = metas(file.fileno())
     except OSError as error:
         return f"{DATA}: {error.strerror}"
-    if not metas:
+    if not legible:
         return f"{DATA}: found no meta page of LMDB in its {size} bytes"
-    _, last_page, page_bytes, _ = max(metas)
-    expected = (last_page + 1) * page_bytes
+    newest = max(legible)
+    expected = (newest.last_page + 1) * newest.page_bytes
     return "" if size >= expected else f"{DATA}: found {size} bytes, expected at least {expected}"
 
 
@@ -168,7 +169,7 @@ def is_full(path: Path, error: str) -> bool:
 def map_bytes(path: Path) -> int:
     """The size of the map that the store was made with, from its newest meta page; 0 if there is none."""
     with open(path / DATA, "rb") as file:
-        return max(_metas(file.fileno(), os.fstat(file.fileno()).st_size), default=(0, 0, 0, 0))[3]
+        return max((meta.map_bytes for meta in metas(file.fileno())), default=0)
 
 
 def owner_of(path: Path) -> str:
@@ -186,19 +187,32 @@ def owner_of(path: Path) -> str:
     return ""
 
 
-def _metas(descriptor: int, size: int) -> list[tuple[int, int, int, int]]:
-    """(transaction, last page, page size, map size) of each meta page."""
+class Meta(NamedTuple):
+    """What a meta page says: the state that a transaction has left. Two of them are written in turns."""
+
+    transaction: int
+    last_page: int
+    page_bytes: int
+    map_bytes: int
+    free_table: bytes
+    main_table: bytes
+
+
+def metas(descriptor: int) -> list[Meta]:
+    """Those that are legible."""
+    size = os.fstat(descriptor).st_size
     first = _meta_at(descriptor, 0)
-    sizes = [first[2]] if first else sorted(_PAGE_SIZES)
+    sizes = [first.page_bytes] if first else sorted(_PAGE_SIZES)
     found = [first, *(_meta_at(descriptor, page_bytes) for page_bytes in sizes if page_bytes < size)]
     return [meta for meta in found if meta]
 
 
-def _meta_at(descriptor: int, offset: int) -> tuple[int, int, int, int] | None:
+def _meta_at(descriptor: int, offset: int) -> Meta | None:
     raw = os.pread(descriptor, _META.size, offset)
     if len(raw) < _META.size:
         return None
-    magic, _, _, map_size, page_bytes, last_page, transaction = _META.unpack(raw)
+    magic, _, _, map_bytes, free, main, last_page, transaction = _META.unpack(raw)
+    page_bytes = int.from_bytes(free[:4], "little")
     if magic != _META_MAGIC or page_bytes not in _PAGE_SIZES:
         return None
-    return transaction, last_page, page_bytes, map_size
+    return Meta(transaction, last_page, page_bytes, map_bytes, free, main)

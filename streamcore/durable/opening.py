@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from streamcore.durable import files, salvage
 from streamcore.durable.options import Options
 from streamcore.errors import StoreError
 
-CHECK_S = 60.0  # for a child that starts on a busy box ...
-CHECK_BYTES_PER_S = 10_000_000  # ... and for what it reads, from a slow card
+SILENCE_S = 120.0  # of a child that says how far it is every 10 MB: a slow card takes seconds, a busy box some more
 FOLDERS_MAX = 1000  # damaged-N: someone has to look before there are so many
 
 
@@ -43,30 +42,18 @@ def examine(path: Path, step: Callable[[int, int], None] | None = None) -> tuple
     wrong = files.wrong_length(path)
     if wrong:
         return wrong, []
-    deadline_s = CHECK_S + (path / files.DATA).stat().st_size / CHECK_BYTES_PER_S
-    command = [sys.executable, "-m", "streamcore.durable.verify", str(path), *(["--progress"] if step else [])]
+    command = [sys.executable, "-m", "streamcore.durable.verify", str(path)]
     try:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise StoreError(f"store {path}: the process that checks it cannot be started: {error.strerror}") from None
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        child.kill()
-
-    timer = threading.Timer(deadline_s, end)
-    timer.start()
     try:
         answer, errors = _listen(child, step)
-    except BaseException:  # Ctrl-C: nobody waits for it any more
-        child.kill()
-        raise
+    except TimeoutError:
+        raise StoreError(f"store {path}: the process that checks it has said nothing for {SILENCE_S:g} s: a disk that hangs?") from None
     finally:
-        timer.cancel()
+        child.kill()  # one that has ended does not mind; else nobody waits for it any more
         child.wait()
-    if late.is_set():
-        return f"reading it took longer than {deadline_s:.0f} s", []
     if child.returncode < 0:
         return f"reading it ended a process with signal {-child.returncode}", []
     try:
@@ -76,18 +63,27 @@ def examine(path: Path, step: Callable[[int, int], None] | None = None) -> tuple
 
 
 def _listen(child: subprocess.Popen[bytes], step: Callable[[int, int], None] | None) -> tuple[dict[str, Any], str]:
-    """Its last line, which is the answer, and the last line of its errors. SYNC: verify.main writes them."""
+    """Its last line, which is the answer, and the last line of its errors. Raises TimeoutError. SYNC: verify.main writes them."""
     assert child.stdout is not None and child.stderr is not None
     answer: dict[str, Any] = {}
+    left = b""
     with child.stdout, child.stderr:
-        for line in child.stdout:
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                continue
-            if step is not None and "read" in answer:
-                step(answer["read"], answer["of"])
+        while select.select([child.stdout], [], [], SILENCE_S)[0]:
+            chunk = os.read(child.stdout.fileno(), 1 << 16)
+            if not chunk:
+                break
+            *lines, left = (left + chunk).split(b"\n")
+            for line in lines:
+                try:
+                    answer = json.loads(line)
+                except ValueError:
+                    continue
+                if step is not None and "read" in answer:
+                    step(answer["read"], answer["of"])
+        else:
+            raise TimeoutError
         errors = child.stderr.read().decode(errors="replace").strip().splitlines()
+    child.wait()
     return answer, errors[-1] if errors else ""
 
 

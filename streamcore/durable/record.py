@@ -96,7 +96,7 @@ def decode(raw: bytes, sequence: int) -> Record:
     return Record(sequence, header[3], header[4], header[5], decode_head(raw[LAYOUT.size : head_end], sequence), raw[head_end:])
 
 
-def decode_head(raw: bytes, sequence: int) -> Head:
+def decode_head(raw: bytes | memoryview, sequence: int) -> Head:
     """Raises BadRecord."""
     try:
         return _decode(raw)
@@ -107,6 +107,11 @@ def decode_head(raw: bytes, sequence: int) -> Head:
 def check(raw: bytes | memoryview, sequence: int) -> None:
     """Raises BadRecord unless `raw` is what was written for `sequence`."""
     _check(raw, sequence)
+
+
+def head_of(raw: bytes | memoryview, sequence: int) -> Head:
+    """Of a record that is sound. Raises BadRecord."""
+    return decode_head(raw[LAYOUT.size : LAYOUT.size + LAYOUT.unpack_from(raw)[6]], sequence)
 
 
 def whole(raw: bytes) -> int | None:

@@ -155,7 +155,7 @@ class Exchange:
                     unreported = True
         timeout_ms = limits.RECEIPT_IDLE_MS if unreported else None
         if deadline_ns is not None:
-            left_ms = max(0, -(-(deadline_ns - now_ns) // 1_000_000))
+            left_ms = min(limits.POLL_MS_MAX, max(0, -(-(deadline_ns - now_ns) // 1_000_000)))
             timeout_ms = left_ms if timeout_ms is None else min(timeout_ms, left_ms)
         if not self._inbox.poll(timeout_ms) and unreported:
             self.flush_receipts(lambda inlet: inlet.unreported)
