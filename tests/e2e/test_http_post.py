@@ -72,16 +72,16 @@ def test_events_of_a_time_without_server_reach_it_once_and_in_order_though_every
 
 
 def test_a_server_that_is_killed_and_comes_back_gets_every_event_once_and_in_order(box, receiver):
-    run = box.start("up", spec(box, receiver, 4000, rate=1000))
-    for kills in range(4):
-        receiver.wait_for(200 + 800 * kills)
+    run = box.start("up", spec(box, receiver, 2500, rate=1000))
+    for kills in range(3):
+        receiver.wait_for(200 + 700 * kills)
         receiver.kill()
         before = len(receiver.events())
         wait_until("events to wait", lambda: queue_facts(box)["waiting"] > 200)
         receiver.start()
         receiver.wait_for(before + 100)
     assert run.wait(90) == 0, box.output()
-    assert numbers(receiver) == [*range(4000)]
+    assert numbers(receiver) == [*range(2500)]
     assert queue_facts(box)["waiting"] == 0
 
 
