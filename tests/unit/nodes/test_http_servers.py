@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import socket
 import ssl
 import subprocess
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -270,6 +272,22 @@ def test_of_several_at_once_each_fails_for_itself():
         out = run_node(HttpPost, [packet({"n": n}) for n in range(8)], {"url": server.url, "connections": 4})
     assert sorted(type(error).__name__ for _, error in out.failed) == ["DeliveryFailed", "DeliveryRefused"]
     assert (out.metrics["delivered"], out.metrics["posts"]) == (6, 8)
+
+
+@pytest.mark.parametrize("payload", [{"n": 1}, float("nan")], ids=["away", "refused"])
+def test_no_packet_is_kept_by_the_error_that_it_failed_with(posting, payload):
+    # A packet that is kept is not completed: the queue would wait for it, and the producer stand still.
+    post = posting(f"http://127.0.0.1:{unused_port()}/", connections=4)
+    packets = [packet(payload) for _ in range(8)]
+    kept = [weakref.ref(item) for item in packets]
+    gc.disable()
+    try:
+        post.node.process_batch([*packets])
+        packets.clear()
+        assert [item() for item in kept] == [None] * 8
+    finally:
+        gc.enable()
+    assert len(post.bench.outputs.failed) == 8
 
 
 def test_while_it_is_away_one_connection_asks_for_all():
