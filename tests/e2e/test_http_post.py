@@ -85,9 +85,10 @@ def test_a_server_that_is_killed_and_comes_back_gets_every_event_once_and_in_ord
     assert queue_facts(box)["waiting"] == 0
 
 
-def test_what_comes_again_because_answers_were_lost_is_known_by_its_key(box, receiver):
+@pytest.mark.parametrize("server", ["connections: 1", "connections: 4"])
+def test_what_comes_again_because_answers_were_lost_is_known_by_its_key(box, receiver, server):
     receiver.tell("lose next=30")
-    done = box.run("up", spec(box, receiver, 300, queue="max_attempts: 0"))
+    done = box.run("up", spec(box, receiver, 300, server=server))
     assert done.returncode == 0, done.stdout + done.stderr
     stats = receiver.stats()
     assert (stats["lost"], stats["distinct"], stats["received"]) == (30, 300, 330)
