@@ -3,7 +3,7 @@
 LMDB writes over the pages that its free list names. A list with a wrong number lets it write over records that are still wanted, and nobody
 notices before they are read. So the list is held against all that the trees lead to. Leaves are read only where a tree has overflow pages.
 
- page       number u64 | pad u16 | flags u16 | lower u16, upper u16 (an overflow page: count u32) | offsets of its nodes u16 ...
+ page       number u64 | pad u16 | flags u16 | lower u16, upper u16 (of a large value: count u32) | offsets of its nodes u16 ...
  node       lo u16, hi u16, flags u16, key bytes u16 | key | data; of a branch lo, hi and flags are the page below, else lo and hi the size
  tree       pad u32 | flags u16 | depth u16 | branch, leaf, overflow pages u64 | entries u64 | root u64
  free list  a tree from transaction to count u64, then so many page numbers u64
@@ -24,7 +24,7 @@ NODE = struct.Struct("<HHHH")
 TREE = struct.Struct("<IHHQQQQQ")
 ENDS = struct.Struct("<QQ")  # of a meta page, behind its trees: last page, transaction
 META_TREES_AT = 16 + 24  # in a meta page: behind its header, magic, version, address and map size
-BRANCH, LEAF = 1, 2  # flags of a page
+BRANCH, LEAF, OVERFLOW = 1, 2, 4  # flags of a page
 BIG, SUBTREE = 1, 2  # flags of a node: the data is in overflow pages, or is a tree
 NO_PAGE = (1 << 64) - 1
 DEPTH_MAX = 32  # as LMDB's cursors
@@ -110,8 +110,18 @@ class _Pages:
                     yield flags, raw[at : at + nbytes]
                     continue
                 first = int.from_bytes(raw[at : at + 8], "little")
-                self._take(first, (PAGE.size - 1 + nbytes) // self._page_bytes + 1, "a large value")
+                count = self._count(first)
+                self._take(first, count, "a large value")
+                nbytes = min(nbytes, count * self._page_bytes)
                 yield flags, os.pread(self._descriptor, nbytes, first * self._page_bytes + PAGE.size) if whole else b""
+
+    def _count(self, number: int) -> int:
+        """How many pages a large value has: LMDB frees what its first page says, whatever size its node has."""
+        raw = os.pread(self._descriptor, PAGE.size, number * self._page_bytes) if number <= self._last else b""
+        found, _, flags, low, high = PAGE.unpack(raw.ljust(PAGE.size, b"\0"))
+        if found != number or not flags & OVERFLOW:
+            raise StoreError(f"page {number}: found number {found} and flags {flags:#x}, expected the first page of a large value")
+        return max(1, int(low | high << 16))
 
     def _read(self, number: int, kind: int) -> tuple[bytes, tuple[int, ...]]:
         """A page, and where its nodes begin."""

@@ -12,6 +12,7 @@ from streamcore.durable import files, pages, upkeep, verify
 from streamcore.durable.options import Options
 from streamcore.durable.record import Entry, Head
 from streamcore.durable.store import DurableStore
+from streamcore.errors import StoreError
 
 PAGE_BYTES = 4096
 OPTIONS = Options(max_bytes=64 << 20, retain_bytes=1 << 20, dedup_max=200)
@@ -91,3 +92,25 @@ def test_a_flipped_bit_of_any_page_number_in_the_free_list_is_found_at_the_start
     put(path, numbers[0][0], numbers[0][1] ^ 2)
     with DurableStore(path, OPTIONS) as store:
         assert "moved to" in store.findings[0] and store.waiting >= waiting
+
+
+def test_whatever_is_wrong_with_the_pages_is_an_error_that_says_so(path):
+    # Each case alters bytes of one page, most often near its beginning, where numbers and places stand.
+    data, chance = path / files.DATA, random.Random(11)
+    sound = bytearray(data.read_bytes())
+    snapshot = max(pages.ENDS.unpack_from(sound, number * PAGE_BYTES + pages.META_TREES_AT + 2 * pages.TREE.size)[1] for number in (0, 1))
+    pages.check(data, PAGE_BYTES, snapshot)
+    heads = [number for number in range(len(sound) // PAGE_BYTES) if pages.PAGE.unpack_from(sound, number * PAGE_BYTES)[0] == number]
+    found = 0
+    with open(data, "r+b") as file:
+        for _ in range(400):
+            page = chance.choice(heads)  # in use, or free by now
+            at = page * PAGE_BYTES + (chance.randrange(64) if chance.random() < 0.7 else chance.randrange(PAGE_BYTES - 8))
+            os.pwrite(file.fileno(), chance.randbytes(chance.choice([1, 2, 8])), at)
+            try:
+                pages.check(data, PAGE_BYTES, snapshot)
+            except StoreError as error:
+                found += "page" in str(error) or "free list" in str(error)
+            os.pwrite(file.fileno(), sound[at : at + 8], at)
+    assert found > 20
+    pages.check(data, PAGE_BYTES, snapshot)
