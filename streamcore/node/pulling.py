@@ -46,7 +46,10 @@ class Puller:
         words[_BUSY] = monotonic_ns()
         self._exchange.in_node_code = True
         for _ in range(TURN_MAX):
-            packet = self._node.pull() if all(outlet.has_room for outlet in outlets) else None
+            if not all(outlet.has_room for outlet in outlets):
+                self._node.blocked()
+                break
+            packet = self._node.pull()
             if packet is None:
                 break
             try:

@@ -98,6 +98,9 @@ EDGE = {
     "depth": {"type": "integer", "min": 1, "max": limits.DEPTH_MAX},
     "rate": {"type": "number", "min": 0.001, "max": 1_000_000},
     "completion": {"type": "string", "allowed": COMPLETIONS},
+    # What is in these two is checked as the config of the node that they bring.
+    "outbox": {"type": ["boolean", "dict"], "meta": {"words": "true, or a mapping with config of durable.queue"}},
+    "spill": {"type": "dict", "meta": {"words": "a mapping with config of durable.spill"}},
 }
 PORT = {
     "port": {"type": "string", "required": True, "meta": {"words": "the node's port behind it: node or node.port"}},
