@@ -1,8 +1,8 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
 The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
-`ConfigError`, `JobError`; `DurableStore`, for nodes that must not lose what they hold; and `Graph`, for graphs built in Python. They are
-loaded on first use, so that `import streamcore` costs a millisecond.
+`ConfigError`, `JobError`, `DeliveryRefused`, `DestinationAway`; `DurableStore`, for nodes that must not lose what they hold; and `Graph`,
+for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a millisecond.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from streamcore.durable.store import DurableStore
-    from streamcore.errors import ConfigError, JobError, PayloadError
+    from streamcore.errors import ConfigError, DeliveryRefused, DestinationAway, JobError, PayloadError
     from streamcore.graph.building import Graph
     from streamcore.node.api import Node, Port, Sink, Source
     from streamcore.packet import StreamPacket, array, json_schema
@@ -33,6 +33,8 @@ _HOMES = {
     "array": "streamcore.packet",
     "json_schema": "streamcore.packet",
     "ConfigError": "streamcore.errors",
+    "DeliveryRefused": "streamcore.errors",
+    "DestinationAway": "streamcore.errors",
     "DurableStore": "streamcore.durable.store",
     "Graph": "streamcore.graph.building",
     "JobError": "streamcore.errors",
@@ -41,6 +43,8 @@ _HOMES = {
 
 __all__ = [
     "ConfigError",
+    "DeliveryRefused",
+    "DestinationAway",
     "DurableStore",
     "Graph",
     "JobError",

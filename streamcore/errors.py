@@ -89,6 +89,19 @@ class PayloadError(StreamcoreError):
     fault = "plugin"
 
 
+class DeliveryRefused(StreamcoreError):
+    """Raise it in a sink for a packet that would be refused each time. A durable queue before it makes a dead letter of it."""
+
+    fault = "plugin"
+
+
+class DestinationAway(StreamcoreError):
+    """Raise it in a sink while its destination takes nothing. A durable queue before it waits, and counts no attempt of the packet."""
+
+    fault = "box"
+    retry = True
+
+
 class PayloadTooLarge(PayloadError):
     """A payload larger than its port's slots. Carries port, found and allowed bytes; the text names the spec key to raise."""
 

@@ -35,12 +35,14 @@ class Outputs(list[StreamPacket]):
 
     Attributes:
       completed: (packet_id, outcome) of every call of on_completed.    metrics: name to value.
+      failed: (packet_id, error) of every call of fail().
       deadlines_ns: what a source waited for; in run_node no time passes, so a test can look at the pace without waiting.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.completed: list[tuple[str, str]] = []
+        self.failed: list[tuple[str, Exception]] = []
         self.metrics: dict[str, float] = {}
         self.deadlines_ns: list[int] = []
 
@@ -175,6 +177,9 @@ class Bench:
     def wait_until(self, deadline_ns: int) -> bool:
         self.outputs.deadlines_ns.append(deadline_ns)
         return not self.stopping
+
+    def fail(self, packet: StreamPacket, error: Exception) -> None:
+        self.outputs.failed.append((packet.packet_id, error))
 
     # --- driving the node
 

@@ -90,6 +90,7 @@ class Runtime(Protocol):
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
     def outlet(self, port: str) -> Room: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
+    def fail(self, packet: StreamPacket, error: Exception) -> None: ...
 
 
 class Node:
@@ -134,7 +135,10 @@ class Node:
         raise NotImplementedError(f"{type(self).__name__} has no process()")
 
     def process_batch(self, packets: list[StreamPacket]) -> Emitted:
-        """Handle what is waiting, at most `batch_max` packets, in order. Never waits to fill a batch."""
+        """Handle what is waiting, at most `batch_max` packets, in order. Never waits to fill a batch.
+
+        An exception fails all of them; `self.fail` fails one.
+        """
         raise NotImplementedError(f"{type(self).__name__} has batch_max but no process_batch()")
 
     def pull(self) -> StreamPacket | None:
@@ -157,8 +161,9 @@ class Node:
         """Called once at the end of an orderly stop, after every output was completed."""
 
     def on_completed(self, packet: StreamPacket, outcome: str) -> None:
-        """An output of this node was completed by all its consumers; outcome is ok, dropped or failed.
+        """An output of this node was completed by all its consumers; outcome is ok, dropped, refused, away or failed.
 
+        Refused is what raised DeliveryRefused, away what raised DestinationAway; of several consumers the worst is told, the last first.
         Called between packets; `packet` comes without its payload. An exception is counted as a failure of the node and logged with the
         packet's id; the packet keeps its outcome and the node goes on, whatever `on_error` says.
         """
@@ -194,6 +199,10 @@ class Node:
     def run_id(self) -> str:
         """Another one for each run, the same for all its processes: what tells a restart from a new run."""
         return self._runtime.run_id
+
+    def fail(self, packet: StreamPacket, error: Exception) -> None:
+        """Fail one input of a batch, as an exception in process() fails a single one; the others are as process_batch() leaves them."""
+        self._runtime.fail(packet, error)
 
     @property
     def log(self) -> logging.Logger:

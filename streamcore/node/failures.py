@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from streamcore.errors import PayloadError, StreamcoreError
+from streamcore.errors import DeliveryRefused, DestinationAway, PayloadError, StreamcoreError
 from streamcore.node.inlet import Inlet
 from streamcore.packet import StreamPacket
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
+
+DELIVERY: Final = (DeliveryRefused, DestinationAway)  # for a durable queue to answer, whatever on_error says
 
 _FAILED: Final = WORD["failed"]
 
@@ -19,6 +21,7 @@ class Failures:
 
     def __init__(self, status: StatusWriter, log: logging.Logger, stops: bool):
         self._words, self._log, self._stops, self._count = status.words, log, stops, status.get("failed")
+        self._away = 0
 
     def note(self, where: str, error: Exception, packet: Any, count: int = 1) -> None:
         """Count `count` packets, of which `packet` is the first, and log why."""
@@ -29,6 +32,18 @@ class Failures:
             cause = f"{type(error).__name__}: {error}"
             name = getattr(packet, "packet_id", "without id")  # what a source yields may be anything
             self._log.error("packet %s failed in %s (%d so far): %s", name, where, self._count, cause, exc_info=traceback)
+
+    def judge(self, error: Exception, packet: StreamPacket, count: int = 1) -> int:
+        """The outcome of inputs over which node code raised `error`, which is under way. Raises it again if it ends the node."""
+        if isinstance(error, DestinationAway):
+            self._away += 1
+            if self._away.bit_count() == 1:
+                self._log.warning("packet %s is not delivered (%d so far): %s", packet.packet_id, self._away, error)
+            return messages.AWAY
+        if self._stops and not isinstance(error, DeliveryRefused):
+            raise error
+        self.note("process", error, packet, count)
+        return messages.REFUSED if isinstance(error, DeliveryRefused) else messages.FAILED
 
     def end(self, packet: StreamPacket) -> None:
         """Count an input that is not processed, and complete it as failed."""

@@ -15,7 +15,7 @@ from streamcore.graph.model import NodePlan
 from streamcore.node.api import Node, Source
 from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
-from streamcore.node.failures import Failures
+from streamcore.node.failures import DELIVERY, Failures
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Record
 from streamcore.node.metrics import PageMetrics
@@ -96,6 +96,9 @@ class Host:
             return False
         finally:
             self._words[_WAITS] = 0
+
+    def fail(self, packet: StreamPacket, error: Exception) -> None:
+        packet.parent.outcome = max(packet.parent.outcome, self._failures.judge(error, packet))
 
     # --- the life of a process after setup
 
@@ -251,11 +254,8 @@ class Host:
                 self._each(out)
         except Stopped:
             raise
-        except Exception as error:  # the author's code: what it raises follows on_error
-            if self.plan.on_error == "stop":
-                raise
-            self._failures.note("process", error, packet)
-            mine.outcome = messages.FAILED
+        except Exception as error:  # the author's code
+            mine.outcome = self._failures.judge(error, packet)
         exchange.in_node_code = False
         packet = out = None  # from here on only node code holds them
         words[_CONSUMED] = self._consumed = self._consumed + 1
@@ -321,16 +321,16 @@ class Host:
                 break
             except Stopped:
                 raise
-            except Exception as error:  # the author's code: what it raises follows on_error
-                if self.plan.on_error == "stop":
-                    raise
-                if attempt < self.plan.retries:
+            except Exception as error:  # the author's code
+                if attempt < self.plan.retries and not isinstance(error, DELIVERY):
                     for record in records:
                         record.derived = 0  # what is derived again gets the same ids, and what was emitted before is not emitted twice
+                        record.outcome = messages.OK
                     continue
-                self._failures.note("process", error, packets[0], len(packets))
+                outcome = self._failures.judge(error, packets[0], len(packets))
                 for record in records:
-                    record.outcome = messages.FAILED
+                    record.outcome = outcome
+                break
         self.exchange.in_node_code = False
         words[_CONSUMED] = self._consumed = self._consumed + len(packets)
         packets.clear()

@@ -24,7 +24,7 @@ from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import LATEST, report_every
-from streamcore.wire.messages import DROPPED, FAILED, LOST, OK
+from streamcore.wire.messages import DROPPED, FAILED, LOST, MARK_BITS, OK
 
 _TAKEN: Final = EDGE_WORD["taken"]
 _REDELIVERED: Final = EDGE_WORD["redelivered"]
@@ -185,7 +185,7 @@ class Inlet:
             mine = self._record(sequence, entry)
         self._open[sequence] = mine
         self.refusal = ""
-        mark = self._marks[entry] - ((sequence + 1) << 2)
+        mark = self._marks[entry] - ((sequence + 1) << MARK_BITS)
         if 0 <= mark <= LOST:
             mine.outcome = mark
             mine.settle_unused()
@@ -284,7 +284,7 @@ class Inlet:
 
     def _mark(self, mine: Record) -> None:
         """Processed and let go of: a successor completes it without processing it again. Stored before its receipt can leave."""
-        self._marks[mine.entry] = (mine.sequence + 1) << 2 | mine.outcome
+        self._marks[mine.entry] = (mine.sequence + 1) << MARK_BITS | mine.outcome
 
     def _on_complete(self, mine: Record) -> None:
         if self._open.pop(mine.sequence, None) is None:

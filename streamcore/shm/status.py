@@ -34,7 +34,7 @@
   + 10  u64  marks_word       input edges: the word at which its marks begin; 0: there are none
   + 11  u64  marks_count      one word per entry of the producer's ring
  then   user metrics: USER_METRICS_MAX rows of 8 words: name (56 bytes UTF-8, zero padded), then an f64
- then   marks: processed[edge][entry] = 4 x (sequence + 1) + outcome of the input that was processed and let go of, stored after its
+ then   marks: processed[edge][entry] = 8 x (sequence + 1) + outcome of the input that was processed and let go of, stored after its
         outputs were committed and before it completes; a successor does not process it again
 
 Counters of both ends of an edge exist; the producer's row is the truth for sent, completed, dropped, failed, in_flight and bytes, the

@@ -66,11 +66,11 @@ def _graph(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _edges(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The rule of `edges`, with the configs of the nodes that an edge may bring."""
-    options = {}
+    options: dict[str, Any] = {}
     for key, plugin in HIDDEN_PLUGINS.items():
         if plugin in configs:
-            options[key] = {**EDGE[key], "schema": {name: {**rule, "required": False} for name, rule in configs[plugin].items()}}
-    return {**TOP["edges"], "schema": {"type": "dict", "schema": {**EDGE, **options}}}
+            options[key] = {"schema": {name: {**rule, "required": False} for name, rule in configs[plugin].items()}, **EDGE[key]}
+    return {"type": "list", "meta": {"words": "a list of edges"}, "schema": {"type": "dict", "schema": {**EDGE, **options}}}
 
 
 def _job(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ NODE: dict[str, Any] = {
     "nice": {"type": "integer", "min": -20, "max": 19},
     "ring": {"type": "dict", "schema": RING},
 }
-EDGE = {
+EDGE: dict[str, Any] = {
     "from": {"type": "string", "required": True, "meta": {"words": "the producer: node or node.port"}},
     "to": {"type": "string", "required": True, "meta": {"words": "the consumer: node or node.port"}},
     "policy": {"type": "string", "allowed": POLICIES},

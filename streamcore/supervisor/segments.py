@@ -11,7 +11,7 @@ from streamcore.graph.model import EdgePlan, NodePlan, Plan
 from streamcore.graph.needs import descriptors
 from streamcore.shm import entries, ring, segment, status
 from streamcore.telemetry.snapshot import Left
-from streamcore.wire.messages import FAILED, OK
+from streamcore.wire.messages import LOST, MARK_BITS, OK, REFUSED
 
 
 class Segments:
@@ -55,8 +55,8 @@ class Segments:
     def _left_on(self, edge: EdgePlan) -> Left:
         marks, counts = self.readers[edge.to_node].marks(edge.id), [0, 0, 0]
         for row in entries.pending_on(self._writable[edge.ring], self._plan.rings[edge.ring], edge.bit):
-            outcome = marks[row.entry] - 4 * (row.sequence + 1)
-            counts[0 if not OK <= outcome <= FAILED else 2 if outcome == FAILED else 1] += 1
+            outcome = marks[row.entry] - (row.sequence + 1 << MARK_BITS)
+            counts[0 if not OK <= outcome < LOST else 2 if outcome >= REFUSED else 1] += 1
         return Left(*counts)
 
     def lost_slots(self, node: NodePlan, gone: Iterable[NodePlan]) -> dict[int, tuple[int, ...]]:

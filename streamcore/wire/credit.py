@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from streamcore.wire.messages import DROPPED, FAILED
+from streamcore.wire.messages import DROPPED, REFUSED
 
 BLOCK: Final = "block"
 DROP_NEW: Final = "drop_new"
@@ -138,7 +138,7 @@ class EdgeCredit:
         if sequence not in self._under_way:
             return False
         self._under_way.remove(sequence)
-        if outcome >= FAILED:
+        if outcome >= REFUSED:
             self.failed += 1
         elif outcome == DROPPED:
             self.dropped += 1

@@ -22,7 +22,9 @@ DATA record (producer to consumer), `count` times; a count of 0 with WANT only a
 RECEIPT (consumer to producer): taken_upto u64 (every packet with a lower sequence was taken), then records
  0   8 u64  sequence
  8   4 u32  entry
- 12  4 u32  outcome      OK 0, DROPPED 1, FAILED 2, LOST 3 (failed, and somebody may still view the payload: never reuse its slot)
+ 12  4 u32  outcome      OK 0, DROPPED 1, then what counts as failed: REFUSED 2 (it would be refused again), AWAY 3 (where it should go
+                         takes nothing now), FAILED 4, LOST 5 (and somebody may still view the payload: never reuse its slot). Of a
+                         packet with several consumers the highest is told
 
 END (producer to consumer): last u64: no packet with this or a higher sequence will come.
 WAKE (a process to itself): nothing more.
@@ -45,9 +47,12 @@ WAKE: Final = 4
 WANT: Final = 1
 OK: Final = 0
 DROPPED: Final = 1
-FAILED: Final = 2
-LOST: Final = 3
-OUTCOMES = ("ok", "dropped", "failed", "failed")
+REFUSED: Final = 2  # the first that counts as failed
+AWAY: Final = 3
+FAILED: Final = 4
+LOST: Final = 5
+OUTCOMES = ("ok", "dropped", "refused", "away", "failed", "failed")
+MARK_BITS: Final = 3  # of an outcome, below the sequence, in a mark on a status page
 
 HEADER: Final = struct.Struct("<BBHIII")
 RECORD: Final = struct.Struct("<QQIII")

@@ -39,12 +39,14 @@ KEY = 0x5EED1234  # of the messages
 
 @dataclass(frozen=True)
 class N:
-    """A node: its id, the name of a class in rig_nodes, its config, `checks` of the spec."""
+    """A node: its id, the name of a class in rig_nodes, its config, `checks` and `on_error` of the spec."""
 
     id: str
     cls: str
     config: dict[str, Any] = field(default_factory=dict)
     checks: str = "first"
+    on_error: str = "fail_packet"
+    retries: int = 0
 
     def __post_init__(self) -> None:
         self.config.setdefault("keep", 0)
@@ -59,6 +61,7 @@ class E:
     policy: str = "block"
     depth: int = 4
     rate: float = 0.0
+    completion: str = "hop"
 
     @property
     def ends(self) -> tuple[str, str, str]:
@@ -163,7 +166,7 @@ class Rig:
         batch_max = number_of(cls, "batch_max", node.config)
         config = {"out": str(self.folder / f"{node.id}.jsonl"), "gate": str(self.folder / "gate"), **node.config}
         target = f"rig_nodes:{node.cls}"
-        more: dict[str, Any] = {"restart": NEVER, "checks": node.checks}
+        more: dict[str, Any] = {"restart": NEVER, "checks": node.checks, "on_error": node.on_error, "retries": node.retries}
         return NodePlan(node.id, target, target, role_of(cls), config, outputs, self._reads(node.id), ins, outs, batch_max, **more)
 
     def _reads(self, node: str) -> tuple[int, ...]:
@@ -280,7 +283,7 @@ def _planned(nodes: list[N], edges: list[E], slot_bytes: int, meta_bytes: int) -
     loose = []
     for edge in edges:
         source, port, target = edge.ends
-        spec = SimpleNamespace(policy=edge.policy, depth=edge.depth, completion="hop")
+        spec = SimpleNamespace(policy=edge.policy, depth=edge.depth, completion=edge.completion)
         loose.append(SimpleNamespace(producer=wired[source], consumer=wired[target], from_port=port, to_port="in", spec=spec))
     windows, slots = plan_windows(list(wired.values())[::-1], loose)  # type: ignore[arg-type]
     numbers = {key: number for number, key in enumerate(slots)}
@@ -290,7 +293,7 @@ def _planned(nodes: list[N], edges: list[E], slot_bytes: int, meta_bytes: int) -
         source, port, target = edge.ends
         ring = numbers[source, port]
         bit = bits[ring] = bits.get(ring, -1) + 1
-        sizes = (window.depth, window.packets, (), window.kept, edge.rate)
+        sizes = (window.depth, window.packets, (), window.kept, edge.rate, edge.completion)
         plans.append(EdgePlan(number, bit, source, port, target, "in", ring, edge.policy, *sizes))
     counts = {key: sum(term.value for term in terms) for key, terms in slots.items()}
     rings = [RingPlan(numbers[k], ".".join(k), max(2, counts[k]), meta_bytes, counts[k], slot_bytes, ()) for k in numbers]

@@ -256,7 +256,7 @@ class World:
         """
         rows = RingReader(self.memory[edge.ring], self.graph.rings[edge.from_node]).pending_on(1 << edge.bit)
         reader = StatusReader(self.pages[edge.to_node])
-        marks = [(row.sequence, reader.marks(edge.id)[row.entry] - 4 * (row.sequence + 1)) for row in rows]
+        marks = [(row.sequence, reader.marks(edge.id)[row.entry] - (row.sequence + 1 << messages.MARK_BITS)) for row in rows]
         reader.close()
         return [(sequence, mark if messages.OK <= mark <= messages.LOST else -1) for sequence, mark in marks]
 

@@ -14,7 +14,7 @@ from streamcore.shm.status import StatusWriter
 from streamcore.supervisor import segments as module
 from streamcore.supervisor.segments import Segments
 from streamcore.telemetry.snapshot import Left
-from streamcore.wire.messages import FAILED, OK
+from streamcore.wire.messages import FAILED, MARK_BITS, OK
 
 RUN_ID = "0123456789abcdef"
 
@@ -55,7 +55,7 @@ def test_what_a_dead_node_has_left_is_judged_by_the_marks_of_its_consumers(segme
     page = StatusWriter(segments.status_of(b))
     rows = [writer.commit(b"meta", 1, NO_REF) for _ in range(4)]
     for (entry, sequence), outcome in zip(rows, (OK, FAILED), strict=False):
-        page.marks(0)[entry] = 4 * (sequence + 1) + outcome
+        page.marks(0)[entry] = (sequence + 1 << MARK_BITS) + outcome
     entry, sequence = rows[2]
     page.marks(0)[entry] = 4 * sequence  # of the packet that had this row before
     assert segments.left_by(a) == {0: Left(under_way=2, completed=1, failed=1)}

@@ -118,7 +118,7 @@ GOOD = data_many(5, 2, WANT, [(7, 1, 3, 1, b"meta"), (8, 2, 4, 0, b"")])
         (HEADER.pack(DATA, 0, 65535, 1, 1, 0), "ends inside record 0 of 65535"),
         (HEADER.pack(RECEIPT, 0, 1, 1, 1, 0) + UPTO.pack(0), "24 bytes for 1 completions"),
         (HEADER.pack(RECEIPT, 0, 0, 1, 1, 0), "16 bytes for 0 completions"),
-        (HEADER.pack(RECEIPT, 0, 1, 1, 1, 0) + UPTO.pack(0) + COMPLETION.pack(1, 1, 4), "unknown outcome"),
+        (HEADER.pack(RECEIPT, 0, 1, 1, 1, 0) + UPTO.pack(0) + COMPLETION.pack(1, 1, 6), "unknown outcome"),
         (HEADER.pack(END, 0, 0, 1, 1, 0), "END of 16 bytes"),
         (HEADER.pack(END, 0, 0, 1, 1, 0) + bytes(9), "END of 25 bytes"),
     ],
@@ -174,4 +174,4 @@ def test_a_sealed_message_of_which_any_bit_is_changed_or_any_byte_is_missing_is_
 
 
 def test_every_outcome_has_a_name():
-    assert [messages.OUTCOMES[code] for code in (messages.OK, messages.DROPPED, messages.FAILED)] == ["ok", "dropped", "failed"]
+    assert [messages.OUTCOMES[code] for code in range(messages.LOST + 1)] == ["ok", "dropped", "refused", "away", "failed", "failed"]
