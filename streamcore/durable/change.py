@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -9,14 +11,15 @@ import msgspec
 
 from streamcore.durable import files, record
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, ID, ID_ORDER, REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.files import ACKED, DEAD, ID, REPLAYED, WAITING, key_of, sequence_of
 from streamcore.durable.options import Options, room_of
 
 TRIM_MAX = 1024  # records given up by one transaction beyond what it settles: none may take long
 KEY_CHARS_MAX = 256
 REASON_CHARS_MAX = 500
+LANES_KNOWN_MAX = 4096  # keys whose lane is not worked out again
 
-ACK, FAIL, BURY, DAMAGED, REPLAY = range(5)
+FAIL, BURY, DAMAGED, REPLAY = range(4)
 
 
 class Settlement(NamedTuple):
@@ -28,43 +31,72 @@ class Settlement(NamedTuple):
     reason: str = ""
 
 
+@lru_cache(LANES_KNOWN_MAX)
 def lane_of(key: str) -> int:
     """The number of a key's lane; records without a key share lane 0."""
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little") | 1 if key else 0
 
 
 class Change:
-    """What one transaction does. `counters` are a copy: the store takes it over once the transaction is committed."""
+    """What one transaction does. `counters`, `learned` and `forgotten` are for the store to take over once it is committed.
 
-    def __init__(self, txn: Any, tables: dict[str, Any], counters: Counters, options: Options, now_ns: int):
+    Attributes:
+      counters: a copy, as they are after it.
+      learned, forgotten: ids, with the sequence of their record, that belong to the index now, and that do not any more.
+    """
+
+    def __init__(self, txn: Any, tables: Mapping[str, Any], counters: Counters, options: Options, ids: Mapping[bytes, int], now_ns: int):
         self.counters = msgspec.structs.replace(counters)
-        self._txn, self._tables, self._options, self._now_ns = txn, tables, options, now_ns
+        self.learned: dict[bytes, int] = {}
+        self.forgotten: list[tuple[bytes, int]] = []
+        self._txn, self._tables, self._options, self._ids, self._now_ns = txn, tables, options, ids, now_ns
 
-    def append(self, entry: record.Entry) -> bool:
-        """Store it, unless its id is known or the policy drops it. False: there is no room."""
-        counters, put = self.counters, self._txn.put
-        known = self._txn.get(entry.id16, db=self._tables["ids"])
-        if known is not None and self._now_ns - ID.unpack(known)[1] <= self._options.dedup_window_s * 1e9:
-            counters.duplicates += 1
+    def append(self, entries: Sequence[record.Entry]) -> int:
+        """Store them in order, but those whose id is known or that the policy drops. How many are settled; fewer: there is no room."""
+        counters, options, now_ns = self.counters, self._options, self._now_ns
+        sequence, room_max, learns = counters.next_sequence, options.records_bytes_max, options.dedup_max > 0
+        rows: list[tuple[bytes, bytes]] = []
+        lanes: list[int] = []
+        settled = 0
+        for entry in entries:
+            if learns and self._is_known(entry.id16):
+                counters.duplicates += 1
+            else:
+                raw = record.encode(entry, sequence, now_ns)
+                room = room_of(len(raw))
+                if counters.used_bytes + room <= room_max or self._make_room(room):
+                    counters.used_bytes += room
+                    rows.append((key_of(sequence), raw))
+                    lanes.append(lane_of(entry.head.key))
+                    if learns:
+                        self.learned[entry.id16] = sequence
+                    sequence += 1
+                elif options.full == "drop_new":
+                    counters.dropped += 1
+                else:
+                    break
+            settled += 1
+        if rows:
+            self._put("records", rows)
+            self._put("waiting", [(key, WAITING.pack(0, 0, lane)) for (key, _), lane in zip(rows, lanes, strict=True)])
+            if learns:
+                self._put("ids", [(row[0], ID.pack(now_ns, id16)) for row, id16 in zip(rows, self.learned, strict=True)])
+            counters.next_sequence = sequence
+            counters.appended += len(rows)
+        return settled
+
+    def _put(self, table: str, rows: list[tuple[bytes, bytes]]) -> None:
+        """Behind all that is there: sequences only grow."""
+        self._txn.cursor(self._tables[table]).putmulti(rows, append=True)
+
+    def _is_known(self, id16: bytes) -> bool:
+        if id16 in self.learned:
             return True
-        sequence = counters.next_sequence
-        raw = record.encode(entry, sequence, self._now_ns)
-        room = room_of(len(raw))
-        if counters.used_bytes + room > self._options.records_bytes_max and not self._make_room(room):
-            if self._options.full == "drop_new":
-                counters.dropped += 1
-                return True
+        sequence = self._ids.get(id16)
+        if sequence is None:
             return False
-        key = key_of(sequence)
-        put(key, raw, db=self._tables["records"], append=True)
-        put(key, WAITING.pack(0, 0, lane_of(entry.head.key)), db=self._tables["waiting"], append=True)
-        if self._options.dedup_max:
-            put(entry.id16, ID.pack(sequence, self._now_ns), db=self._tables["ids"])
-            put(key, ID_ORDER.pack(self._now_ns, entry.id16), db=self._tables["id_order"], append=True)
-        counters.next_sequence = sequence + 1
-        counters.used_bytes += room
-        counters.appended += 1
-        return True
+        row = self._txn.get(key_of(sequence), db=self._tables["ids"])
+        return row is not None and self._now_ns - ID.unpack(row)[0] <= self._options.dedup_window_s * 1e9
 
     def _make_room(self, room: int) -> bool:
         """Give up what is retained, by policy. True if that is enough."""
@@ -77,8 +109,28 @@ class Change:
             wanted -= freed
         return wanted <= 0
 
+    def acknowledge(self, acks: Iterable[tuple[int, int]]) -> None:
+        """(sequence, room) of records that were delivered. One that does not wait (any more) is passed over: an answer may come twice."""
+        counters, delete = self.counters, self._txn.delete
+        waiting, records = self._tables["waiting"], self._tables["records"]
+        keeps = self._options.retain_bytes > 0
+        kept = []
+        for sequence, room in acks:
+            key = key_of(sequence)
+            if not delete(key, b"", waiting):
+                continue
+            counters.acknowledged += 1
+            if keeps:
+                kept.append((key, ACKED.pack(self._now_ns, room)))
+                counters.retained_bytes += room
+            else:
+                delete(key, b"", records)
+                counters.used_bytes -= room
+        if kept:
+            self._txn.cursor(self._tables["acked"]).putmulti(kept)
+
     def settle(self, settlement: Settlement) -> None:
-        """Of a record that is not there (any more) nothing is done: an answer may come twice."""
+        """Of a record that is not there (any more) nothing is done."""
         key, tables = key_of(settlement.sequence), self._tables
         if settlement.what == REPLAY:
             self._replay(key)
@@ -94,20 +146,10 @@ class Change:
             self.counters.failed += 1
         else:
             self._txn.delete(key, db=tables["waiting"])
-            if settlement.what == ACK:
-                room = self._room(key)
-                self._txn.put(key, ACKED.pack(self._now_ns), db=tables["acked"])
-                self.counters.acknowledged += 1
-                self.counters.retained_bytes += room
-            else:
-                reason = settlement.reason[:REASON_CHARS_MAX].encode("utf-8", "replace")
-                self._txn.put(key, DEAD.pack(self._now_ns, settlement.failures) + reason, db=tables["dead"])
-                self.counters.failed += 1
-                self.counters.dead += 1
-
-    def _room(self, key: bytes) -> int:
-        raw = self._txn.get(key, db=self._tables["records"])
-        return room_of(len(raw)) if raw is not None else 0
+            reason = settlement.reason[:REASON_CHARS_MAX].encode("utf-8", "replace")
+            self._txn.put(key, DEAD.pack(self._now_ns, settlement.failures) + reason, db=tables["dead"])
+            self.counters.failed += 1
+            self.counters.dead += 1
 
     def _replay(self, key: bytes) -> None:
         acked = self._txn.get(key, db=self._tables["acked"])
@@ -117,14 +159,15 @@ class Change:
         lane = lane_of(record.decode(bytes(raw), sequence_of(key)).head.key)
         self._txn.delete(key, db=self._tables["acked"])
         self._txn.put(key, WAITING.pack(0, REPLAYED, lane), db=self._tables["waiting"])
-        self.counters.retained_bytes -= room_of(len(raw))
+        self.counters.retained_bytes -= ACKED.unpack(acked)[1]
         self.counters.replayed += 1
 
     def _take_out(self, key: bytes) -> None:
-        room = self._room(key)
-        if self._txn.get(key, db=self._tables["acked"]) is not None:
-            self.counters.retained_bytes -= room
-        self.counters.used_bytes -= room
+        raw = self._txn.get(key, db=self._tables["records"])
+        acked = self._txn.get(key, db=self._tables["acked"])
+        if acked is not None:
+            self.counters.retained_bytes -= ACKED.unpack(acked)[1]
+        self.counters.used_bytes -= room_of(len(raw)) if raw is not None else 0
         for table in ("waiting", "acked", "dead", "records"):
             self._txn.delete(key, db=self._tables[table])
         self.counters.quarantined += 1
@@ -151,8 +194,7 @@ class Change:
         cursor = self._txn.cursor(db=self._tables["acked"])
         if not cursor.first():
             return 0
-        key = bytes(cursor.key())
-        room = self._room(key)
+        key, room = cursor.key(), int(ACKED.unpack(cursor.value())[1])
         cursor.delete()
         self._txn.delete(key, db=self._tables["records"])
         self.counters.used_bytes -= room
@@ -160,20 +202,18 @@ class Change:
         return room
 
     def _forget_ids(self) -> None:
-        order, ids = self._tables["id_order"], self._tables["ids"]
-        surplus = self._txn.stat(db=order)["entries"] - self._options.dedup_max
+        """The oldest, when they are too many or their window is over."""
+        ids = self._tables["ids"]
+        surplus = self._txn.stat(db=ids)["entries"] - self._options.dedup_max
         oldest_ns = self._now_ns - round(self._options.dedup_window_s * 1e9)
-        cursor = self._txn.cursor(db=order)
-        for _ in range(TRIM_MAX):
-            if not cursor.first():
-                break
-            stored_ns, id16 = ID_ORDER.unpack(cursor.value())
+        cursor = self._txn.cursor(ids)
+        cursor.first()
+        while (row := cursor.value()) and len(self.forgotten) < TRIM_MAX:
+            stored_ns, id16 = ID.unpack(row)
             if surplus <= 0 and stored_ns >= oldest_ns:
                 break
-            known = self._txn.get(id16, db=ids)
-            if known is not None and ID.unpack(known)[0] == sequence_of(cursor.key()):  # else a later record has the id now
-                self._txn.delete(id16, db=ids)
-            cursor.delete()
+            self.forgotten.append((id16, sequence_of(cursor.key())))
+            cursor.delete()  # and stand on the next
             surplus -= 1
 
     def finish(self, offered_upto: int) -> None:

@@ -1,7 +1,7 @@
 """The files of a store: its lock, its LMDB environment and tables, and whether the data file is as long as it says itself.
 
 PATH/data.mdb and lock.mdb are LMDB's. PATH/owner is locked by the process that may write. PATH/quarantine/ holds damaged records,
-PATH/damaged-N/ a data file that was given up.
+PATH/damaged-N/ a data file that was given up; PATH/condemned says that the present one is to be, and why.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ import lmdb
 from streamcore.durable.options import Options
 from streamcore.errors import StoreError, StoreLocked
 
-DATA, LOCK, OWNER = "data.mdb", "lock.mdb", "owner"
+DATA, LOCK, OWNER, CONDEMNED = "data.mdb", "lock.mdb", "owner", "condemned"
 READERS_MAX = 32  # of the writer and of `streamctl queue` beside it; dead ones are cleared
-TABLES = ("records", "waiting", "acked", "dead", "ids", "id_order", "state")
+TABLES = ("records", "waiting", "acked", "dead", "ids", "state")
 COUNTERS_KEY = b"counters"
 
-# What the table entries hold. Keys are sequences, big-endian, so that they are in order; those of `ids` are ids.
+# What the table entries hold. Keys are sequences, big-endian: in order, so that a commit writes few pages.
 WAITING = struct.Struct("<IIQ")  # failures, flags, lane
-ACKED = struct.Struct("<q")  # wall clock of the acknowledgement
+ACKED = struct.Struct("<qI")  # wall clock of the acknowledgement, room of the record
 DEAD = struct.Struct("<qI")  # wall clock, failures; the reason as text behind it
-ID = struct.Struct("<Qq")  # sequence, wall clock
-ID_ORDER = struct.Struct("<q16s")  # wall clock, id
+ID = struct.Struct("<q16s")  # wall clock, id
 
 REPLAYED = 1  # a flag of WAITING
 
@@ -109,6 +108,22 @@ def open_tables(environment: Any) -> dict[str, Any]:
         return {name: environment.open_db(name.encode(), create=not environment.flags()["readonly"]) for name in TABLES}
     except lmdb.Error as error:
         raise StoreError(f"store {environment.path()}: {error}") from None
+
+
+def condemn(path: Path, why: str) -> None:
+    """The data file is not to be opened as it is again."""
+    try:
+        (path / CONDEMNED).write_text(why, "utf-8")
+    except OSError:
+        pass  # a disk that takes nothing: the next owner finds out by itself
+
+
+def condemned(path: Path) -> str:
+    """Why, or "" if it is not."""
+    try:
+        return (path / CONDEMNED).read_text("utf-8", "replace") or "it was found damaged"
+    except OSError:
+        return ""
 
 
 def wrong_length(path: Path) -> str:

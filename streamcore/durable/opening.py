@@ -23,6 +23,7 @@ def prepare(path: Path, options: Options) -> tuple[list[str], list[tuple[int, st
     if not data.exists():
         return [], []
     broken, damaged = examine(path)
+    broken = broken or files.condemned(path)
     if not broken:
         return [], damaged
     aside = _move_aside(path)
@@ -72,7 +73,8 @@ def _move_aside(path: Path) -> Path:
         try:
             aside.mkdir(mode=0o700)
             os.rename(path / files.DATA, aside / files.DATA)
-            (path / files.LOCK).unlink(missing_ok=True)
+            for name in (files.LOCK, files.CONDEMNED):
+                (path / name).unlink(missing_ok=True)
         except FileExistsError:
             continue
         except OSError as error:

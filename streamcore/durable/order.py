@@ -15,6 +15,7 @@ class Handed(NamedTuple):
     lane: int
     failures: int
     flags: int
+    room: int  # in the file
 
 
 class Order:
@@ -26,6 +27,7 @@ class Order:
         self.settling: set[int] = set()  # acknowledged, and still in the tables until the next commit
         self._delayed: dict[int, Handed] = {}
         self._due: list[tuple[int, int]] = []  # heap of (monotonic ns, sequence)
+        self._last_due_ns: dict[int, int] = {}  # lane: when the last of its records that wait for a retry is due
         self._stuck: dict[int, int] = {}  # lane: how many of its records wait for a retry
         self._skipped: dict[int, int] = {}  # lane: its first record that was passed over meanwhile
 
@@ -34,15 +36,14 @@ class Order:
         """When the next retry is due on the monotonic clock; None if there is none."""
         return self._due[0][0] if self._due else None
 
-    def take_due(self, now_ns: int) -> tuple[int, Handed] | None:
-        """The record whose retry is due: it is in flight again, and its lane is free once no other record of it waits."""
+    def take_due(self, now_ns: int) -> tuple[int, int, int, int] | None:
+        """(sequence, lane, failures, flags) of the record whose retry is due. Its lane is free once no other record of it waits."""
         if not self._due or self._due[0][0] > now_ns:
             return None
         _, sequence = heapq.heappop(self._due)
         handed = self._delayed.pop(sequence)
-        self.in_flight[sequence] = handed
         self._free(handed.lane)
-        return sequence, handed
+        return sequence, handed.lane, handed.failures, handed.flags
 
     def may_offer(self, sequence: int, lane: int) -> bool:
         """Is this one to be handed out now? To be asked in order, from `next` on."""
@@ -61,12 +62,12 @@ class Order:
         del self.in_flight[sequence]
         self.next = min(self.next, sequence)
 
-    def acknowledge(self, sequence: int) -> bool:
-        """False if it is not in flight: acknowledged before, or never handed out."""
-        if self.in_flight.pop(sequence, None) is None:
-            return False
-        self.settling.add(sequence)
-        return True
+    def acknowledge(self, sequence: int) -> Handed | None:
+        """None if it is not in flight: acknowledged before, or never handed out."""
+        handed = self.in_flight.pop(sequence, None)
+        if handed is not None:
+            self.settling.add(sequence)
+        return handed
 
     def fail(self, sequence: int, due_ns: int) -> Handed | None:
         """Hand it out again at `due_ns`; its lane waits. None if it is not in flight."""
@@ -74,10 +75,29 @@ class Order:
         if handed is None:
             return None
         handed = handed._replace(failures=handed.failures + 1)
+        self._delay(sequence, handed, due_ns)
+        return handed
+
+    def put_back(self, sequence: int, due_ns: int) -> None:
+        """Hand it out again at `due_ns`, but not before those of its lane that wait already: it is not its turn. Nothing was tried."""
+        handed = self.in_flight.pop(sequence, None)
+        if handed is not None:
+            self._delay(sequence, handed, max(due_ns, self._last_due_ns.get(handed.lane, 0)))
+
+    def _delay(self, sequence: int, handed: Handed, due_ns: int) -> None:
         self._delayed[sequence] = handed
         heapq.heappush(self._due, (due_ns, sequence))
         self._stuck[handed.lane] = self._stuck.get(handed.lane, 0) + 1
-        return handed
+        self._last_due_ns[handed.lane] = max(due_ns, self._last_due_ns.get(handed.lane, 0))
+
+    def oldest(self) -> dict[int, int]:
+        """Of each lane its first record that is in flight or waits for a retry."""
+        found: dict[int, int] = {}
+        for handed in (self.in_flight, self._delayed):
+            for sequence, (lane, *_) in handed.items():
+                if sequence < found.get(lane, sequence + 1):
+                    found[lane] = sequence
+        return found
 
     def queue_again(self, sequence: int) -> None:
         """An acknowledged record that waits once more."""
@@ -89,6 +109,7 @@ class Order:
             self._stuck[lane] = left
             return
         del self._stuck[lane]
+        self._last_due_ns.pop(lane, None)
         skipped = self._skipped.pop(lane, None)
         if skipped is not None:
             self.next = min(self.next, skipped)

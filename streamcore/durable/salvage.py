@@ -17,7 +17,7 @@ import msgspec
 from streamcore.durable import counters, files, record
 from streamcore.durable.change import lane_of
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ID, ID_ORDER, WAITING, key_of
+from streamcore.durable.files import ID, WAITING, key_of
 from streamcore.durable.options import Options, room_of
 from streamcore.errors import StoreError
 
@@ -64,8 +64,7 @@ def _store(environment: Any, tables: dict[str, Any], fresh: Counters, raws: list
             found, key = record.decode(raw, sequence), key_of(sequence)
             txn.put(key, raw, db=tables["records"])
             txn.put(key, WAITING.pack(0, 0, lane_of(found.head.key)), db=tables["waiting"])
-            txn.put(found.id16, ID.pack(sequence, found.stored_ns), db=tables["ids"])
-            txn.put(key, ID_ORDER.pack(found.stored_ns, found.id16), db=tables["id_order"])
+            txn.put(key, ID.pack(found.stored_ns, found.id16), db=tables["ids"])
             fresh.used_bytes += room_of(len(raw))
             fresh.appended += 1
         fresh.commits += 1

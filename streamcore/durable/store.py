@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -12,9 +13,9 @@ import lmdb
 
 from streamcore.clock import Clock
 from streamcore.durable import files, opening, record
-from streamcore.durable.change import ACK, BURY, DAMAGED, FAIL, REPLAY, Change, Settlement
+from streamcore.durable.change import BURY, DAMAGED, FAIL, REPLAY, Change, Settlement
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.files import ID, REPLAYED, WAITING, key_of, sequence_of
 from streamcore.durable.options import Options as StoreOptions
 from streamcore.durable.options import room_of
 from streamcore.durable.order import Handed, Order
@@ -27,17 +28,24 @@ READERS_CHECK_NS = 60_000_000_000  # dead readers keep pages from being used aga
 
 NEARLY_FULL_BYTES = 64 << 20  # more than one transaction writes
 
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadValsizeError)
 _CUT_SHORT = "Input/output error"
 _FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 class Delivery(NamedTuple):
-    """A record that is handed out. `attempt` counts from 1; `redelivered`: it may have been handed out before."""
+    """A record that is handed out.
+
+    Attributes:
+      attempt: from 1.    redelivered: it may have been handed out before.
+      settled_below: the first record of its key that is not done with. An order that a sink holds up for an earlier one may go on.
+    """
 
     record: Record
     attempt: int
     redelivered: bool
     replayed: bool
+    settled_below: int
 
 
 class DurableStore:
@@ -66,14 +74,24 @@ class DurableStore:
         self.options = options or StoreOptions()
         self._clock = clock or Clock()
         self.full = ""
+        self._acks: list[tuple[int, int]] = []  # sequence, room
         self._settlements: list[Settlement] = []
         self._owner = files.lock(self.path)
         try:
-            self.findings, damaged = opening.prepare(self.path, self.options)
-            self._open()
+            try:
+                self._begin()
+            except StoreError:  # what is wrong with some pages is only found by writing
+                if not files.condemned(self.path):
+                    raise
+                self._environment.close()
+                self._begin()
         except BaseException:
             os.close(self._owner)
             raise
+
+    def _begin(self) -> None:
+        self.findings, damaged = opening.prepare(self.path, self.options)
+        self._open()
         # Below it a record may have been handed out by a process before this one.
         self._offered_before = min(self._counters.offered_upto, self._counters.next_sequence)
         self._order = Order(self._counters.first_waiting)
@@ -90,6 +108,8 @@ class DurableStore:
         with self._environment.begin() as txn:
             raw = txn.get(files.COUNTERS_KEY, db=self._tables["state"])
             self._counters = Counters.decode(raw) if raw is not None else Counters()
+            # In memory, for ids come in any order: on the disk each would be a page of its own to read and to write.
+            self._ids = {ID.unpack(row)[1]: sequence_of(key) for key, row in txn.cursor(self._tables["ids"])}
 
     def __enter__(self) -> DurableStore:
         return self
@@ -100,7 +120,7 @@ class DurableStore:
     def close(self) -> None:
         """Write what was acknowledged, make it durable, and let go of the files."""
         try:
-            if self._settlements:
+            if self._acks or self._settlements:
                 self.commit()
             self.sync()
         finally:
@@ -150,7 +170,7 @@ class DurableStore:
                 self.full = "max_bytes"
             except lmdb.Error as error:
                 if not self._is_full(error):
-                    raise StoreError(f"store {self.path}: {error}") from None
+                    raise self._failed(error) from None
                 self.full = "disk"
                 self._recover()
         return 0  # not even deleting works: the answers are kept, and written when there is room
@@ -166,21 +186,21 @@ class DurableStore:
         self.append(())
 
     def _transact(self, entries: Sequence[record.Entry]) -> int:
-        settlements = self._settlements
-        stored = 0
         with self._environment.begin(write=True) as txn:
-            change = Change(txn, self._tables, self._counters, self.options, self._clock.wall_ns())
-            for settlement in settlements:
+            change = Change(txn, self._tables, self._counters, self.options, self._ids, self._clock.wall_ns())
+            change.acknowledge(self._acks)
+            for settlement in self._settlements:
                 change.settle(settlement)
-            for entry in entries:
-                if not change.append(entry):
-                    break
-                stored += 1
+            stored = change.append(entries)
             change.trim()
             change.finish(self._order.next + OFFERED_AHEAD if self._order.next > self._counters.offered_upto else 0)
         self._counters = change.counters
+        self._ids.update(change.learned)
+        for id16, sequence in change.forgotten:
+            if self._ids.get(id16) == sequence:  # else a later record has the id now
+                del self._ids[id16]
         self._durable_commits = self._counters.commits - (self.options.sync == "pipelined")
-        self._settlements = []
+        self._acks, self._settlements = [], []
         self._order.settling.clear()
         if entries:
             self.full = "max_bytes" if stored < len(entries) else ""
@@ -217,8 +237,15 @@ class DurableStore:
             try:
                 self._environment.sync(True)
             except lmdb.Error as error:
-                raise StoreError(f"store {self.path}: {error}") from None
+                raise self._failed(error) from None
             self._durable_commits = self._counters.commits
+
+    def _failed(self, error: lmdb.Error) -> StoreError:
+        """What to raise. A file whose pages make no sense is not used again as it is, though reading all of it has found nothing wrong."""
+        if not isinstance(error, _DAMAGE):
+            return StoreError(f"store {self.path}: {error}")
+        files.condemn(self.path, str(error))
+        return StoreError(f"store {self.path}: {error}; the next start moves the file aside and imports what is whole in it")
 
     # --- out
 
@@ -229,22 +256,25 @@ class DurableStore:
         """
         found: list[Delivery] = []
         damaged: list[tuple[int, str]] = []
-        with self._environment.begin() as txn:
-            for sequence, handed in self._next(txn, most):
-                raw = txn.get(key_of(sequence), db=self._tables["records"])
-                try:
-                    if raw is None:
-                        raise BadRecord(f"record {sequence}: it is missing")
-                    content = record.decode(raw, sequence)
-                except BadRecord as error:
-                    damaged.append((sequence, str(error)))
-                    continue
-                before = handed.failures > 0 or sequence < self._offered_before
-                replayed = bool(handed.flags & REPLAYED)
-                found.append(Delivery(content, handed.failures + 1, before or replayed, replayed))
-                bytes_max -= len(raw)
-                if len(found) >= most or bytes_max <= 0:
-                    break
+        order, oldest, table = self._order, self._order.oldest(), self._tables["records"]
+        try:
+            with self._environment.begin() as txn:
+                for sequence, lane, failures, flags in self._next(txn, most):
+                    raw = txn.get(key_of(sequence), b"", table)
+                    try:
+                        content = record.decode(raw, sequence)
+                    except BadRecord as error:
+                        damaged.append((sequence, str(error) if raw else f"record {sequence}: it is missing"))
+                        continue
+                    order.hand_out(sequence, Handed(lane, failures, flags, room_of(len(raw))))
+                    replayed = flags & REPLAYED > 0
+                    again = replayed or failures > 0 or sequence < self._offered_before
+                    found.append(Delivery(content, failures + 1, again, replayed, min(oldest.setdefault(lane, sequence), sequence)))
+                    bytes_max -= len(raw)
+                    if len(found) >= most or bytes_max <= 0:
+                        break
+        except lmdb.Error as error:
+            raise self._failed(error) from None
         for sequence, reason in damaged:
             self._quarantine(sequence, reason)
         if damaged or self._order.next > self._counters.offered_upto:
@@ -260,8 +290,8 @@ class DurableStore:
             self._order.take_back(sequence)
         return [item for item in found if item.redelivered]
 
-    def _next(self, txn: Any, most: int) -> Iterator[tuple[int, Handed]]:
-        """Sequences to hand out; each is in flight when it is given."""
+    def _next(self, txn: Any, most: int) -> Iterator[tuple[int, int, int, int]]:
+        """(sequence, lane, failures, flags) of what to hand out."""
         order, now_ns = self._order, self._clock.monotonic_ns()
         for _ in range(most):
             due = order.take_due(now_ns)
@@ -269,24 +299,22 @@ class DurableStore:
                 break
             yield due
         cursor = txn.cursor(db=self._tables["waiting"])
-        more = cursor.set_range(key_of(order.next))
-        for _ in range(SCAN_MAX):
-            if not more:
-                order.next = max(order.next, self._counters.next_sequence)
+        if cursor.set_range(key_of(order.next)):
+            for key, row in islice(cursor, SCAN_MAX):
+                sequence = sequence_of(key)
+                failures, flags, lane = WAITING.unpack(row)
+                order.next = sequence + 1
+                if order.may_offer(sequence, lane):
+                    yield sequence, lane, failures, flags
+            if cursor.key():
                 return
-            sequence = sequence_of(cursor.key())
-            failures, flags, lane = WAITING.unpack(cursor.value())
-            order.next = sequence + 1
-            if order.may_offer(sequence, lane):
-                handed = Handed(lane, failures, flags)
-                order.hand_out(sequence, handed)
-                yield sequence, handed
-            more = cursor.next()
+        order.next = max(order.next, self._counters.next_sequence)
 
     def ack(self, sequence: int) -> None:
         """It was delivered. An answer to what is not in flight means nothing and is ignored."""
-        if self._order.acknowledge(sequence):
-            self._settlements.append(Settlement(ACK, sequence))
+        handed = self._order.acknowledge(sequence)
+        if handed is not None:
+            self._acks.append((sequence, handed.room))
 
     def nack(self, sequence: int, delay_s: float = 0.0, reason: str = "", permanent: bool = False) -> None:
         """It failed: hand it out again after `delay_s`, or make it a dead letter if it is `permanent`, or was its last attempt."""
@@ -300,6 +328,10 @@ class DurableStore:
             return
         self._order.fail(sequence, self._clock.monotonic_ns() + round(delay_s * 1e9))
         self._settlements.append(Settlement(FAIL, sequence, failures))
+
+    def put_back(self, sequence: int, delay_s: float = 0.0) -> None:
+        """It was not tried: hand it out again after `delay_s` or later, as it was; no attempt is counted."""
+        self._order.put_back(sequence, self._clock.monotonic_ns() + round(delay_s * 1e9))
 
     def replay(self, sequences: Iterable[int]) -> None:
         """Queue acknowledged records that are retained once more; what is not retained is left out. They are flagged as replayed."""

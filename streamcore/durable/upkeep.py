@@ -107,7 +107,7 @@ def _seen(txn: Any, tables: dict[str, Any], key: bytes, state: str, value: bytes
         seen.failures, flags, _ = WAITING.unpack(value)
         seen.replayed = bool(flags & REPLAYED)
     elif state == "acked":
-        (seen.since_ns,) = ACKED.unpack(value)
+        seen.since_ns, _ = ACKED.unpack(value)
     else:
         seen.since_ns, seen.failures = DEAD.unpack(value[: DEAD.size])
         seen.reason = value[DEAD.size :].decode(errors="replace")

@@ -14,7 +14,7 @@ import lmdb
 
 from streamcore.durable import files, record
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, ID, ID_ORDER, WAITING, sequence_of
+from streamcore.durable.files import ACKED, DEAD, ID, WAITING, sequence_of
 from streamcore.durable.options import room_of
 from streamcore.errors import StoreError
 
@@ -55,19 +55,18 @@ def _walk(txn: Any, tables: dict[str, Any]) -> list[tuple[int, str]]:
     dead, _ = _check_table(txn, tables, "dead", DEAD.size, damaged)
     if present != waiting + retained + dead:
         raise StoreError(f"found {present} records; {waiting} wait, {retained} are retained, {dead} are dead letters")
-    for name, layout in (("ids", ID), ("id_order", ID_ORDER)):
-        if any(len(value) != layout.size for _, value in txn.cursor(db=tables[name])):
-            raise StoreError(f"table {name}: found an entry of a wrong size, expected {layout.size} bytes")
+    if any(len(key) != 8 or len(value) != ID.size for key, value in txn.cursor(db=tables["ids"])):
+        raise StoreError(f"table ids: found an entry of a wrong size, expected 8 and {ID.size} bytes")
     _check_counters(txn, tables, last, used_bytes, retained_bytes)
     return damaged
 
 
 def _check_table(txn: Any, tables: dict[str, Any], name: str, value_bytes: int, damaged: list[tuple[int, str]]) -> tuple[int, int]:
-    """How many of its entries have a record, and the room of these. An entry without one is damage."""
+    """How many of its entries have a record, and the room of these. An entry without one is damage. Dead letters end with a text."""
     records = txn.cursor(db=tables["records"])
     matched = rooms = 0
     for key, value in txn.cursor(db=tables[name]):
-        if len(key) != 8 or len(value) < value_bytes:
+        if len(key) != 8 or len(value) < value_bytes or (len(value) > value_bytes and name != "dead"):
             raise StoreError(f"table {name}: found an entry of {len(key)} and {len(value)} bytes, expected 8 and {value_bytes}")
         if records.set_key(bytes(key)):
             matched += 1
