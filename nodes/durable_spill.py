@@ -22,7 +22,8 @@ ANSWERS_NS = 20_000_000  # completions of stored packets are gathered for so lon
 # that it drops what comes a second time because a kill took our answers. SYNC: node/inlet.Inlet._ids
 ANSWERS_PACKETS = 32
 FULL_RETRY_NS = 1_000_000_000  # a full disk says nothing when there is room again
-IDS_MAX = 4096  # of packets that were stored: more than a producer can send again
+IDS_MAX = 1_000_000  # of packets that were stored and may come again from a source that was restarted ...
+BYTES_PER_ID = 1024  # ... but no more than this allows of max_bytes: they lie in the same file
 FOREVER_S = 1e9
 
 
@@ -58,7 +59,12 @@ class DurableSpill(Node):
 
     def setup(self) -> None:
         config = self.config
-        options = DurableStore.Options(max_bytes=config["max_bytes"], full=config["full"], dedup_window_s=FOREVER_S, dedup_max=IDS_MAX)
+        options = DurableStore.Options(
+            max_bytes=config["max_bytes"],
+            full=config["full"],
+            dedup_window_s=FOREVER_S,
+            dedup_max=min(IDS_MAX, config["max_bytes"] // BYTES_PER_ID),
+        )
         self.store = DurableStore(Path(config["path"]).expanduser(), options)
         self.said = 0
         self.dropped_before = self.store.counters.dropped
@@ -68,6 +74,7 @@ class DurableSpill(Node):
         self.full_since_ns: int | None = None  # since when the consumer has not had room for all that came
         self.retry_ns = 0  # when to try the disk again
         self.ready: deque[Any] = deque()
+        self.passing: set[bytes] = set()  # ids that were passed on and are not completed
         self.sent: dict[bytes, list[int]] = {}  # packet id to the records that were emitted with it and are not completed
         self.unasked: set[bytes] | None = None  # completed, of what a predecessor emitted, while its records were not read yet
         self.answers = self.answered_ns = self.emitted = self.emitted_then = 0
@@ -84,6 +91,7 @@ class DurableSpill(Node):
 
     def process_batch(self, packets: list[StreamPacket]) -> Iterator[StreamPacket]:
         """What is passed on is emitted before anything behind it is stored: else a kill between the two would turn them round."""
+        packets[:] = [packet for packet in packets if packet.id16 not in self.passing]
         while packets and not self.held and not self.backlog and self.has_room("out"):
             yield self._passed(packets.pop(0))
         if not packets:
@@ -99,6 +107,7 @@ class DurableSpill(Node):
     def _passed(self, packet: StreamPacket) -> StreamPacket:
         """The packet itself, by its own id: with one of ours it would not be known again when it comes by way of the disk."""
         self._before_emitting()
+        self.passing.add(packet.id16)
         return StreamPacket(
             packet.kind,
             packet.source_id,
@@ -220,6 +229,7 @@ class DurableSpill(Node):
             )
 
     def on_completed(self, packet: StreamPacket, outcome: str) -> None:
+        self.passing.discard(packet.id16)
         sequences = self.sent.pop(packet.id16, None)
         if sequences is None:
             if self.unasked is not None:

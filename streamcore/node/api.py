@@ -215,7 +215,7 @@ class Node:
 
     @property
     def stopping(self) -> bool:
-        """True once the run is asked to end: a source should return soon."""
+        """True once the run is asked to end: a source should return soon; other nodes finish what comes."""
         return self._runtime.stopping
 
     @property

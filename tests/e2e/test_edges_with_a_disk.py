@@ -6,8 +6,10 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 
+import psutil
 import pytest
 from boxes import Box, jsonl, wait_until
 
@@ -94,6 +96,13 @@ def store_counters(box: Box, path: str = "state/streamcore/disk/frames--gate") -
     return json.loads(done.stdout)["queues"][0]
 
 
+def kill_all(box: Box) -> None:
+    for process in box.processes():
+        with suppress(psutil.NoSuchProcess):  # it ends with the coordinator
+            process.send_signal(signal.SIGKILL)
+    wait_until("every process of the run to be gone", lambda: not box.processes())
+
+
 def pid_of(box: Box, node: str, run: str = "disk") -> Callable[[], int | None]:
     def pid() -> int | None:
         found = box.ps(run)
@@ -146,29 +155,108 @@ def test_an_edge_forwards_again_when_all_is_back(gates):
     assert 100 < spilled(gates) < 1400
 
 
-def _waiting(box: Box) -> int:
-    done = box.run("queue", "ls", "state/streamcore/disk/frames--gate", "--json")
+def _waiting(box: Box, store: str = "disk/frames--gate") -> int:
+    done = box.run("queue", "ls", f"state/streamcore/{store}", "--json")
     return int(json.loads(done.stdout)["queues"][0]["waiting"]) if done.returncode == 0 else 0
 
 
-@pytest.mark.parametrize("victims", [["gate.spill"], ["gate"], ["frames"], ["gate.spill", "gate", "frames"]])
+@pytest.mark.parametrize("victims", [["gate.spill"], ["gate.spill", "gate", "frames"]], ids="+".join)
 def test_kills_lose_nothing_and_turn_nothing_round(gates, victims):
     shut = gates.folder / "shut"
-    spec = spill_spec(gates, "count: 1200, rate: 200, width: 64, height: 48", "work_ms: 1", "wait_s: 0.01")
+    shut.touch()
+    spec = spill_spec(gates, "count: 3000, rate: 300, width: 64, height: 48", "work_ms: 1", "wait_s: 0.01")
     up = gates.start("up", spec, "--report", "report.json")
-    for kill in range(9):  # in each state: full, emptying, forwarding
+    wait_until("packets on the disk", lambda: _waiting(gates) > 20)
+    for kill in range(5):  # while the edge is full, and while what is stored comes back
+        (shut.unlink if kill % 2 else shut.touch)()
         victim = victims[kill % len(victims)]
-        if kill % 3 == 0:
-            shut.touch()
-            before = _waiting(gates)
-            wait_until("more packets on the disk", lambda least=before: _waiting(gates) > least)
-        elif kill % 3 == 1:
-            shut.unlink()
         os.kill(wait_until(f"{victim} to be ready", pid_of(gates, victim)), signal.SIGKILL)
-    shut.unlink(missing_ok=True)
+    shut.unlink()
     assert up.wait(90) == 0, gates.output()
     found = numbers(gates)
-    assert found == [*range(1200)], [pair for pair in pairwise(found) if pair[1] != pair[0] + 1][:5]
-    assert spilled(gates) > 0
+    assert found == [*range(3000)], [pair for pair in pairwise(found) if pair[1] != pair[0] + 1][:5]
+    assert spilled(gates) > 20
     assert report_of(gates)["account"]["balanced"]
     assert store_counters(gates)["waiting"] == 0
+
+
+def test_what_is_stored_when_everything_is_killed_is_delivered_first_by_the_next_run(gates):
+    (gates.folder / "shut").touch()
+    spec = spill_spec(gates, "count: 400, width: 64, height: 48", spill="wait_s: 0.01")
+    gates.start("up", spec)
+    waiting = wait_until("the source to end", lambda: "frames: draining" in gates.output() and (found := _waiting(gates)) > 200 and found)
+    kill_all(gates)
+    (gates.folder / "shut").unlink()
+    assert gates.run("up", spec).returncode == 0
+    arrived = [line["frame"] for line in jsonl(gates.folder / "out.jsonl")]
+    assert arrived == [*range(400 - waiting, 400), *range(400)]  # the new run's frames have the same ids, and are others
+
+
+def test_a_stop_leaves_the_rest_to_the_next_run(gates):
+    (gates.folder / "shut").touch()
+    spec = spill_spec(gates, "count: 0, rate: 300, width: 64, height: 48", spill="wait_s: 0.01")
+    up = gates.start("up", spec)
+    wait_until("packets on the disk", lambda: _waiting(gates) > 100)
+    assert gates.run("down", "disk").returncode == 0
+    assert up.wait(30) == 0, gates.output()
+    left, before = _waiting(gates), len(jsonl(gates.folder / "out.jsonl"))
+    assert left > 50
+    (gates.folder / "shut").unlink()
+    assert gates.run("up", gates.write_spec(spec.read_text().replace("count: 0", "count: 1"))).returncode == 0
+    assert [line["frame"] for line in jsonl(gates.folder / "out.jsonl")] == [*range(before + left), 0]
+
+
+def test_a_second_run_with_the_same_folder_is_refused_and_told_who_has_it(gates):
+    spec = spill_spec(gates, "count: 0, rate: 10", spill="path: here")
+    gates.start("up", spec)
+    owner = wait_until("the first run to be up", pid_of(gates, "gate.spill"))
+    done = gates.run("up", spec, "--name", "second")
+    assert done.returncode == 1
+    assert f"here: process {owner} owns it" in done.stdout + done.stderr
+    assert gates.run("down", "disk").returncode == 0
+
+
+OUTBOX = """
+version: 2
+name: away
+allow: [gates]
+nodes:
+  - {id: events, plugin: synthetic.frames, config: {payload: json, count: 300, rate: 300}}
+  - {id: sink, plugin: "gates:Away"}
+edges:
+  - {from: events, to: sink, outbox: {in_flight: 1, retry_s: 0.05, retry_max_s: 0.1%s}}
+"""
+
+
+def test_an_outbox_delivers_when_its_sink_does_not_fail_any_more(gates):
+    (gates.folder / "away").touch()
+    up = gates.start("up", gates.write_spec(OUTBOX % ""), "--report", "report.json")
+    wait_until("all events to wait", lambda: _waiting(gates, "away/events--sink") == 300)
+    rows = {row["id"]: row for row in gates.ps("away")["nodes"]}
+    assert rows["sink.outbox"]["state"] == "READY"
+    (gates.folder / "away").unlink()
+    assert up.wait(60) == 0, gates.output()
+    assert (gates.folder / "sent").read_text().split() == [str(n) for n in range(300)]
+    assert _waiting(gates, "away/events--sink") == 0
+    assert report_of(gates)["account"]["balanced"]
+
+
+def test_a_stop_does_not_wait_for_a_sink_that_is_away(gates):
+    (gates.folder / "away").touch()
+    up = gates.start("up", gates.write_spec(OUTBOX % ""), "--report", "report.json")
+    wait_until("events to wait", lambda: _waiting(gates, "away/events--sink") > 50)
+    assert gates.run("down", "away").returncode == 0
+    assert up.wait(60) == 0, gates.output()
+    assert "not drained" not in gates.output()
+    waiting = _waiting(gates, "away/events--sink")
+    (gates.folder / "away").unlink()
+    assert gates.run("up", gates.write_spec((OUTBOX % "").replace("count: 300", "count: 1"))).returncode == 0
+    assert (gates.folder / "sent").read_text().split() == [str(n) for n in range(waiting)]
+
+
+def test_an_outbox_gives_up_after_the_attempts_that_it_is_given(gates):
+    (gates.folder / "away").touch()
+    spec = gates.write_spec((OUTBOX % ", max_attempts: 2").replace("count: 300", "count: 5"))
+    assert gates.run("up", spec).returncode == 0
+    found = store_counters(gates, "state/streamcore/away/events--sink")
+    assert (found["waiting"], found["dead"]) == (0, 5)

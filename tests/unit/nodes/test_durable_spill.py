@@ -246,3 +246,15 @@ def test_the_log_says_when_an_edge_begins_to_spill_and_not_each_time(tmp_path, c
             life.complete()
             life.room = 0
     assert [record.args[1] for record in caplog.records if "no room" in record.message] == [1, 2, 4]
+
+
+def test_what_is_still_under_way_is_not_taken_a_second_time(tmp_path):
+    # A source that was restarted begins at the oldest packet that is not completed, and what was passed on is in no store.
+    life = Life(tmp_path, room=2)
+    life.give(1, 2, 3)
+    life.give(1, 2, 3, 4)
+    life.room = 9
+    life.turn()
+    assert (life.numbers, life.told[0]) == ([1, 2, 3, 4], 2)
+    life.complete()
+    assert not life.node.passing
