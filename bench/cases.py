@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamcore_bench import lives
+from streamcore_bench import lives, storing
 from streamcore_bench.flows import Flow
 from streamcore_bench.points import Case, Options, Point
 from streamcore_bench.sizes import Size, parse_size
@@ -159,6 +159,12 @@ CASES = {
         Case("restart", "from kill -9 of a node to its first packet, and what was lost", "1080p at 60/s; median of 3 kills", restart),
         Case("memory", "memory and threads of nodes that carry frames", "1080p at 60/s", memory),
         Case("scale", "more sinks, longer chains", "64B; 1 2 4 8 16 32; flat out and 100/s", scale),
+        Case(
+            "durable",
+            "records on the disk, synced, beside SQLite and a plain file",
+            "1 KiB JSON: store and node, groups of 1 16 64 256; node, 150 KiB: 1 16",
+            storing.points,
+        ),
         Case("spec", "time to check a spec", "10, 100 and 500 nodes", spec),
     )
 }

@@ -13,6 +13,7 @@ from typing import Any
 VERSION = 1
 OURS = "streamcore"
 MEMCPY = "memcpy"  # the limit of whoever writes a fresh frame, measured between the runs
+APPEND = "append"  # the limit of whoever has to have it on the disk: a plain file, written at its end and synced
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ MEASURES = {
     measure.name: measure
     for measure in (
         Measure("rate", "packets per second", "1/s", "higher"),
+        Measure("delivered", "packets per second out of a backlog", "1/s", "higher"),
+        Measure("group", "records per commit", "records", "higher", ("more", "fewer")),
         Measure("p50_us", "latency, median", "us"),
         Measure("p99_us", "latency, 99 %", "us"),
         Measure("cpu_us", "CPU per packet, all processes", "us", words=LESS),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from streamcore_bench.results import MEASURES, MEMCPY, OURS, Results, Row
+from streamcore_bench.results import APPEND, MEASURES, MEMCPY, OURS, Results, Row
 from streamcore_bench.verdict import Verdict, judge, spread
 
-LIMITS = (MEMCPY, "ideal")  # not programs to be faster than
+LIMITS = (MEMCPY, APPEND, "ideal")  # not programs to be faster than
 HEADS = ("POINT", "MEASURE", "WHO", "MEDIAN", "MIN .. MAX", "OURS / IT", "OURS IS")
 
 

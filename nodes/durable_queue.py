@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from hashlib import blake2b
@@ -18,9 +19,10 @@ READY_BYTES = 16 << 20
 ANSWERS_MAX = 256  # acknowledgements gathered before they are written: with the next inputs, at the latest after ANSWERS_NS
 ANSWERS_NS = 20_000_000  # a commit of its own for each few would wait for the disk all the time
 FULL_RETRY_NS = 200_000_000  # a full disk says nothing when there is room again
+JITTER = (0.8, 1.2)  # many boxes that lost the same server at the same moment must not come back to it at the same moment
 PIPELINED_NS = 5_000_000  # a last commit is made durable after so long without a further one
-ATTEMPT_SHIFT = 40  # an output's position: sequence, and above it the attempt, so that a retry has an id of its own
-SEQUENCES = (1 << ATTEMPT_SHIFT) - 1
+TURN_SHIFT = 40  # an output's position: sequence, and above it the turn, so that a retry or a replay has an id of its own
+SEQUENCES = (1 << TURN_SHIFT) - 1
 META_KEY = "durable"
 
 
@@ -29,8 +31,12 @@ class DurableQueue(Node):
 
     An input is completed once it is durable. An output is acknowledged once everything behind it has delivered it: the edges from here to
     the sinks are planned `completion: delivered`. One that fails is delivered again after `retry_s`, doubled each time up to `retry_max_s`;
-    it holds up the records of its `key`, or all of them if there is no key. `meta.durable` of an output has `sequence`, `id`, `attempt` and
-    `replayed`; sinks that must do a thing once use the `id`.
+    it holds up the records of its `key`, or all of them if there is no key. One that is refused, or too old, becomes a dead letter. While
+    the destination is away everything waits, and no attempt is counted.
+
+    `meta.durable` of an output has `sequence`, `id`, `attempt`, `replayed`, `key` if there is one, and `settled_below`: no record of its
+    key with a lower sequence will come any more. Sinks that must do a thing once use the `id`; delivery_order.py is for those that must
+    keep the order.
     """
 
     inputs = {"in": Port("any", "any", transport="durable")}
@@ -63,19 +69,40 @@ class DurableQueue(Node):
         },
         "id": {"type": "string", "default": "", "meta": {"doc": "likewise: what a packet is stored once by; else its packet_id"}},
         "dedup_window_s": {"type": "number", "min": 0, "max": 1e9, "default": 3600, "meta": {"doc": "how long an id is remembered"}},
-        "dedup_max": {"type": "integer", "min": 0, "max": 10**9, "default": 100_000, "meta": {"doc": "most ids remembered"}},
+        "dedup_max": {
+            "type": "integer",
+            "min": 0,
+            "max": 10**7,
+            "default": 100_000,
+            "meta": {"doc": "most ids remembered, at 0.1 KB of memory each"},
+        },
         "retain_bytes": {"type": "size", "min": 0, "default": 0, "meta": {"doc": "room for records that were acknowledged"}},
         "retain_s": {"type": "number", "min": 0, "max": 1e9, "default": 0, "meta": {"doc": "and how long they stay at most; 0: any time"}},
+        "dead_max_bytes": {"type": "size", "min": 0, "default": 0, "meta": {"doc": "most room of dead letters; 0: as much as there is"}},
+        "dead_max_s": {"type": "number", "min": 0, "max": 1e9, "default": 0, "meta": {"doc": "how long they stay at most; 0: any time"}},
+        "max_age_s": {
+            "type": "number",
+            "min": 0,
+            "max": 1e9,
+            "default": 0,
+            "meta": {"doc": "how long one that fails is tried again; 0: any time"},
+        },
         "max_attempts": {"type": "integer", "min": 0, "default": 0, "meta": {"doc": "then a record becomes a dead letter; 0: never"}},
-        "retry_s": {"type": "number", "min": 0.001, "max": 86400, "default": 1, "meta": {"doc": "until the second attempt"}},
+        "retry_s": {
+            "type": "number",
+            "min": 0.001,
+            "max": 86400,
+            "default": 1,
+            "meta": {"doc": "until the second attempt, a fifth more or less"},
+        },
         "retry_max_s": {"type": "number", "min": 0.001, "max": 86400, "default": 60, "meta": {"doc": "most of it"}},
     }
 
     def setup(self) -> None:
         config = self.config
         self.key, self.unique = _Picker(config["key"]), _Picker(config["id"])
-        names = ("max_bytes", "full", "sync", "dedup_window_s", "dedup_max", "retain_bytes", "retain_s", "max_attempts")
-        self.store = DurableStore(Path(config["path"]).expanduser(), DurableStore.Options(**{name: config[name] for name in names}))
+        options = DurableStore.Options(**{name: config[name] for name in DurableStore.Options.__struct_fields__})
+        self.store = DurableStore(Path(config["path"]).expanduser(), options)
         self.said = 0
         self._say_findings()
         self.ready: deque[Any] = deque()
@@ -85,7 +112,9 @@ class DurableQueue(Node):
         self.answers = self.answered_ns = 0
         self.retry_full_ns: int | None = None
         self.attempts: dict[int, int] = {}
-        self.waiting_gauge, self.refused = self.metrics.gauge("waiting"), self.metrics.counter("refused")
+        self.away_s, self.away_until_ns = 0.0, 0  # the delay while the destination takes nothing
+        self.broken: Exception | None = None
+        self.waiting_gauge = self.metrics.gauge("waiting")
 
     # --- in
 
@@ -94,16 +123,17 @@ class DurableQueue(Node):
         for packet in packets:
             try:
                 entries.append((packet, self._entry(packet)))
-            except PayloadError:
-                if len(packets) == 1:
-                    raise
-                self.refused.add()
-                self.log.exception("packet %s cannot be stored", packet.packet_id)
+            except PayloadError as error:
+                self.fail(packet, error)
         packets.clear()
-        self._store(entries)
+        try:
+            self._store(entries)
+        except DurableStore.Error as error:  # these inputs have not failed: they come again to the next process
+            self.untaken, self.taking, self.broken = entries, False, error
 
     def _entry(self, packet: StreamPacket) -> Any:
-        head = DurableStore.Head(packet.kind, packet.source_id, "json", self.key.text(packet), packet.meta, packet.position)
+        key = self.key.text(packet) if self.key.first else ""
+        head = DurableStore.Head(packet.kind, packet.source_id, "json", key, packet.meta, packet.position)
         payload = packet.payload
         if isinstance(payload, np.ndarray):
             head.codec, head.dtype, head.shape = self.config["codec"], str(payload.dtype), payload.shape
@@ -112,7 +142,7 @@ class DurableQueue(Node):
             head.codec, raw = "bytes", bytes(payload)
         else:
             raw = DurableStore.pack_json(payload)
-        text = self.unique.text(packet)
+        text = self.unique.text(packet) if self.unique.first else ""
         id16 = blake2b(text.encode(), digest_size=16).digest() if text else packet.id16
         entry = DurableStore.Entry(id16, packet.wall_ns, head, raw)
         self.store.refuse_too_large(entry)
@@ -135,20 +165,24 @@ class DurableQueue(Node):
     # --- out
 
     def pull(self) -> StreamPacket | None:
-        now_ns = time.monotonic_ns()
-        self._catch_up(now_ns)
+        if not self.ready or self.untaken or self.answers >= ANSWERS_MAX:
+            self._catch_up(time.monotonic_ns())
         limit = self.config["in_flight"]
         if limit and self.store.in_flight - len(self.ready) >= limit:
             return None
         if not self.ready:
             self.ready.extend(self.store.deliver(min(READY_MAX, limit or READY_MAX), READY_BYTES))
             self._say_findings()
-        if not self.ready:
-            self.waiting_gauge.set(self.store.waiting)
-            return None
+            self._plan_next_pull()
+            if not self.ready:
+                self.waiting_gauge.set(self.store.waiting)
+                return None
         return self._packet(self.ready.popleft())
 
     def _catch_up(self, now_ns: int) -> None:
+        """Write what is due: inputs that found no room, answers, the sync of a last commit."""
+        if self.broken is not None:
+            raise self.broken
         if self.untaken and (self.answers or self.retry_full_ns is None or now_ns >= self.retry_full_ns):
             self._store(self.untaken)
         elif self.answers >= ANSWERS_MAX or (self.answers and now_ns - self.answered_ns >= ANSWERS_NS):
@@ -157,6 +191,9 @@ class DurableQueue(Node):
             self.store.sync()
             self.unsynced.clear()
         self.retry_full_ns = now_ns + FULL_RETRY_NS if self.untaken else None
+        self._plan_next_pull()
+
+    def _plan_next_pull(self) -> None:
         times = (
             self.store.due_ns,
             self.retry_full_ns,
@@ -172,13 +209,21 @@ class DurableQueue(Node):
     def _packet(self, delivery: Any) -> StreamPacket:
         record, head = delivery.record, delivery.record.head
         self.attempts[record.sequence] = delivery.attempt
-        told = {"sequence": record.sequence, "id": record.id16.hex(), "attempt": delivery.attempt, "replayed": delivery.replayed}
+        told = {
+            "sequence": record.sequence,
+            "id": record.id16.hex(),
+            "attempt": delivery.attempt,
+            "replayed": delivery.replayed,
+            "settled_below": delivery.settled_below,
+        }
+        if head.key:
+            told["key"] = head.key
         packet = StreamPacket.new(
             kind=head.kind,
             source_id=head.source_id,
             payload=_payload(record),
-            meta={**(head.meta or {}), META_KEY: told},
-            position=delivery.attempt - 1 << ATTEMPT_SHIFT | record.sequence,
+            meta={**head.meta, META_KEY: told} if head.meta else {META_KEY: told},
+            position=delivery.turn << TURN_SHIFT | record.sequence,
             wall_ns=record.wall_ns,
         )
         packet.redelivered = delivery.redelivered
@@ -186,14 +231,39 @@ class DurableQueue(Node):
 
     def on_completed(self, packet: StreamPacket, outcome: str) -> None:
         sequence = (packet.position or 0) & SEQUENCES
-        attempt = self.attempts.pop(sequence, 1)
         if outcome == "ok":
+            self.attempts.pop(sequence, None)
             self.store.ack(sequence)
+            self.away_s = 0.0
+        else:
+            self._failed(sequence, outcome)
+        if not self.answers:
+            self.answered_ns = time.monotonic_ns()
+            self._plan_next_pull()
+        self.answers += 1
+
+    def _failed(self, sequence: int, outcome: str) -> None:
+        attempt = self.attempts.pop(sequence, 1)
+        if outcome == "refused":
+            self.store.nack(sequence, reason="the destination refuses it; the log of its node says why", permanent=True)
+        elif outcome == "away":
+            self.store.put_back(sequence, self._away_for_s())
         else:
             delay_s = min(self.config["retry_max_s"], self.config["retry_s"] * 2 ** min(attempt - 1, 30))
-            self.store.nack(sequence, delay_s, outcome)
-        self.answered_ns = self.answered_ns if self.answers else time.monotonic_ns()
-        self.answers += 1
+            self.store.nack(sequence, delay_s * random.uniform(*JITTER), outcome)
+
+    def _away_for_s(self) -> float:
+        """The same for all that come back before it is over."""
+        now_ns = time.monotonic_ns()
+        if now_ns >= self.away_until_ns:
+            self.away_s = min(self.config["retry_max_s"], self.away_s * 2 or self.config["retry_s"])
+            self.away_until_ns = now_ns + round(self.away_s * random.uniform(*JITTER) * 1e9)
+        return (self.away_until_ns - now_ns) / 1e9
+
+    def on_order(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        done = DurableStore.carry_out(self.store, name, arguments)
+        self.ready = deque(delivery for delivery in self.ready if self.store.is_in_flight(delivery.record.sequence))
+        return done
 
     @property
     def pending(self) -> bool:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""A durable store against a dict: any sequence of appends, deliveries, answers, replays, restarts and crashes, by hypothesis.
+"""A durable store against a dict: any sequence of appends, deliveries, answers, replays, retries, drops, restarts, crashes. By hypothesis.
 
 `tools/durable model --runs 1000` runs more of them than the suite does.
 """
@@ -44,6 +44,8 @@ class Item:
     unwritten: str = ""
     due_ns: int = 0
     replayed: bool = False
+    retried: bool = False
+    life: int = 0  # how often it was queued again
 
 
 def payload_of(name: int) -> bytes:
@@ -72,6 +74,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
         self.items: dict[int, Item] = {}
         self.seen_ns: dict[int, int] = {}
+        self.turns: dict[tuple[int, int], tuple[int, int]] = {}
         self.next_sequence = 1
         self.store = DurableStore(self.folder / "queue", self.options, self.clock)
 
@@ -124,7 +127,8 @@ class StoreMachine(RuleBasedStateMachine):
         for delivery, item in zip(found, expected, strict=True):
             assert delivery.record.payload == payload_of(item.name) and delivery.record.head.key == item.key
             assert (delivery.attempt, delivery.replayed) == (item.failures + 1, item.replayed)
-            assert delivery.redelivered or not (item.failures or item.replayed)
+            assert delivery.redelivered or not (item.failures or item.replayed or item.retried)
+            assert self.turns.setdefault((item.sequence, delivery.turn), (item.life, item.failures)) == (item.life, item.failures)
 
     def expected(self, most: int) -> list[Item]:
         due = [item for item in self.items.values() if item.state == DELAYED and not item.unwritten and item.due_ns <= self.clock.now_ns]
@@ -182,7 +186,27 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.replay(chosen)
         for sequence in chosen:
             item = self.items[sequence]
-            item.state, item.failures, item.written_failures, item.replayed = WAITING, 0, 0, True
+            item.state, item.failures, item.written_failures, item.replayed, item.life = WAITING, 0, 0, True, item.life + 1
+
+    @rule(which=st.lists(st.integers(0, 99), min_size=1, max_size=4), drop=st.booleans(), most=MOST)
+    def amend(self, which: list[int], drop: bool, most: int) -> None:
+        names = list(self.items)
+        chosen = {names[number % len(names)] for number in which} if names else set()
+        done = (self.store.drop if drop else self.store.retry)(chosen)
+        self.written()
+        changed = [item for item in map(self.items.__getitem__, chosen) if drop or item.state in (DEAD, DELAYED) or self.waits_again(item)]
+        assert done == len(changed)
+        for item in changed:
+            if drop:
+                del self.items[item.sequence]
+            else:
+                item.state, item.failures, item.written_failures, item.retried, item.life = WAITING, 0, 0, True, item.life + 1
+        self.deliver(most)
+
+    @staticmethod
+    def waits_again(item: Item) -> bool:
+        """It has failed before the last restart, which forgets when its retry was due."""
+        return item.state == WAITING and item.failures > 0
 
     @rule(crash=st.booleans())
     def restart(self, crash: bool) -> None:

@@ -30,10 +30,11 @@ def node_row(reply: dict[str, Any], node: str) -> dict[str, Any]:
     return rows[node]
 
 
-def order(client: Client, verb: str, **arguments: Any) -> dict[str, Any]:
+def order(client: Client, verb: str, timeout_s: float | None = None, **arguments: Any) -> dict[str, Any]:
     """Send a request that the run may refuse. Raises Refused with its sentence, RunError if the run is gone."""
+    limit = {} if timeout_s is None else {"timeout_s": timeout_s}
     try:
-        return client.request(verb, **arguments)
+        return client.request(verb, **limit, **arguments)
     except RunError as error:
         if not client.live():
             raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from streamcore.errors import StreamcoreError
 
@@ -65,6 +66,11 @@ def _plugins(params: dict[str, Any]) -> Iterator[str]:
     from importlib.metadata import entry_points
 
     return (entry.name for entry in entry_points(group=_PLUGINS))
+
+
+def complete_queue(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Folders, and the nodes of live runs: which of them own a queue only the nodes know."""
+    return [CompletionItem(incomplete, type="dir"), *map(CompletionItem, complete_live_node(ctx, param, incomplete))]
 
 
 complete_live_run = _completer(lambda params: _runs(params, live=True))

@@ -16,12 +16,12 @@ import msgspec
 from streamcore.errors import MessageError
 
 VERSION = 1
-RECORD_CHARS_MAX = 64  # a packet id has 32; it goes on to the node in one datagram
+RECORD_CHARS_MAX = 64  # a packet id has 32; it goes on to the node in one datagram, as does the name of an order
 Version = Literal[1]
 
 
 class Ping(msgspec.Struct, tag="ping", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"pid", "refused"}: is anybody there; and how many requests were none, so far."""
+    """{"pid", "refused", "orders"}: is anybody there; how many requests were none, so far; how many orders wait for their nodes."""
 
     v: Version
 
@@ -86,7 +86,16 @@ class Redrive(msgspec.Struct, tag="redrive", tag_field="verb", forbid_unknown_fi
     record: Annotated[str, msgspec.Meta(max_length=RECORD_CHARS_MAX)]
 
 
-Request = Union[Ping, Ps, Stats, Info, Down, Account, Restart, Pause, Resume, Redrive]
+class Order(msgspec.Struct, tag="order", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"node", "reply"}: what the node says to an order that its plugin knows (Node.on_order). The reply comes when it is carried out."""
+
+    v: Version
+    node: str
+    name: Annotated[str, msgspec.Meta(max_length=RECORD_CHARS_MAX)]
+    arguments: dict[str, Any] = {}
+
+
+Request = Union[Ping, Ps, Stats, Info, Down, Account, Restart, Pause, Resume, Redrive, Order]
 
 _requests = msgspec.json.Decoder(Request)
 _bodies = msgspec.json.Decoder(dict[str, Any])

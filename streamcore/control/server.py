@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,21 @@ REPLY_LINGER_MS = 200  # the reply to `down --now` is under way when the run end
 REQUESTS_WAITING_MAX = 64  # of one client; more wait at the client, not in our memory
 REPLIES_WAITING_MAX = 64  # to one client that asks and does not read; further replies to it are dropped
 
-Answer = Callable[[protocol.Request], dict[str, Any]]
+
+class Later:
+    """A reply that is not known yet: whoever returns one calls `reply` or `refuse` of it, once. After the run's end nobody hears it."""
+
+    def __init__(self) -> None:
+        self.send: Callable[[bytes], None] = lambda raw: None  # set by the server
+
+    def reply(self, body: dict[str, Any]) -> None:
+        self.send(protocol.encode_reply(body))
+
+    def refuse(self, error: str) -> None:
+        self.send(protocol.encode_refusal(error))
+
+
+Answer = Callable[[protocol.Request], dict[str, Any] | Later]
 
 
 class Server:
@@ -61,17 +76,24 @@ class Server:
             self.refused += 1  # not what a REQ socket sends: there is no way to answer it either
             return
         try:
-            reply = protocol.encode_reply(self._answer(protocol.decode_request(frames[2])))
+            answer = self._answer(protocol.decode_request(frames[2]))
             self.served += 1
+            if isinstance(answer, Later):
+                answer.send = functools.partial(self._send, frames[0])
+                return
+            reply = protocol.encode_reply(answer)
         except MessageError as error:
             self.refused += 1
             reply = protocol.encode_refusal(str(error))
         except StreamcoreError as error:
             reply = protocol.encode_refusal(str(error))
+        self._send(frames[0], reply)
+
+    def _send(self, to: bytes, reply: bytes) -> None:
         try:
-            self._socket.send_multipart([frames[0], b"", reply], zmq.NOBLOCK)
+            self._socket.send_multipart([to, b"", reply], zmq.NOBLOCK)
         except zmq.ZMQError:
-            pass  # the asker has gone, or does not read its replies
+            pass  # the asker has gone, or does not read its replies; or the run has ended
 
     def close(self) -> None:
         self._context.destroy(linger=REPLY_LINGER_MS)

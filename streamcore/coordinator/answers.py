@@ -9,14 +9,15 @@ import msgspec
 
 from streamcore.clock import iso_utc
 from streamcore.control import protocol
+from streamcore.control.server import Later
 from streamcore.secret import mask_hook
 
 if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Coordinator
 
 
-def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any]:
-    """The body of the reply."""
+def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Later:
+    """The body of the reply, or the promise of one."""
     if isinstance(request, protocol.Ps):
         names = {"graph": run.plan.graph, "graph_version": run.plan.graph_version, "started": iso_utc(run.started_wall_ns)}
         return _head(run) | names | _rows(run, True)
@@ -36,7 +37,9 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any]:
         return run.orders.resume(request.node, run.phase)
     if isinstance(request, protocol.Redrive):
         return run.orders.redrive(request.node, request.record)
-    return {"pid": os.getpid(), "refused": run.requests_refused}
+    if isinstance(request, protocol.Order):
+        return run.orders.order(request.node, request.name, request.arguments)
+    return {"pid": os.getpid(), "refused": run.requests_refused, "orders": run.orders.under_way}
 
 
 def _head(run: Coordinator) -> dict[str, Any]:

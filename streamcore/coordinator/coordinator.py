@@ -32,6 +32,7 @@ from streamcore.coordinator.reload import Reload, Reloading
 from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
+from streamcore.node.channel import Answered
 from streamcore.supervisor import budget, prctl, states
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
@@ -303,8 +304,12 @@ class Coordinator:
     def on_end(self, member: Member) -> None:
         """The process of a node is gone, or could not be made."""
         self.usage.forget(member.pid)
+        self.orders.on_end(member)
         self._recovery.on_end(member)
         self._spawn_more()
+
+    def on_answered(self, member: Member, answered: Answered) -> None:
+        self.orders.on_answered(member, answered)
 
     def before_kill(self, member: Member) -> None:
         self._recovery.before_kill(member)

@@ -55,6 +55,9 @@ class Decider(Protocol):
 
     def on_ready(self, member: Member) -> None: ...
 
+    def on_answered(self, member: Member, answered: channel.Answered) -> None:
+        """It has carried out an order, or cannot."""
+
     def on_end(self, member: Member) -> None:
         """Its process is gone, or could not be made: it is DONE, or EXITED and has to be retried or given up unless it was told to go."""
 
@@ -240,6 +243,8 @@ class Crew:
                 member.set_deadline(None)
                 member.clocks.excuse(self._loop.now_ns())  # its page still shows what its predecessor left
                 self._decider.on_ready(member)
+        elif isinstance(report, channel.Answered):
+            self._decider.on_answered(member, report)
         elif isinstance(report, channel.Draining):
             self._advance(member, states.SAID_DRAINING, "")
         elif isinstance(report, channel.Done):

@@ -1,9 +1,10 @@
-"""Orders to single nodes of a live run, as they come over the control socket: restart, pause, resume, redrive."""
+"""Orders to single nodes of a live run, as they come over the control socket: restart, pause, resume, redrive, and what a plugin knows."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from streamcore.control.server import Later
 from streamcore.coordinator.course import READY
 from streamcore.coordinator.crew import Crew
 from streamcore.coordinator.member import Member
@@ -12,13 +13,24 @@ from streamcore.node import channel
 from streamcore.supervisor import states
 
 ON_REQUEST = "restart on request"
+UNDER_WAY_MAX = 64  # orders that one node has not answered: whoever sends more has to wait
 
 
 class Orders:
-    """Each order answers at once with what it has set going, or raises RunError with a sentence for whoever asked."""
+    """Each order answers with what it has set going, or raises RunError with a sentence for whoever asked.
+
+    All answer at once but `order`, which the node itself has to answer.
+    """
 
     def __init__(self, crew: Crew):
         self._crew = crew
+        self._last_number = 0
+        self._under_way: dict[int, tuple[Member, Later]] = {}
+
+    @property
+    def under_way(self) -> int:
+        """Orders that their nodes have not answered."""
+        return len(self._under_way)
 
     def restart(self, node: str, phase: str) -> dict[str, Any]:
         """A new process instead of the present one, between two packets; it loses nothing. One that waits for its restart gets it now."""
@@ -55,6 +67,41 @@ class Orders:
             raise RunError(f"node '{node}' is {member.state}; a dead letter can be processed again while it is READY")
         self._crew.send([member], channel.Redrive(record))
         return {"node": node, "record": record}
+
+    def order(self, node: str, name: str, arguments: dict[str, Any]) -> Later:
+        """Have `Node.on_order` called. SYNC: node.ordering.Ordering carries it out."""
+        member = self._member(node)
+        if member.state not in (states.READY, states.DRAINING) or member.asked:
+            state = "being restarted" if member.asked else member.state
+            raise RunError(f"node '{node}' is {state}; it takes orders while it is READY or DRAINING")
+        if sum(asked is member for asked, _ in self._under_way.values()) >= UNDER_WAY_MAX:
+            raise RunError(f"node '{node}' has {UNDER_WAY_MAX} orders to carry out; try again")
+        self._last_number += 1
+        command = channel.Order(self._last_number, name, arguments)
+        try:
+            channel.encode(command)
+        except ValueError as error:
+            raise RunError(f"order '{name}': {error}; let it be several") from None
+        later = Later()
+        self._under_way[command.number] = (member, later)
+        self._crew.send([member], command)
+        return later
+
+    def on_answered(self, member: Member, answered: channel.Answered) -> None:
+        asked, later = self._under_way.get(answered.number, (None, None))
+        if later is None or asked is not member:
+            return
+        del self._under_way[answered.number]
+        if answered.error:
+            later.refuse(f"node '{member.id}': {answered.error}")
+        else:
+            later.reply({"node": member.id, "reply": answered.reply})
+
+    def on_end(self, member: Member) -> None:
+        """Its process is gone: what it has not answered, nobody will."""
+        for number in [number for number, (asked, _) in self._under_way.items() if asked is member]:
+            _, later = self._under_way.pop(number)
+            later.refuse(f"node '{member.id}' ended before it answered; whether it had done it shows when you look")
 
     def _refuse_unless_ready(self, phase: str, what: str) -> None:
         if phase != READY:

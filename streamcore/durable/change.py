@@ -9,21 +9,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamcore.durable import files, record
+from streamcore.durable import dead, files, record
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, ID, REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.files import ACKED, ID, REPLAYED, RETRIED, WAITING, flags_of, key_of, sequence_of
 from streamcore.durable.options import Options, room_of
 
 TRIM_MAX = 1024  # records given up by one transaction beyond what it settles: none may take long
 KEY_CHARS_MAX = 256
-REASON_CHARS_MAX = 500
 LANES_KNOWN_MAX = 4096  # keys whose lane is not worked out again
 
-FAIL, BURY, DAMAGED, REPLAY = range(4)
+FAIL, BURY, DAMAGED, REPLAY, RETRY, DROP = range(6)
 
 
 class Settlement(NamedTuple):
-    """What becomes of one record. `failures` and `reason` say more of FAIL and BURY (make it a dead letter)."""
+    """What becomes of one record. `failures` and `reason` say more of FAIL and BURY (make it a dead letter).
+
+    REPLAY queues one that is retained once more; RETRY a dead letter, or one that failed, with no failures; DROP gives up any.
+    """
 
     what: int
     sequence: int
@@ -42,11 +44,13 @@ class Change:
 
     Attributes:
       counters: a copy, as they are after it.
+      amended: how many records REPLAY, RETRY and DROP have found and changed.
       learned, forgotten: ids, with the sequence of their record, that belong to the index now, and that do not any more.
     """
 
     def __init__(self, txn: Any, tables: Mapping[str, Any], counters: Counters, options: Options, ids: Mapping[bytes, int], now_ns: int):
         self.counters = msgspec.structs.replace(counters)
+        self.amended = 0
         self.learned: dict[bytes, int] = {}
         self.forgotten: list[tuple[bytes, int]] = []
         self._txn, self._tables, self._options, self._ids, self._now_ns = txn, tables, options, ids, now_ns
@@ -132,12 +136,13 @@ class Change:
     def settle(self, settlement: Settlement) -> None:
         """Of a record that is not there (any more) nothing is done."""
         key, tables = key_of(settlement.sequence), self._tables
-        if settlement.what == REPLAY:
-            self._replay(key)
+        if settlement.what in (REPLAY, RETRY, DROP):
+            self.amended += self._amend(settlement.what, key)
             return
         waiting = self._txn.get(key, db=tables["waiting"])
         if settlement.what == DAMAGED:
             self._take_out(key)
+            self.counters.quarantined += 1
         elif waiting is None:
             return
         elif settlement.what == FAIL:
@@ -146,36 +151,61 @@ class Change:
             self.counters.failed += 1
         else:
             self._txn.delete(key, db=tables["waiting"])
-            reason = settlement.reason[:REASON_CHARS_MAX].encode("utf-8", "replace")
-            self._txn.put(key, DEAD.pack(self._now_ns, settlement.failures) + reason, db=tables["dead"])
+            flags = WAITING.unpack(waiting)[1] & REPLAYED
+            death = dead.Death(settlement.sequence, self._now_ns, settlement.failures, settlement.reason, flags)
+            self._txn.put(key, dead.encode(death), db=tables["dead"])
             self.counters.failed += 1
             self.counters.dead += 1
+            self.counters.dead_bytes += room_of(len(self._txn.get(key, b"", tables["records"])))
 
-    def _replay(self, key: bytes) -> None:
-        acked = self._txn.get(key, db=self._tables["acked"])
+    def _amend(self, what: int, key: bytes) -> bool:
+        """False if there is nothing of that kind under this key."""
+        state = next((name for name in ("waiting", "acked", "dead") if self._txn.get(key, db=self._tables[name]) is not None), "")
+        if what == DROP:
+            if state:
+                self._take_out(key)
+                self.counters.removed += 1
+            return bool(state)
+        if what == REPLAY:
+            return state == "acked" and self._queue_again(key, state, REPLAYED)
+        value = self._txn.get(key, db=self._tables[state]) if state in ("waiting", "dead") else None
+        if value is None:
+            return False
+        failures, flags = WAITING.unpack(value)[:2] if state == "waiting" else dead.decode(value)[2:5:2]
+        return failures > 0 and self._queue_again(key, state, RETRIED | flags & REPLAYED)
+
+    def _queue_again(self, key: bytes, state: str, flag: int) -> bool:
+        """False for a damaged record: it stays where it is, for the next check to find."""
         raw = self._txn.get(key, db=self._tables["records"])
-        if acked is None or raw is None:
-            return
-        lane = lane_of(record.decode(bytes(raw), sequence_of(key)).head.key)
-        self._txn.delete(key, db=self._tables["acked"])
-        self._txn.put(key, WAITING.pack(0, REPLAYED, lane), db=self._tables["waiting"])
-        self.counters.retained_bytes -= ACKED.unpack(acked)[1]
-        self.counters.replayed += 1
+        try:
+            lane = lane_of(record.decode(raw or b"", sequence_of(key)).head.key)
+        except record.BadRecord:
+            return False
+        self._release(key, len(raw))
+        self._txn.delete(key, db=self._tables[state])
+        self._txn.put(key, WAITING.pack(0, flags_of(flag, self.counters.commits), lane), db=self._tables["waiting"])
+        self.counters.replayed += state != "waiting"
+        return True
+
+    def _release(self, key: bytes, nbytes: int) -> None:
+        """It is retained, or a dead letter, no longer."""
+        if self._txn.get(key, db=self._tables["acked"]) is not None:
+            self.counters.retained_bytes -= room_of(nbytes)
+        if self._txn.get(key, db=self._tables["dead"]) is not None:
+            self.counters.dead_bytes -= room_of(nbytes)
 
     def _take_out(self, key: bytes) -> None:
         raw = self._txn.get(key, db=self._tables["records"])
-        acked = self._txn.get(key, db=self._tables["acked"])
-        if acked is not None:
-            self.counters.retained_bytes -= ACKED.unpack(acked)[1]
-        self.counters.used_bytes -= room_of(len(raw)) if raw is not None else 0
+        if raw is not None:
+            self._release(key, len(raw))
+            self.counters.used_bytes -= room_of(len(raw))
         for table in ("waiting", "acked", "dead", "records"):
             self._txn.delete(key, db=self._tables[table])
-        self.counters.quarantined += 1
 
     # --- what is given up
 
     def trim(self) -> None:
-        """Give up acknowledged records that are retained no longer, and ids whose window is over."""
+        """Give up acknowledged records that are retained no longer, dead letters beyond their bounds, and ids whose window is over."""
         options, counters = self._options, self.counters
         oldest_ns = self._now_ns - round(options.retain_s * 1e9) if options.retain_s else None
         for _ in range(TRIM_MAX):
@@ -183,7 +213,23 @@ class Change:
                 break
             if not self._drop_oldest_acked():
                 break
+        self._trim_dead()
         self._forget_ids()
+
+    def _trim_dead(self) -> None:
+        options, counters = self._options, self.counters
+        if not (options.dead_max_bytes or options.dead_max_s):
+            return
+        cursor = self._txn.cursor(db=self._tables["dead"])
+        oldest_ns = self._now_ns - round(options.dead_max_s * 1e9) if options.dead_max_s else None
+        for _ in range(TRIM_MAX):
+            if not cursor.first():
+                break
+            crowded = 0 < options.dead_max_bytes < counters.dead_bytes
+            if not crowded and (oldest_ns is None or dead.decode(cursor.value()).since_ns >= oldest_ns):
+                break
+            self._take_out(bytes(cursor.key()))
+            counters.removed += 1
 
     def _oldest_acked_ns(self) -> int:
         cursor = self._txn.cursor(db=self._tables["acked"])

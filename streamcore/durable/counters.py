@@ -15,8 +15,10 @@
  80          8 u64  dead               became dead letters
  88          8 u64  duplicates         not stored, their id was known
  96          8 u64  dropped            by the policy for a full store
- 104         8 u64  replayed           queued again
+ 104         8 u64  replayed           queued again: acknowledged ones, and dead letters
  112         8 u64  quarantined        found damaged and taken out
+ 120         8 u64  removed            given up unacknowledged: dropped on request, or dead letters beyond their bounds
+ 128         8 u64  dead_bytes         room that dead letters take
 
 Written by every transaction, so the newest that a scan of a damaged file finds says what had been acknowledged.
 """
@@ -33,7 +35,7 @@ from streamcore.errors import StoreError
 VERSION = 1
 MAGIC = int.from_bytes(b"SCc1", "little")
 MAGIC_BYTES = MAGIC.to_bytes(4, "little")
-LAYOUT = struct.Struct("<IIQQQQQQQQQQQQQQ")
+LAYOUT = struct.Struct("<IIQQQQQQQQQQQQQQQQ")
 CHECKED_FROM = 8
 
 
@@ -54,6 +56,8 @@ class Counters(msgspec.Struct):
     dropped: int = 0
     replayed: int = 0
     quarantined: int = 0
+    removed: int = 0
+    dead_bytes: int = 0
 
     def encode(self) -> bytes:
         raw = LAYOUT.pack(MAGIC, 0, *msgspec.structs.astuple(self))

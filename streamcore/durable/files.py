@@ -18,6 +18,7 @@ from streamcore.durable.options import Options
 from streamcore.errors import StoreError, StoreLocked
 
 DATA, LOCK, OWNER, CONDEMNED = "data.mdb", "lock.mdb", "owner", "condemned"
+COMPACTED = "compacted.mdb"  # a copy that is under way, or was when its maker was killed
 READERS_MAX = 32  # of the writer and of `streamctl queue` beside it; dead ones are cleared
 TABLES = ("records", "waiting", "acked", "dead", "ids", "state")
 COUNTERS_KEY = b"counters"
@@ -25,10 +26,17 @@ COUNTERS_KEY = b"counters"
 # What the table entries hold. Keys are sequences, big-endian: in order, so that a commit writes few pages.
 WAITING = struct.Struct("<IIQ")  # failures, flags, lane
 ACKED = struct.Struct("<qI")  # wall clock of the acknowledgement, room of the record
-DEAD = struct.Struct("<qI")  # wall clock, failures; the reason as text behind it
 ID = struct.Struct("<q16s")  # wall clock, id
 
-REPLAYED = 1  # a flag of WAITING
+# The flags of WAITING: bits 0 and 1, and from bit TURN_SHIFT on a number that no earlier delivery of the record is likely to have.
+REPLAYED = 1  # it had been acknowledged
+RETRIED = 2  # it has been handed out before, though its failures are 0
+TURN_SHIFT = 8
+_TURN_MASK = 0xFFFF
+
+NEARLY_FULL_BYTES = 64 << 20  # more than one transaction writes
+_CUT_SHORT = "Input/output error"
+_FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
 
 # LMDB's meta pages, numbers 0 and 1. SYNC: mdb.c, MDB_page and MDB_meta: header of 16 bytes, magic, version, address, map size, two
 # tables of 48 bytes of which the first begins with the page size, last page, transaction.
@@ -39,6 +47,11 @@ _PAGE_SIZES = frozenset(1 << n for n in range(9, 17))
 
 def key_of(sequence: int) -> bytes:
     return sequence.to_bytes(8, "big")
+
+
+def flags_of(flag: int, commits: int) -> int:
+    """The flags of a record that is queued again by the commit that follows on so many."""
+    return flag | (commits & _TURN_MASK) << TURN_SHIFT
 
 
 def sequence_of(key: bytes | memoryview) -> int:
@@ -62,7 +75,7 @@ def lock(path: Path) -> int:
     except BlockingIOError:
         pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
-        raise StoreLocked(f"store {path}: process {pid} owns it; stop its run, or read it with `streamctl queue`") from None
+        raise StoreLocked(f"store {path}: process {pid} owns it; it can be read meanwhile, and changed when that has ended") from None
     try:
         os.pwrite(descriptor, b"%-19d\n" % os.getpid(), 0)
     except OSError:
@@ -142,6 +155,14 @@ def wrong_length(path: Path) -> str:
     _, last_page, page_bytes, _ = max(metas)
     expected = (last_page + 1) * page_bytes
     return "" if size >= expected else f"{DATA}: found {size} bytes, expected at least {expected}"
+
+
+def is_full(path: Path, error: str) -> bool:
+    """LMDB says `Input/output error` as well when a write was cut short, which is how most disks get full."""
+    if any(text in error for text in _FULL_DISK):
+        return True
+    disk = os.statvfs(path)
+    return _CUT_SHORT in error and disk.f_bavail * disk.f_frsize < NEARLY_FULL_BYTES
 
 
 def map_bytes(path: Path) -> int:

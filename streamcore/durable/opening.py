@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from streamcore.durable import files, salvage
 from streamcore.durable.options import Options
@@ -20,6 +23,7 @@ FOLDERS_MAX = 1000  # damaged-N: someone has to look before there are so many
 def prepare(path: Path, options: Options) -> tuple[list[str], list[tuple[int, str]]]:
     """What was found and done, and the (sequence, reason) of records that the opener has to take out. The caller owns the store."""
     data = path / files.DATA
+    (path / files.COMPACTED).unlink(missing_ok=True)
     if not data.exists():
         return [], []
     broken, damaged = examine(path)
@@ -31,27 +35,60 @@ def prepare(path: Path, options: Options) -> tuple[list[str], list[tuple[int, st
     return [f"store {path}: {broken}; moved to {aside}; {imported}"], []
 
 
-def examine(path: Path) -> tuple[str, list[tuple[int, str]]]:
-    """Why the store as a whole cannot be used, or "", and its damaged records; read by a child, which may die of it."""
+def examine(path: Path, step: Callable[[int, int], None] | None = None) -> tuple[str, list[tuple[int, str]]]:
+    """Why the store as a whole cannot be used, or "", and its damaged records; read by a child, which may die of it.
+
+    `step` is told now and then how many records were read, and of how many.
+    """
     wrong = files.wrong_length(path)
     if wrong:
         return wrong, []
     deadline_s = CHECK_S + (path / files.DATA).stat().st_size / CHECK_BYTES_PER_S
-    command = [sys.executable, "-m", "streamcore.durable.verify", str(path)]
+    command = [sys.executable, "-m", "streamcore.durable.verify", str(path), *(["--progress"] if step else [])]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=deadline_s, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        return f"reading it took longer than {deadline_s:.0f} s", []
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise StoreError(f"store {path}: the process that checks it cannot be started: {error.strerror}") from None
-    if done.returncode < 0:
-        return f"reading it ended a process with signal {-done.returncode}", []
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(deadline_s, end)
+    timer.start()
     try:
-        answer = json.loads(done.stdout)
+        answer, errors = _listen(child, step)
+    except BaseException:  # Ctrl-C: nobody waits for it any more
+        child.kill()
+        raise
+    finally:
+        timer.cancel()
+        child.wait()
+    if late.is_set():
+        return f"reading it took longer than {deadline_s:.0f} s", []
+    if child.returncode < 0:
+        return f"reading it ended a process with signal {-child.returncode}", []
+    try:
         return answer["broken"], [(int(sequence), str(reason)) for sequence, reason in answer["damaged"]]
     except (ValueError, KeyError, TypeError):
-        tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        raise StoreError(f"store {path}: the process that checks it failed: {tail[0]}") from None
+        raise StoreError(f"store {path}: the process that checks it failed: {errors or 'no output'}") from None
+
+
+def _listen(child: subprocess.Popen[bytes], step: Callable[[int, int], None] | None) -> tuple[dict[str, Any], str]:
+    """Its last line, which is the answer, and the last line of its errors. SYNC: verify.main writes them."""
+    assert child.stdout is not None and child.stderr is not None
+    answer: dict[str, Any] = {}
+    with child.stdout, child.stderr:
+        for line in child.stdout:
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                continue
+            if step is not None and "read" in answer:
+                step(answer["read"], answer["of"])
+        errors = child.stderr.read().decode(errors="replace").strip().splitlines()
+    return answer, errors[-1] if errors else ""
 
 
 def put_aside(path: Path, sequence: int, raw: bytes | None) -> str:

@@ -29,6 +29,8 @@ class Options(msgspec.Struct, frozen=True):
       sync: `commit`, durable when append() returns; `pipelined`, durable one commit later, at twice the rate.
       retain_bytes, retain_s: acknowledged records stay while they take no more room than that, and, unless 0, are no older.
       dedup_window_s, dedup_max: an id that is appended again within that time, and among the last so many, is stored once.
+      dead_max_bytes, dead_max_s: dead letters stay while they take no more room than that and are no older; 0: no such bound.
+      max_age_s: from when on after it was stored a record that fails becomes a dead letter; 0: never.
       max_attempts: deliveries after which a record that failed each time becomes a dead letter; 0: never.
     """
 
@@ -39,7 +41,10 @@ class Options(msgspec.Struct, frozen=True):
     retain_s: float = 0.0
     dedup_window_s: float = 3600.0
     dedup_max: int = 100_000
+    dead_max_bytes: int = 0
+    dead_max_s: float = 0.0
     max_attempts: int = 0
+    max_age_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_bytes < BYTES_MIN:

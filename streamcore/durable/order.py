@@ -8,6 +8,12 @@ from __future__ import annotations
 import heapq
 from typing import NamedTuple
 
+from streamcore.durable.files import TURN_SHIFT
+from streamcore.durable.record import Record
+
+ATTEMPTS_SHIFT = 6  # a turn that was queued again leaves room for so many attempts (2 to the power of it) before numbers may meet
+TURN_MAX = (1 << 23) - 1
+
 
 class Handed(NamedTuple):
     """What is known of a record that was handed out."""
@@ -16,6 +22,29 @@ class Handed(NamedTuple):
     failures: int
     flags: int
     room: int  # in the file
+    stored_ns: int
+
+
+class Delivery(NamedTuple):
+    """A record that is handed out.
+
+    Attributes:
+      attempt: from 1.    redelivered: it may have been handed out before.
+      turn: from 0 to TURN_MAX; the same if this delivery is repeated after a crash, another one for a further attempt, replay or retry.
+      settled_below: the first record of its key that is not done with. An order that a sink holds up for an earlier one may go on.
+    """
+
+    record: Record
+    attempt: int
+    redelivered: bool
+    replayed: bool
+    turn: int
+    settled_below: int
+
+
+def turn_of(flags: int, failures: int) -> int:
+    """What tells the hand-outs of one record apart."""
+    return (flags >> TURN_SHIFT << ATTEMPTS_SHIFT) + failures & TURN_MAX
 
 
 class Order:
@@ -50,7 +79,7 @@ class Order:
         if sequence in self.in_flight or sequence in self.settling or sequence in self._delayed:
             return False
         if lane in self._stuck:
-            self._skipped.setdefault(lane, sequence)
+            self._skipped[lane] = min(sequence, self._skipped.get(lane, sequence))  # one that was queued again is looked at later
             return False
         return True
 
@@ -100,8 +129,23 @@ class Order:
         return found
 
     def queue_again(self, sequence: int) -> None:
-        """An acknowledged record that waits once more."""
+        """A record that waits once more, or for no retry any longer."""
         self.next = min(self.next, sequence)
+
+    def forget(self, sequence: int) -> None:
+        """It is given up. An answer to it means nothing from now on."""
+        self.in_flight.pop(sequence, None)
+        self.settling.add(sequence)
+
+    def delay_no_longer(self, sequences: set[int]) -> None:
+        """Those of them that wait for a retry do not; whether they are offered from `next` on or given up is for the caller to say."""
+        ended = sequences & self._delayed.keys()
+        if not ended:
+            return
+        self._due = [(due_ns, sequence) for due_ns, sequence in self._due if sequence not in ended]
+        heapq.heapify(self._due)
+        for sequence in ended:
+            self._free(self._delayed.pop(sequence).lane)
 
     def _free(self, lane: int) -> None:
         left = self._stuck[lane] - 1

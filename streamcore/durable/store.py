@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 
 from streamcore.clock import Clock
-from streamcore.durable import files, opening, record
-from streamcore.durable.change import BURY, DAMAGED, FAIL, REPLAY, Change, Settlement
+from streamcore.durable import actions, files, opening, record
+from streamcore.durable.change import BURY, DAMAGED, DROP, FAIL, REPLAY, RETRY, Change, Settlement
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ID, REPLAYED, WAITING, key_of, sequence_of
+from streamcore.durable.files import ID, REPLAYED, RETRIED, WAITING, key_of, sequence_of
 from streamcore.durable.options import Options as StoreOptions
 from streamcore.durable.options import room_of
-from streamcore.durable.order import Handed, Order
+from streamcore.durable.order import Delivery, Handed, Order, turn_of
 from streamcore.durable.record import BadRecord, Record
 from streamcore.errors import PayloadError, StoreError
 
@@ -26,26 +26,7 @@ SCAN_MAX = 10_000  # waiting records looked at by one deliver(): those of lanes 
 OFFERED_AHEAD = 4096  # hand-outs that one write announces: after a crash so many may be flagged redelivered that were not
 READERS_CHECK_NS = 60_000_000_000  # dead readers keep pages from being used again
 
-NEARLY_FULL_BYTES = 64 << 20  # more than one transaction writes
-
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadValsizeError)
-_CUT_SHORT = "Input/output error"
-_FULL_DISK = ("No space left on device", "File too large", "Disk quota exceeded")
-
-
-class Delivery(NamedTuple):
-    """A record that is handed out.
-
-    Attributes:
-      attempt: from 1.    redelivered: it may have been handed out before.
-      settled_below: the first record of its key that is not done with. An order that a sink holds up for an earlier one may go on.
-    """
-
-    record: Record
-    attempt: int
-    redelivered: bool
-    replayed: bool
-    settled_below: int
 
 
 class DurableStore:
@@ -63,9 +44,11 @@ class DurableStore:
     """
 
     # What it takes, so that a node needs one name only.
+    Error = StoreError
     Options = StoreOptions
     Entry = record.Entry
     Head = record.Head
+    carry_out = staticmethod(actions.carry_out)
     pack_json = staticmethod(record.pack_json)
     unpack_json = staticmethod(record.unpack_json)
 
@@ -76,6 +59,7 @@ class DurableStore:
         self.full = ""
         self._acks: list[tuple[int, int]] = []  # sequence, room
         self._settlements: list[Settlement] = []
+        self._amended = 0  # by the last commit
         self._owner = files.lock(self.path)
         try:
             try:
@@ -149,6 +133,9 @@ class DurableStore:
         """When the next retry is due, on the monotonic clock."""
         return self._order.due_ns
 
+    def is_in_flight(self, sequence: int) -> bool:
+        return sequence in self._order.in_flight
+
     # --- in
 
     def append(self, entries: Sequence[record.Entry]) -> int:
@@ -169,7 +156,7 @@ class DurableStore:
             except lmdb.MapFullError:
                 self.full = "max_bytes"
             except lmdb.Error as error:
-                if not self._is_full(error):
+                if not files.is_full(self.path, str(error)):
                     raise self._failed(error) from None
                 self.full = "disk"
                 self._recover()
@@ -201,6 +188,7 @@ class DurableStore:
                 del self._ids[id16]
         self._durable_commits = self._counters.commits - (self.options.sync == "pipelined")
         self._acks, self._settlements = [], []
+        self._amended = change.amended
         self._order.settling.clear()
         if entries:
             self.full = "max_bytes" if stored < len(entries) else ""
@@ -209,13 +197,6 @@ class DurableStore:
             self._readers_checked_ns = now_ns
             self._environment.reader_check()
         return stored
-
-    def _is_full(self, error: lmdb.Error) -> bool:
-        """LMDB says `Input/output error` as well when a write was cut short, which is how most disks get full."""
-        if any(text in str(error) for text in _FULL_DISK):
-            return True
-        disk = os.statvfs(self.path)
-        return _CUT_SHORT in str(error) and disk.f_bavail * disk.f_frsize < NEARLY_FULL_BYTES
 
     def _recover(self) -> None:
         """After a write that failed LMDB may refuse everything until it is opened again."""
@@ -266,10 +247,11 @@ class DurableStore:
                     except BadRecord as error:
                         damaged.append((sequence, str(error) if raw else f"record {sequence}: it is missing"))
                         continue
-                    order.hand_out(sequence, Handed(lane, failures, flags, room_of(len(raw))))
-                    replayed = flags & REPLAYED > 0
-                    again = replayed or failures > 0 or sequence < self._offered_before
-                    found.append(Delivery(content, failures + 1, again, replayed, min(oldest.setdefault(lane, sequence), sequence)))
+                    order.hand_out(sequence, Handed(lane, failures, flags, room_of(len(raw)), content.stored_ns))
+                    again = failures > 0 or sequence < self._offered_before or flags & (REPLAYED | RETRIED) > 0
+                    turn = turn_of(flags, failures)
+                    settled_below = min(oldest.setdefault(lane, sequence), sequence)
+                    found.append(Delivery(content, failures + 1, again, flags & REPLAYED > 0, turn, settled_below))
                     bytes_max -= len(raw)
                     if len(found) >= most or bytes_max <= 0:
                         break
@@ -317,28 +299,62 @@ class DurableStore:
             self._acks.append((sequence, handed.room))
 
     def nack(self, sequence: int, delay_s: float = 0.0, reason: str = "", permanent: bool = False) -> None:
-        """It failed: hand it out again after `delay_s`, or make it a dead letter if it is `permanent`, or was its last attempt."""
+        """It failed: hand it out again after `delay_s`, or make it a dead letter if it is `permanent`, too old, or was its last attempt."""
         handed = self._order.in_flight.get(sequence)
         if handed is None:
             return
         failures = handed.failures + 1
-        if permanent or 0 < self.options.max_attempts <= failures:
-            self._order.acknowledge(sequence)
-            self._settlements.append(Settlement(BURY, sequence, failures, reason))
+        if permanent or self._is_too_old(handed) or 0 < self.options.max_attempts <= failures:
+            self._bury(sequence, failures, reason)
             return
         self._order.fail(sequence, self._clock.monotonic_ns() + round(delay_s * 1e9))
         self._settlements.append(Settlement(FAIL, sequence, failures))
 
     def put_back(self, sequence: int, delay_s: float = 0.0) -> None:
-        """It was not tried: hand it out again after `delay_s` or later, as it was; no attempt is counted."""
-        self._order.put_back(sequence, self._clock.monotonic_ns() + round(delay_s * 1e9))
+        """It was not tried: hand it out again after `delay_s`, with no attempt counted, or make it a dead letter if it is too old."""
+        handed = self._order.in_flight.get(sequence)
+        if handed is not None and self._is_too_old(handed):
+            self._bury(sequence, handed.failures, f"not tried within {self.options.max_age_s:g} s")
+        else:
+            self._order.put_back(sequence, self._clock.monotonic_ns() + round(delay_s * 1e9))
 
-    def replay(self, sequences: Iterable[int]) -> None:
-        """Queue acknowledged records that are retained once more; what is not retained is left out. They are flagged as replayed."""
-        for sequence in sequences:
-            self._settlements.append(Settlement(REPLAY, sequence))
-            self._order.queue_again(sequence)
+    def _is_too_old(self, handed: Handed) -> bool:
+        """What was queued again on request is not, however long it was stored."""
+        again = handed.flags & (REPLAYED | RETRIED)
+        return not again and 0 < self.options.max_age_s * 1e9 <= self._clock.wall_ns() - handed.stored_ns
+
+    def _bury(self, sequence: int, failures: int, reason: str) -> None:
+        self._order.acknowledge(sequence)
+        self._settlements.append(Settlement(BURY, sequence, failures, reason))
+
+    def replay(self, sequences: Iterable[int]) -> int:
+        """Queue acknowledged records that are retained once more, flagged as replayed; how many of these there were."""
+        return self._amend(REPLAY, set(sequences))
+
+    def retry(self, sequences: Iterable[int]) -> int:
+        """Queue dead letters, and what waits for a retry, at once and with no failures; how many. What is under way is left alone."""
+        return self._amend(RETRY, set(sequences) - self._order.in_flight.keys())
+
+    def drop(self, sequences: Iterable[int]) -> int:
+        """Give records up for good, whatever their state; how many there were. What is under way may still arrive."""
+        return self._amend(DROP, set(sequences))
+
+    def _amend(self, what: int, sequences: set[int]) -> int:
+        """Raises StoreError if the disk is too full even for that; the next commit that it takes does it."""
+        order = self._order
+        if what != REPLAY:
+            order.delay_no_longer(sequences)
+        for sequence in sorted(sequences):
+            self._settlements.append(Settlement(what, sequence))
+            if what == DROP:
+                order.forget(sequence)
+            else:
+                order.queue_again(sequence)
+        self._amended = 0
         self.commit()
+        if self._settlements:
+            raise StoreError(f"store {self.path}: no room on the disk; this is done as soon as there is some")
+        return self._amended
 
     def select(self, wanted: Callable[[Record], bool]) -> list[int]:
         """The sequences of all retained, acknowledged records that are `wanted`, in order."""

@@ -7,41 +7,46 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from streamcore.durable import files, record
+from streamcore.durable import dead, files, record
 from streamcore.durable.counters import Counters
-from streamcore.durable.files import ACKED, DEAD, ID, WAITING, sequence_of
+from streamcore.durable.files import ACKED, ID, WAITING, sequence_of
 from streamcore.durable.options import room_of
 from streamcore.errors import StoreError
 
 DAMAGED_MAX = 10_000  # more than so many is no store any more
+STEP = 2000  # records between two words about how far it is
 
 
-def verify(path: Path) -> tuple[str, list[tuple[int, str]]]:
+def verify(path: Path, step: Callable[[int, int], None] = lambda read, of: None) -> tuple[str, list[tuple[int, str]]]:
     """Why the store as a whole cannot be used, or "", and (sequence, reason) of its damaged records."""
     try:
         environment = files.open_environment(path, None)
         tables = files.open_tables(environment)
         with environment.begin(buffers=True) as txn:
-            return "", _walk(txn, tables)
+            return "", _walk(txn, tables, step)
     except (lmdb.Error, StoreError) as error:
         return str(error), []
 
 
-def _walk(txn: Any, tables: dict[str, Any]) -> list[tuple[int, str]]:
+def _walk(txn: Any, tables: dict[str, Any], step: Callable[[int, int], None]) -> list[tuple[int, str]]:
     """Raises StoreError for what cannot be mended record by record."""
     damaged: list[tuple[int, str]] = []
     present = used_bytes = 0
+    count = txn.stat(db=tables["records"])["entries"]
     last = -1
     for key, raw in txn.cursor(db=tables["records"]):
         sequence = sequence_of(key)
         if len(key) != 8 or sequence <= last:
             raise StoreError(f"table records: found key {bytes(key).hex()} after {last}")
         last = sequence
+        if present % STEP == 0:
+            step(present, count)
         present += 1
         used_bytes += room_of(len(raw))
         try:
@@ -52,12 +57,19 @@ def _walk(txn: Any, tables: dict[str, Any]) -> list[tuple[int, str]]:
             raise StoreError(f"table records: more than {DAMAGED_MAX} damaged records")
     waiting, _ = _check_table(txn, tables, "waiting", WAITING.size, damaged)
     retained, retained_bytes = _check_table(txn, tables, "acked", ACKED.size, damaged)
-    dead, _ = _check_table(txn, tables, "dead", DEAD.size, damaged)
-    if present != waiting + retained + dead:
-        raise StoreError(f"found {present} records; {waiting} wait, {retained} are retained, {dead} are dead letters")
+    buried, buried_bytes = _check_table(txn, tables, "dead", dead.LAYOUT.size, damaged)
+    if present != waiting + retained + buried:
+        raise StoreError(f"found {present} records; {waiting} wait, {retained} are retained, {buried} are dead letters")
     if any(len(key) != 8 or len(value) != ID.size for key, value in txn.cursor(db=tables["ids"])):
         raise StoreError(f"table ids: found an entry of a wrong size, expected 8 and {ID.size} bytes")
-    _check_counters(txn, tables, last, used_bytes, retained_bytes)
+    known = {sequence for sequence, _ in damaged}
+    for key, value in txn.cursor(db=tables["dead"]):
+        try:
+            dead.decode(bytes(value), sequence_of(key))
+        except StoreError as error:
+            if sequence_of(key) not in known:
+                damaged.append((sequence_of(key), str(error)))
+    _check_counters(txn, tables, last, (used_bytes, retained_bytes, buried_bytes))
     return damaged
 
 
@@ -78,7 +90,7 @@ def _check_table(txn: Any, tables: dict[str, Any], name: str, value_bytes: int, 
     return matched, rooms
 
 
-def _check_counters(txn: Any, tables: dict[str, Any], last: int, used_bytes: int, retained_bytes: int) -> None:
+def _check_counters(txn: Any, tables: dict[str, Any], last: int, expected: tuple[int, int, int]) -> None:
     raw = txn.get(files.COUNTERS_KEY, db=tables["state"])
     if raw is None:
         if last >= 0:
@@ -87,11 +99,21 @@ def _check_counters(txn: Any, tables: dict[str, Any], last: int, used_bytes: int
     counters = Counters.decode(bytes(raw))
     if counters.next_sequence <= last:
         raise StoreError(f"counters: found a next sequence of {counters.next_sequence}, expected one above {last}")
-    found, expected = (counters.used_bytes, counters.retained_bytes), (used_bytes, retained_bytes)
+    found = counters.used_bytes, counters.retained_bytes, counters.dead_bytes
     if found != expected:
-        raise StoreError(f"counters: found a room of {found[0]} and {found[1]} bytes, expected {expected[0]} and {expected[1]}")
+        raise StoreError(f"counters: found a room of all, retained and dead records of {found} bytes, expected {expected}")
+
+
+def main() -> None:
+    """SYNC: opening._listen reads these lines."""
+
+    def say(read: int, of: int) -> None:
+        sys.stdout.write(json.dumps({"read": read, "of": of}) + "\n")
+        sys.stdout.flush()
+
+    why, found = verify(Path(sys.argv[1]), say) if "--progress" in sys.argv else verify(Path(sys.argv[1]))
+    sys.stdout.write(json.dumps({"broken": why, "damaged": found}) + "\n")
 
 
 if __name__ == "__main__":
-    why, found = verify(Path(sys.argv[1]))
-    sys.stdout.write(json.dumps({"broken": why, "damaged": found}))
+    main()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from streamcore.errors import ConfigError
 from streamcore.packet import PROFILES, Array, Emitted, JsonSchema, Profile, StreamPacket, carries_arrays
 
 if TYPE_CHECKING:
@@ -146,12 +147,20 @@ class Node:
 
         Called between inputs, as long as every output can take a packet without waiting, and before the process waits. Give packets a
         `position`: it comes back in on_completed, and a repeat after a restart has the same id. One that cannot travel is completed as
-        failed.
+        refused.
         """
         return None
 
     def blocked(self) -> None:
         """Called in place of pull() while an output has no room: to store what would otherwise wait. May set `pull_at_ns`."""
+
+    def on_order(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Do what somebody asks of a live run for this node, and say what was done: JSON objects both, of a few KiB.
+
+        Called between packets, also of a node that is paused; of a source while it waits. An exception is the answer to whoever asked, and
+        nothing else: the node goes on. Other nodes wait meanwhile, so let a long piece of work be many orders.
+        """
+        raise ConfigError(f"{type(self).__name__} takes no orders, found {name!r}")
 
     def flush(self) -> Emitted:
         """Called once after the last input, before end of stream is passed on. May emit what was held back."""

@@ -6,7 +6,7 @@ Commands go from the coordinator to the node, reports come back. End of file mea
 from __future__ import annotations
 
 import socket
-from typing import Union
+from typing import Any, Union
 
 import msgspec
 
@@ -59,6 +59,14 @@ class Redrive(msgspec.Struct, tag="redrive", frozen=True):
     record: str
 
 
+class Order(msgspec.Struct, tag="order", frozen=True):
+    """Carry out what `Node.on_order` of this node knows by that name, between two packets, and say Answered with the same number."""
+
+    number: int
+    name: str
+    arguments: dict[str, Any]
+
+
 class PeerGone(msgspec.Struct, tag="peer_gone", frozen=True):
     """A node failed for good, and its process is gone: its edges end. What waited for it fails; what it had committed is processed."""
 
@@ -79,6 +87,14 @@ class Done(msgspec.Struct, tag="done", frozen=True):
     """flush() and close() returned, everything is completed; the process exits with 0 next."""
 
 
+class Answered(msgspec.Struct, tag="answered", frozen=True):
+    """An order was carried out, or not: `error` says why. The node goes on in either case."""
+
+    number: int
+    reply: dict[str, Any]
+    error: str = ""
+
+
 class Failed(msgspec.Struct, tag="failed", frozen=True):
     """The node cannot go on and exits with 1 next.
 
@@ -92,8 +108,8 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     traceback: str = ""
 
 
-Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, PeerRestarted, PeerDone, PeerGone]
-Report = Union[Ready, Draining, Done, Failed]
+Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, PeerRestarted, PeerDone, PeerGone]
+Report = Union[Ready, Draining, Answered, Done, Failed]
 
 _encoder = msgspec.json.Encoder()
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)

@@ -54,6 +54,8 @@ class Exchange:
         self.waiting: Waiting = deque()  # received and not yet taken, over all inlets, in order of arrival
         self.commands: deque[channel.Command] = deque()  # filled by the lifeline's thread
         self.redrives: deque[str] = deque()  # dead letters to be processed again
+        self.orders: deque[channel.Order] = deque()
+        self.carry_out: Callable[[channel.Order], None]  # set by `start`
         self.released: deque[Record] = deque()  # filled by finalizers, in whatever thread
         self.inlets: dict[int, Inlet] = {}
         self._inlets: list[Inlet] = []  # the same, to go through
@@ -201,6 +203,8 @@ class Exchange:
             inlet.skip(record)
         if self.terminating:
             raise Stopped
+        while self.orders and not self.in_node_code:
+            self.carry_out(self.orders.popleft())
         self.settle()
         self._since_turn = 0
         self._loops += 1
@@ -304,6 +308,8 @@ class Exchange:
             self._on_peer_gone(command.node)
         elif isinstance(command, channel.Redrive):
             self.redrives.append(command.record)
+        elif isinstance(command, channel.Order):
+            self.orders.append(command)
         elif isinstance(command, (channel.Pause, channel.Resume)):
             self.paused = isinstance(command, channel.Pause)
 

@@ -24,7 +24,7 @@ from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import LATEST, report_every
-from streamcore.wire.messages import DROPPED, FAILED, LOST, MARK_BITS, OK
+from streamcore.wire.messages import DROPPED, FAILED, LOST, MARK_BITS, OK, REFUSED
 
 _TAKEN: Final = EDGE_WORD["taken"]
 _REDELIVERED: Final = EDGE_WORD["redelivered"]
@@ -198,6 +198,7 @@ class Inlet:
                 mine.settle_unused()
                 return None
             self._ids.append(meta.id16)
+            mine.id16 = meta.id16
             return self._packet(meta, mine, flags)
         except MessageError as error:
             self.refusal = str(error)  # not the error itself: its traceback would keep the lease
@@ -216,6 +217,13 @@ class Inlet:
             known.discard(ids[0])
         known.add(id16)
         return False
+
+    def _forget(self, id16: bytes) -> None:
+        """Who waits for its delivery may send it again with its old id: that would be no repeat of what has arrived."""
+        if id16 in self._ids:
+            self._ids.remove(id16)
+        if self._known is not None:
+            self._known.discard(id16)
 
     def skip(self, record: messages.Record) -> None:
         """Complete a packet that came after this node's end: a restarted producer derived again what was processed before, or it comes
@@ -290,6 +298,8 @@ class Inlet:
         if self._open.pop(mine.sequence, None) is None:
             return
         self._completions.append((mine.sequence, mine.entry, mine.outcome))
+        if mine.outcome >= REFUSED and self.delivered:
+            self._forget(mine.id16)
         if self._brisk and mine.ref is not None and mine.ref.nbytes >= limits.WARM_BYTES:
             self._warm = True
 

@@ -56,7 +56,7 @@ class Puller:
                 self._emit(packet)
             except PayloadError as error:
                 self._failures.note("pull", error, packet)
-                self._failed(without_payload(packet, packet.id16), messages.FAILED)
+                self._failed(without_payload(packet, packet.id16), messages.REFUSED)
         self._exchange.in_node_code = False
         words[_BUSY], words[_EDGE] = 0, edge
 

@@ -29,6 +29,7 @@ from streamcore.node.exchange import Exchange
 from streamcore.node.host import Host
 from streamcore.node.inlet import Inlet
 from streamcore.node.lifeline import Lifeline
+from streamcore.node.ordering import Ordering
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
 from streamcore.secret import Masker
@@ -137,6 +138,8 @@ class NodeProcess:
         self._exchange.open_peer = self._open_peer
         self._exchange.call_guard = self._lifeline.call_guard
         host.run_id = self.boot.run_id
+        ordering = Ordering(node, self._exchange, self._status, self._say, self.log)
+        self._exchange.carry_out = ordering.carry_out
         host.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep
@@ -154,6 +157,7 @@ class NodeProcess:
         host.await_start()
         self._step("run", host.run)
         self._step("close", node.close)
+        ordering.end()
         del node, host.node
         gc.collect()  # cycles of the author's objects may hold packets
         host.finish()

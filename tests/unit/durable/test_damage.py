@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from streamcore.durable import files
+from streamcore.durable import files, upkeep
 from streamcore.durable.options import Options
 from streamcore.durable.record import MAGIC_BYTES, BadRecord, Entry, Head, decode, encode
+from streamcore.durable.selection import Selection, walk
 from streamcore.durable.store import DurableStore
 from streamcore.errors import StoreError
 
@@ -99,6 +100,27 @@ def test_a_file_whose_trees_are_gone_still_gives_every_record_that_waited(copy):
         assert delivered(store) == {number: content(number) for number in range(101, COUNT + 1)}
         assert all(item.redelivered for item in store.deliver(1)) and store.counters.next_sequence == COUNT + 1
         assert store.append([entry(150)]) == 1 and store.counters.duplicates == 1
+
+
+def test_dead_letters_of_a_file_whose_trees_are_gone_come_back_as_dead_letters(copy):
+    with DurableStore(copy, OPTIONS) as store:
+        for delivery in store.deliver(150):
+            number = delivery.record.sequence
+            store.nack(number, reason=f"HTTP 400 for {number}", permanent=number % 10 == 0)
+        for delivery in store.deliver(200):
+            if delivery.record.sequence < 260:
+                store.ack(delivery.record.sequence)
+    data = copy / files.DATA
+    for page in (0, 1):
+        with open(data, "r+b") as file:
+            file.seek(4096 * page)
+            file.write(bytes(4096))
+    with DurableStore(copy, OPTIONS) as store:
+        assert "dead letters were imported" in store.findings[0]
+    seen = {item.sequence: item for item in walk(copy, "dead", Selection())}
+    assert seen.keys() >= {*range(110, 251, 10)} and all(number % 10 == 0 for number in seen)
+    assert seen[150].reason == "HTTP 400 for 150" and seen[150].record.payload == content(150)
+    assert upkeep.examine(copy) == ("", [])
 
 
 def test_a_second_damaged_file_does_not_replace_the_first(copy):

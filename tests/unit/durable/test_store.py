@@ -202,6 +202,40 @@ def test_what_is_retained_can_be_delivered_again_by_time_kind_key_source_and_seq
     assert 1 in store.select(lambda record: True)
 
 
+def test_dead_letters_are_kept_until_a_bound_that_was_asked_for(opened, clock):
+    store = opened()
+    store.append([entry(n, nbytes=10_000) for n in range(1, 11)])
+    for delivery in store.deliver(99):
+        store.nack(delivery.record.sequence, permanent=True)
+        store.commit()
+        clock.advance(10)
+    one = store.counters.used_bytes // 10
+    assert store.counters.dead_bytes == store.counters.used_bytes
+    store = opened(dead_max_bytes=7 * one)
+    assert (store.counters.removed, store.counters.dead_bytes) == (3, 7 * one)
+    store = opened(dead_max_s=45)
+    assert (store.counters.removed, store.counters.dead_bytes) == (6, 4 * one)
+    assert store.retry(range(1, 99)) == 4 and store.counters.dead_bytes == 0
+    assert [(d.record.sequence, d.attempt, d.redelivered, d.replayed) for d in store.deliver(99)] == [
+        (n, 1, True, False) for n in (7, 8, 9, 10)
+    ]
+
+
+def test_what_is_dropped_is_gone_in_whatever_state_it_was_and_its_answer_means_nothing(opened):
+    store = opened(retain_bytes=1 << 20, max_attempts=1)
+    store.append([entry(n) for n in range(1, 8)])
+    store.deliver(4)
+    store.ack(1)
+    store.nack(2)
+    assert store.drop([1, 2, 3, 6, 99]) == 4
+    store.ack(3)
+    store.nack(4)
+    assert numbers(store.deliver(99)) == [5, 7]
+    assert (store.counters.removed, store.counters.acknowledged, store.in_flight) == (4, 1, 2)
+    store = opened(retain_bytes=1 << 20)
+    assert store.findings == [] and numbers(store.deliver(99)) == [5, 7]
+
+
 @pytest.mark.parametrize("full", ["block", "drop_new", "drop_oldest_acked"])
 def test_a_full_store_does_what_its_policy_says_and_never_raises(opened, full):
     store = opened(max_bytes=BYTES_MIN, full=full, retain_bytes=BYTES_MIN // 2, dedup_max=0)

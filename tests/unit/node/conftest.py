@@ -165,9 +165,11 @@ class Wire:
 def make_wire() -> Iterator[Callable[..., Wire]]:
     made: list[Wire] = []
 
-    def make(*policies: str, port: Port | None = None, depth: int = 4, feedback: bool = False, **options: Any) -> Wire:
+    def make(
+        *policies: str, port: Port | None = None, depth: int = 4, feedback: bool = False, completion: str = "hop", **options: Any
+    ) -> Wire:
         plans = [edge_plan(number, policy, depth) for number, policy in enumerate(policies or ("block",))]
-        plans = [msgspec.structs.replace(plan, feedback=feedback) for plan in plans]
+        plans = [msgspec.structs.replace(plan, feedback=feedback, completion=completion) for plan in plans]
         made.append(Wire(port or Port("frame", "any"), plans, **options))
         return made[-1]
 

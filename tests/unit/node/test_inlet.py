@@ -301,3 +301,23 @@ def test_a_large_payload_is_given_back_at_once_where_frames_come_fast(make_wire,
     del packet
     consumer.settle()
     assert consumer.inlet.due is due
+
+
+@pytest.mark.parametrize(
+    ("completion", "outcome", "again"),
+    [("delivered", messages.AWAY, True), ("delivered", messages.OK, False), ("hop", messages.AWAY, False)],
+)
+def test_what_was_not_delivered_is_no_repeat_when_it_comes_again(make_wire, completion, outcome, again):
+    # Who waits for the delivery sends it again under its old id, after a death of its own as well.
+    wire = make_wire("block", completion=completion)
+    consumer = wire.consumers[0]
+    consumer.inlet.producer_restarted(2)
+    wire.emit({"n": 1}, position=7)
+    packet = consumer.take()
+    packet.parent.outcome = outcome
+    packet.parent.settle()
+    del packet
+    wire.report()
+    wire.emit({"n": 1}, position=7)
+    packet = consumer.take()
+    assert (packet is not None) is again

@@ -29,7 +29,7 @@ def test_payloads_come_back_as_they_were(tmp_path, payload, codec):
     assert np.array_equal(out.payload, payload) if isinstance(payload, np.ndarray) else out.payload == payload
     told = out.meta.pop("durable")
     assert (out.kind, out.source_id, out.meta, out.wall_ns) == ("event", "cam", {"own": 1}, given.wall_ns)
-    assert told == {"sequence": 1, "id": given.id16.hex(), "attempt": 1, "replayed": False}
+    assert told == {"sequence": 1, "id": given.id16.hex(), "attempt": 1, "replayed": False, "settled_below": 1}
 
 
 def test_jpeg_is_near_and_png_is_exact_for_every_depth_it_takes():
