@@ -11,14 +11,13 @@ from streamcore_nodes.picture_codec import decode_picture, encode_picture
 
 
 def encode_payload(payload: Any, head: Any, codec: str, quality: int) -> bytes:
-    """The bytes to store; says in `head` (a DurableStore.Head) what they are. `codec` is for arrays. Raises PayloadError."""
+    """The bytes to store; says in `head` (a fresh DurableStore.Head) what they are. `codec` is for arrays. Raises PayloadError."""
     if isinstance(payload, np.ndarray):
         head.codec, head.dtype, head.shape = codec, str(payload.dtype), payload.shape
         return encode_picture(payload, codec, quality)
     if isinstance(payload, (bytes, bytearray, memoryview)):
         head.codec = "bytes"
         return bytes(payload)
-    head.codec = "json"
     return DurableStore.pack_json(payload)
 
 
