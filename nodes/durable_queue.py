@@ -9,7 +9,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from streamcore import ConfigError, DurableStore, Node, PayloadError, Port, StreamPacket
+from streamcore import DurableStore, Node, PayloadError, Port, StreamPacket
+from streamcore_nodes.picker import Picker
 from streamcore_nodes.picture_codec import CODECS
 from streamcore_nodes.stored_payload import decode_payload, encode_payload
 
@@ -99,7 +100,7 @@ class DurableQueue(Node):
 
     def setup(self) -> None:
         config = self.config
-        self.key, self.unique = _Picker(config["key"]), _Picker(config["id"])
+        self.key, self.unique = Picker(config["key"]), Picker(config["id"])
         options = DurableStore.Options(**{name: config[name] for name in DurableStore.Options.__struct_fields__})
         self.store = DurableStore(Path(config["path"]).expanduser(), options)
         self.said = 0
@@ -273,20 +274,3 @@ class DurableQueue(Node):
         for finding in self.store.findings[self.said :]:
             self.log.error("%s", finding)
         self.said = len(self.store.findings)
-
-
-class _Picker:
-    """Text of a packet by a path such as `payload.camera`; "" for an empty path, or where there is nothing."""
-
-    def __init__(self, path: str):
-        self.first, *self.rest = path.split(".")
-        if path and (self.first not in ("source_id", "kind", "payload", "meta") or (self.first in ("payload", "meta")) != bool(self.rest)):
-            raise ConfigError(f"found {path!r}, expected source_id, kind, payload.NAME or meta.NAME")
-
-    def text(self, packet: StreamPacket) -> str:
-        if not self.first:
-            return ""
-        value: Any = getattr(packet, self.first)
-        for name in self.rest:
-            value = value.get(name) if isinstance(value, dict) else None
-        return "" if value is None else str(value)

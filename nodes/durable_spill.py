@@ -22,7 +22,7 @@ ANSWERS_NS = 20_000_000  # completions of stored packets are gathered for so lon
 # that it drops what comes a second time because a kill took our answers. SYNC: node/inlet.Inlet._ids
 ANSWERS_PACKETS = 32
 FULL_RETRY_NS = 1_000_000_000  # a full disk says nothing when there is room again
-IDS_MAX = 1_000_000  # of packets that were stored and may come again from a source that was restarted ...
+IDS_MAX = 100_000  # of packets that were stored and may come again from a source that was restarted ...
 BYTES_PER_ID = 1024  # ... but no more than this allows of max_bytes: they lie in the same file
 FOREVER_S = 1e9
 
@@ -91,7 +91,7 @@ class DurableSpill(Node):
 
     def process_batch(self, packets: list[StreamPacket]) -> Iterator[StreamPacket]:
         """What is passed on is emitted before anything behind it is stored: else a kill between the two would turn them round."""
-        packets[:] = [packet for packet in packets if packet.id16 not in self.passing]
+        packets[:] = [packet for packet in packets if not self._is_repeat(packet)]
         while packets and not self.held and not self.backlog and self.has_room("out"):
             yield self._passed(packets.pop(0))
         if not packets:
@@ -103,6 +103,14 @@ class DurableSpill(Node):
         packets.clear()
         self._store_held()
         self._plan_next()
+
+    def _is_repeat(self, packet: StreamPacket) -> bool:
+        """A source that was restarted begins again at the oldest packet that is not completed, however many have gone by since."""
+        return packet.id16 in self.passing or (packet.redelivered and self.store.knows(self._key(packet)))
+
+    def _key(self, packet: StreamPacket) -> bytes:
+        """What a packet is stored once by: its id in this run. Another run may give it to a packet that has to be delivered as well."""
+        return blake2b(packet.id16 + self.run_id.encode(), digest_size=16).digest()
 
     def _passed(self, packet: StreamPacket) -> StreamPacket:
         """The packet itself, by its own id: with one of ours it would not be known again when it comes by way of the disk."""
@@ -167,7 +175,6 @@ class DurableSpill(Node):
         return bool(self.chunk)
 
     def _entry(self, packet: StreamPacket) -> Any:
-        """Known again by its id in this run: another run may give the same ids to packets that have to be delivered as well."""
         told = {
             "meta": packet.meta,
             "id": packet.packet_id,
@@ -177,8 +184,7 @@ class DurableSpill(Node):
         }
         head = DurableStore.Head(packet.kind, packet.source_id, meta=told)
         raw = encode_payload(packet.payload, head, self.config["codec"], self.config["quality"])
-        id16 = blake2b(packet.id16 + self.run_id.encode(), digest_size=16).digest()
-        return DurableStore.Entry(id16, packet.wall_ns, head, raw)
+        return DurableStore.Entry(self._key(packet), packet.wall_ns, head, raw)
 
     # --- out
 

@@ -1,8 +1,8 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
 The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
-`ConfigError`, `JobError`, `DeliveryRefused`, `DestinationAway`; `DurableStore`, for nodes that must not lose what they hold; and `Graph`,
-for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a millisecond.
+`ConfigError`, `JobError`, `DeliveryFailed`, `DeliveryRefused`, `DestinationAway`; `DurableStore`, for nodes that must not lose what they
+hold; and `Graph`, for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a millisecond.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from streamcore.durable.store import DurableStore
-    from streamcore.errors import ConfigError, DeliveryRefused, DestinationAway, JobError, PayloadError
+    from streamcore.errors import ConfigError, DeliveryFailed, DeliveryRefused, DestinationAway, JobError, PayloadError
     from streamcore.graph.building import Graph
     from streamcore.node.api import Node, Port, Sink, Source
     from streamcore.packet import StreamPacket, array, json_schema
@@ -33,6 +33,7 @@ _HOMES = {
     "array": "streamcore.packet",
     "json_schema": "streamcore.packet",
     "ConfigError": "streamcore.errors",
+    "DeliveryFailed": "streamcore.errors",
     "DeliveryRefused": "streamcore.errors",
     "DestinationAway": "streamcore.errors",
     "DurableStore": "streamcore.durable.store",
@@ -43,6 +44,7 @@ _HOMES = {
 
 __all__ = [
     "ConfigError",
+    "DeliveryFailed",
     "DeliveryRefused",
     "DestinationAway",
     "DurableStore",

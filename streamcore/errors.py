@@ -102,6 +102,13 @@ class DestinationAway(StreamcoreError):
     retry = True
 
 
+class DeliveryFailed(StreamcoreError):
+    """Raise it in a sink for a packet that did not arrive this time, where a traceback would explain nothing."""
+
+    fault = "box"
+    retry = True
+
+
 class PayloadTooLarge(PayloadError):
     """A payload larger than its port's slots. Carries port, found and allowed bytes; the text names the spec key to raise."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import lmdb
 
-from streamcore.durable import dead, files, record
+from streamcore.durable import dead, files, pages, record
 from streamcore.durable.counters import Counters
 from streamcore.durable.files import ACKED, ID, WAITING, sequence_of
 from streamcore.durable.options import room_of
@@ -29,6 +29,7 @@ def verify(path: Path, step: Callable[[int, int], None] = lambda read, of: None)
         environment = files.open_environment(path, None)
         tables = files.open_tables(environment)
         with environment.begin(buffers=True) as txn:
+            pages.check(path / files.DATA, environment.stat()["psize"], txn.id())
             return "", _walk(txn, tables, step)
     except (lmdb.Error, StoreError) as error:
         return str(error), []

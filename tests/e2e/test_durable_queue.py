@@ -8,7 +8,7 @@ import signal
 
 import psutil
 import pytest
-from boxes import SPECS, Box, jsonl, wait_until
+from boxes import Box, jsonl, wait_until
 
 NODES = '''
 """Sinks that behave badly."""
@@ -33,6 +33,21 @@ class Fails(Node):
             raise OSError("503")
         return packet.derive(payload=packet.payload)
 '''
+
+STORE = """
+version: 2
+name: store-and-forward
+params: {count: 1000, rate: 0.0, work_ms: 0.0, folder: ./data}
+nodes:
+  - {id: events, plugin: synthetic.frames, config: {payload: json, count: "${count}", rate: "${rate}"}}
+  - {id: outbox, plugin: durable.queue, config: {path: "${folder}/outbox", max_bytes: 64MiB, retain_bytes: 1MiB}}
+  - {id: backend, plugin: debug.slow, config: {work_ms: "${work_ms}"}, progress_s: 3600}
+  - {id: file, plugin: file.jsonl, config: {path: "${folder}/events.jsonl"}}
+edges:
+  - {from: events, to: outbox}
+  - {from: outbox, to: backend}
+  - {from: backend, to: file}
+"""
 
 
 def sequences(path) -> list[int]:
@@ -59,7 +74,7 @@ def kill_all(box: Box) -> None:
 
 
 def test_events_that_waited_when_everything_was_killed_arrive_once_and_in_order(box):
-    spec = SPECS / "store_and_forward.yaml"
+    spec = box.write_spec(STORE)
     box.start("up", spec, "--set", "work_ms=60000", "--set", "count=3000")
     wait_until("all events to be stored", lambda: queue_facts(box, "data/outbox")["waiting"] == 3000)
     kill_all(box)
@@ -74,7 +89,7 @@ def test_events_that_waited_when_everything_was_killed_arrive_once_and_in_order(
 
 
 def test_kills_while_events_flow_lose_repeat_and_reorder_nothing_at_the_sink(box):
-    spec = SPECS / "store_and_forward.yaml"
+    spec = box.write_spec(STORE)
     file = box.folder / "data/events.jsonl"
     for life in range(4):
         box.start("up", spec, "--set", "count=4000", "--set", "work_ms=0.3")
@@ -86,7 +101,7 @@ def test_kills_while_events_flow_lose_repeat_and_reorder_nothing_at_the_sink(box
 
 
 def test_the_queue_killed_alone_goes_on_within_the_run(box):
-    spec = SPECS / "store_and_forward.yaml"
+    spec = box.write_spec(STORE)
     up = box.start("up", spec, "--set", "count=3000", "--set", "rate=1000", "--set", "work_ms=0.2", "--report", "report.json")
     for kills in range(3):
 
@@ -146,7 +161,7 @@ def test_what_a_sink_refuses_is_tried_again_in_its_place_or_becomes_a_dead_lette
 
 
 def test_edges_behind_a_queue_complete_on_delivery(box):
-    plan = json.loads(box.run("plan", SPECS / "store_and_forward.yaml", "--json").stdout)
+    plan = json.loads(box.run("plan", box.write_spec(STORE), "--json").stdout)
     edges = plan.get("edges") or plan["plan"]["edges"]
     assert {(edge["from_node"], edge["completion"]) for edge in edges} == {
         ("events", "hop"),

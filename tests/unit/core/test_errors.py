@@ -7,7 +7,17 @@ import inspect
 import pytest
 
 from streamcore import errors
-from streamcore.errors import DestinationAway, PayloadError, PayloadTooLarge, Problem, RingFull, SpecError, StoreLocked, StreamcoreError
+from streamcore.errors import (
+    DeliveryFailed,
+    DestinationAway,
+    PayloadError,
+    PayloadTooLarge,
+    Problem,
+    RingFull,
+    SpecError,
+    StoreLocked,
+    StreamcoreError,
+)
 
 ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, StreamcoreError)]
 FAULTS = {"spec", "plugin", "box", "streamcore"}
@@ -21,7 +31,7 @@ def test_every_error_says_whose_fault_it_is_and_whether_to_retry(kind):
 
 
 def test_only_what_somebody_else_holds_may_be_tried_again():
-    assert [kind for kind in ALL if kind.retry] == [DestinationAway, RingFull, StoreLocked]
+    assert [kind for kind in ALL if kind.retry] == [DestinationAway, DeliveryFailed, RingFull, StoreLocked]
 
 
 def test_a_problem_reads_as_file_line_column_found_expected_hint():

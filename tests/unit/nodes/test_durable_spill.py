@@ -258,3 +258,8 @@ def test_what_is_still_under_way_is_not_taken_a_second_time(tmp_path):
     assert (life.numbers, life.told[0]) == ([1, 2, 3, 4], 2)
     life.complete()
     assert not life.node.passing
+    again = packets([2, 3, 4, 5])
+    for packet in again:
+        packet.redelivered = True
+    life.emit_each(life.node.process_batch(again))
+    assert life.numbers == [2, 5]  # that it passed 2 on the consumer knows better

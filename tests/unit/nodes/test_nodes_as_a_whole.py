@@ -20,7 +20,7 @@ from streamcore.graph.check import prepare
 from streamcore.testing import check_config
 
 FOLDER = Path(streamcore_nodes.__file__).parent
-LIGHT = ("pattern", "witness", "line_file", "flow", "slow", "jsonl", "events", "stream_time", "crop", "job")
+LIGHT = ("pattern", "witness", "line_file", "flow", "slow", "jsonl", "events", "stream_time", "crop", "job", "http_post")
 
 
 def registered() -> dict[str, str]:
