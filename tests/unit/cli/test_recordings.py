@@ -86,7 +86,7 @@ def test_export_writes_what_is_chosen(path, tmp_path):
     [
         (("export", "PATH", "--to", "out.txt"), "expected a name that ends with .mcap or .jsonl"),
         (("export", "PATH", "--to", "there.jsonl"), "there.jsonl exists; nothing was written"),
-        (("export", "PATH", "--to", "new.jsonl", "--from", "noon"), "'noon' is no time"),
+        (("export", "PATH", "--to", "new.jsonl", "--from", "noon"), "'noon' is not a time"),
         (("ls", "nowhere"), "recording nowhere: no such folder"),
         (("check", "."), "found no segment in it"),
     ],

@@ -137,7 +137,7 @@ def test_spans_and_filters_choose(tmp_path):
     assert [out.payload["n"] for out in replay(tmp_path, **{"from": "-1s"})] == [98, 99]
     assert [out.payload["n"] for out in replay(tmp_path, to="2023-11-14T22:13:22.2Z")] == [0, 1, 2]
     assert len(replay(tmp_path, kinds=["event"], sources=["cam"])) == 100 and replay(tmp_path, sources=["other"]) == []
-    with pytest.raises(ConfigError, match="from, to: 'soon' is no time"):
+    with pytest.raises(ConfigError, match="from, to: 'soon' is not a time"):
         replay(tmp_path, **{"from": "soon"})
     with pytest.raises(ConfigError, match="recording .*elsewhere: no such folder"):
         replay(tmp_path, path=str(tmp_path / "elsewhere"))
