@@ -85,9 +85,9 @@ class Runtime(Protocol):
     @property
     def stopping_fd(self) -> int: ...
     @property
-    def run_id(self) -> str: ...
-    @property
     def resume_position(self) -> int | None: ...
+    @property
+    def run_id(self) -> str: ...
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
     def outlet(self, port: str) -> Room: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
@@ -204,11 +204,6 @@ class Node:
         """False once nobody takes what leaves by this port any more: it fails at once, and there is always room for it."""
         return self._runtime.outlet(port).has_consumer
 
-    @property
-    def run_id(self) -> str:
-        """Another one for each run, the same for all its processes: what tells a restart from a new run."""
-        return self._runtime.run_id
-
     def fail(self, packet: StreamPacket, error: Exception) -> None:
         """Fail one input of a batch, as an exception in process() fails a single one; the others are as process_batch() leaves them."""
         self._runtime.fail(packet, error)
@@ -221,6 +216,11 @@ class Node:
     def metrics(self) -> Metrics:
         """`self.metrics.counter("frames_blurred").add()`; shown by `streamctl ps --json` and in the report."""
         return self._runtime.metrics
+
+    @property
+    def run_id(self) -> str:
+        """What names this run and no other, the same in every incarnation: packet ids come again in another run."""
+        return self._runtime.run_id
 
     @property
     def stopping(self) -> bool:
