@@ -210,7 +210,7 @@ def test_a_second_run_with_the_same_folder_is_refused_and_told_who_has_it(gates)
     spec = spill_spec(gates, "count: 0, rate: 10", spill="path: here")
     gates.start("up", spec)
     owner = wait_until("the first run to be up", pid_of(gates, "gate.spill"))
-    done = gates.run("up", spec, "--name", "second")
+    done = gates.run("up", gates.write_spec(spec.read_text().replace("out.jsonl", "other.jsonl"), "other.yaml"), "--name", "second")
     assert done.returncode == 1
     assert f"here: process {owner} owns it" in done.stdout + done.stderr
     assert gates.run("down", "disk").returncode == 0

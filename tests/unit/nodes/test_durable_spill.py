@@ -85,8 +85,8 @@ def test_what_finds_no_room_is_stored_and_comes_before_anything_newer(tmp_path):
     life = Life(tmp_path, room=2)
     life.give(1, 2, 3, 4)
     assert (life.numbers, life.told) == ([1, 2], (2, 2))
-    life.give(5)
     life.room = 2
+    life.give(5)  # there is room again, but not for this one first
     life.turn()
     life.give(6)
     life.room = 9
