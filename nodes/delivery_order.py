@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any
+
 from streamcore import DestinationAway, StreamPacket
 
 META_KEY = "durable"
+KEYS_MAX = 4096  # of which records are held up: more than a queue has under way
+
+
+def told_of(packet: StreamPacket) -> Mapping[str, Any]:
+    """What a durable queue says of a packet; empty for one that comes from none."""
+    told = (packet.meta or {}).get(META_KEY)
+    return told if isinstance(told, dict) else {}
 
 
 class DeliveryOrder:
     """What a sink asks before it delivers a packet, and tells when that fails. Of what comes from no durable queue it knows nothing.
 
-    A packet that failed is held up until it comes again, or until the queue says that it has given it up. So nothing has to be sent one by
-    one: what is under way behind a failure comes back untried.
+    A packet that failed, or was turned away, is held up until it comes again, or until the queue says that it has given it up. So nothing
+    has to be sent one by one: what is under way behind a failure comes back untried.
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, int] = {}  # key: the sequence that has to come first
+        self._held: dict[str, list[int]] = {}  # key: the sequences that have to come first, sorted
 
-    def check(self, packet: StreamPacket) -> None:
-        """Raises DestinationAway for one that has to wait for an earlier one of its key."""
-        told = self._told(packet)
-        held = self._held.get(told.get("key", "")) if told else None
+    def check(self, told: Mapping[str, Any]) -> None:
+        """Raises DestinationAway for one that has to wait for an earlier one of its key; it is held up itself then."""
+        held = self._held.get(told.get("key", "")) if self._held and "settled_below" in told else None
         if held is None:
             return
-        if told["sequence"] > held >= told["settled_below"]:
-            raise DestinationAway(f"record {held} of this key has to be delivered first")
-        del self._held[told.get("key", "")]
+        sequence = told["sequence"]
+        del held[: bisect_left(held, told["settled_below"])]
+        if held and held[0] < sequence:
+            self.failed(told)
+            raise DestinationAway(f"record {held[0]} of this key has to be delivered first")
+        if held and held[0] == sequence:
+            del held[0]
+        if not held:
+            del self._held[told.get("key", "")]
 
-    def failed(self, packet: StreamPacket) -> None:
-        told = self._told(packet)
-        if told:
-            self._held[told.get("key", "")] = told["sequence"]
-
-    @staticmethod
-    def _told(packet: StreamPacket) -> dict:
-        told = (packet.meta or {}).get(META_KEY)
-        return told if isinstance(told, dict) and "settled_below" in told else {}
+    def failed(self, told: Mapping[str, Any]) -> None:
+        if "settled_below" not in told:
+            return
+        held = self._held.setdefault(told.get("key", ""), [])
+        at = bisect_left(held, told["sequence"])
+        if held[at : at + 1] != [told["sequence"]]:
+            held.insert(at, told["sequence"])
+        if len(self._held) > KEYS_MAX:
+            del self._held[next(iter(self._held))]

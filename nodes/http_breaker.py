@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 NS_PER_S = 1_000_000_000
-TURNED_AWAY_MAX = 4096  # more than a queue has under way
 
 
 class Breaker:
@@ -76,36 +73,3 @@ class Breaker:
         elif self.reason:
             self.reason, self._opened = "", 0  # it answers again, if badly
         return is_away
-
-
-class TurnedAway:
-    """Which packets of a durable queue were turned away, so that none of the same key overtakes them when the server is back.
-
-    The queue says of each packet below which sequence everything of its key is done with (`settled_below`): what was turned away there has
-    become a dead letter, or was dropped, and is waited for no longer.
-    """
-
-    def __init__(self) -> None:
-        self._sequences: list[int] = []  # sorted
-
-    def lets_pass(self, told: Mapping[str, Any]) -> bool:
-        """False of a packet behind one that was turned away and has not come again yet."""
-        if not self._sequences or not _is_placed(told):
-            return True
-        at = bisect_left(self._sequences, told["sequence"])
-        if at and self._sequences[at - 1] >= told["settled_below"]:
-            return False
-        if at < len(self._sequences) and self._sequences[at] == told["sequence"]:
-            del self._sequences[at]
-        return True
-
-    def add(self, told: Mapping[str, Any]) -> None:
-        if _is_placed(told):
-            at = bisect_left(self._sequences, told["sequence"])
-            if at == len(self._sequences) or self._sequences[at] != told["sequence"]:
-                self._sequences.insert(at, told["sequence"])
-            del self._sequences[:-TURNED_AWAY_MAX]
-
-
-def _is_placed(told: Mapping[str, Any]) -> bool:
-    return isinstance(told.get("sequence"), int) and isinstance(told.get("settled_below"), int)

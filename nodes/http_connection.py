@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import threading
 import time
@@ -133,7 +134,9 @@ class Connection:
 
     def _is_quiet(self) -> bool:
         """Neither closed by the server nor with bytes that nobody asked for, which would be taken for the next answer."""
-        self._socket.settimeout(0)
+        if not self._poller.poll(0):
+            return True
+        self._socket.settimeout(0)  # over TLS what has come may be no data
         try:
             self._socket.recv(1)
         except OSError as error:
@@ -165,6 +168,8 @@ class Connection:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket = made if self._context is None else self._context.wrap_socket(made, server_hostname=self.target.host)
+        self._poller = select.poll()
+        self._poller.register(self._socket, select.POLLIN)
 
 
 class Lookup:

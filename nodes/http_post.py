@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamcore import ConfigError, DeliveryFailed, DeliveryRefused, DestinationAway, Port, Sink, StreamPacket
-from streamcore_nodes.http_breaker import NS_PER_S, Breaker, TurnedAway
+from streamcore_nodes.delivery_order import DeliveryOrder
+from streamcore_nodes.http_breaker import NS_PER_S, Breaker
 from streamcore_nodes.http_connection import CannotReach, Connection, Lookup, NoAnswer, Target
 from streamcore_nodes.http_reply import Reply, asked_wait_s, words_of
 from streamcore_nodes.http_request import Hidden, Request, Requests
@@ -19,7 +21,6 @@ from streamcore_nodes.picker import Picker
 if TYPE_CHECKING:
     import ssl
 
-BEHIND = "a packet before this one was turned away, and goes first"
 QUOTED_CHARS = 200  # of what a server says to a refusal
 SMOOTHING = 0.05  # share of the newest answer in answer_ms
 COUNTERS = ("posts", "delivered", "posts_refused", "posts_failed", "turned_away")
@@ -69,6 +70,11 @@ class HttpPost(Sink):
             "meta": {"doc": "posts under way at once; with more than 1 order is kept per `key` only"},
         },
         "key": {"type": "string", "default": "", "meta": {"doc": "source_id, kind, payload.NAME or meta.NAME, for `connections`"}},
+        "strict_order": {
+            "type": "boolean",
+            "default": False,
+            "meta": {"doc": "what follows a failed packet of its key waits for it, see queue.md"},
+        },
         "connect_timeout_s": {"type": "number", "min": 0.01, "max": 3600, "default": 5, "meta": {"doc": "for name, connection and TLS"}},
         "timeout_s": {"type": "number", "min": 0.01, "max": 3600, "default": 10, "meta": {"doc": "for all of a post; below progress_s"}},
         "ca_file": {"type": "string", "default": "", "meta": {"doc": "certificates to trust (PEM); empty: those of the system"}},
@@ -93,7 +99,7 @@ class HttpPost(Sink):
         self.pool = ThreadPoolExecutor(config["connections"], "post") if config["connections"] > 1 else None
         self.lock = threading.Lock()  # for all below
         self.breaker = Breaker(config["away_after"], config["backoff_s"], config["backoff_max_s"])
-        self.turned_away = TurnedAway()
+        self.order, self.suspects = DeliveryOrder(), deque[Mapping[str, Any]](maxlen=config["away_after"])
         self.opened_ns = 0
         self.counters = {name: self.metrics.counter(name) for name in COUNTERS}
         self.open_gauge, self.answer_gauge, self.answer_ms = self.metrics.gauge("breaker_open"), self.metrics.gauge("answer_ms"), 0.0
@@ -155,11 +161,7 @@ class HttpPost(Sink):
             self._count("posts_refused")
             raise
         began_ns = time.monotonic_ns()
-        with self.lock:
-            admitted = self.turned_away.lets_pass(request.told) and self.breaker.admits(request.key, began_ns)
-            reason = self.breaker.reason or BEHIND
-        if not admitted:
-            self._turn_away(request, reason)
+        self._admit(request, began_ns)
         self._count("posts")
         try:
             reply = connection.post(request.raw)
@@ -193,15 +195,28 @@ class HttpPost(Sink):
         with self.lock:
             was_open, since_ns = self.breaker.is_open, self.opened_ns
             self.breaker.took()
+            self.suspects.clear()
             self.open_gauge.set(0)
         if was_open:
             self.log.info("%s is back after %.1f s", self.target.place, (time.monotonic_ns() - since_ns) / NS_PER_S)
 
+    def _admit(self, request: Request, now_ns: int) -> None:
+        """Raises DestinationAway for what is not to be sent now."""
+        with self.lock:
+            try:
+                self.order.check(request.told)
+            except DestinationAway:
+                self.counters["turned_away"].add()
+                raise
+            admitted, reason = self.breaker.admits(request.key, now_ns), self.breaker.reason
+        if not admitted:
+            self._turn_away(request, reason)
+
     def _turn_away(self, request: Request, reason: str) -> NoReturn:
         with self.lock:
             if self.breaker.passed_over != request.key:
-                self.turned_away.add(request.told)
-        self._count("turned_away")
+                self.order.failed(request.told)
+            self.counters["turned_away"].add()
         raise DestinationAway(reason)
 
     def _is_away(self, request: Request, reason: str, wait_ns: int = 0) -> NoReturn:
@@ -217,6 +232,11 @@ class HttpPost(Sink):
         with self.lock:
             was_open = self.breaker.is_open
             is_away = self.breaker.failed(request.key, reason, now_ns, wait_ns)
+            self.suspects.append(request.told)
+            if is_away or self.config["strict_order"]:
+                for told in self.suspects:  # it was the server's fault, so those before this one are in their turn as well
+                    self.order.failed(told)
+                self.suspects.clear()
         self._say_open(was_open, now_ns)
         if is_away:
             self._turn_away(request, reason)

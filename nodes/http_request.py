@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamcore import ConfigError, DeliveryRefused, PayloadError, StreamPacket, __version__
+from streamcore_nodes.delivery_order import told_of
 from streamcore_nodes.http_connection import Target
 from streamcore_nodes.line_file import line_of
 from streamcore_nodes.picture_codec import encode_picture
 
-QUEUE_META = "durable"  # where durable.queue says what it knows of a packet
 JSON, BYTES = "application/json", "application/octet-stream"
 OURS = {"host", "connection", "keep-alive", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade", "expect"}
 HIDDEN_CHARS_MIN, HIDDEN_PATH_CHARS_MIN = 4, 16  # of words in headers and queries; of parts of a path, where most are no secrets
@@ -47,8 +47,7 @@ class Requests:
 
     def make(self, packet: StreamPacket) -> Request:
         """Raises DeliveryRefused for what cannot be sent: a second attempt would not change that."""
-        told = (packet.meta or {}).get(QUEUE_META)
-        told = told if isinstance(told, dict) else {}
+        told = told_of(packet)
         key = told.get("id")
         key = key if isinstance(key, str) and _KEY.fullmatch(key) else packet.packet_id
         try:

@@ -1,8 +1,9 @@
 """streamcore: streaming pipelines on edge boxes, one process per node, frames in shared memory.
 
 The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
-`ConfigError`, `JobError`, `DeliveryFailed`, `DeliveryRefused`, `DestinationAway`; `DurableStore`, for nodes that must not lose what they
-hold; and `Graph`, for graphs built in Python. They are loaded on first use, so that `import streamcore` costs a millisecond.
+`ConfigError`, `JobError`, `DeliveryFailed`, `DeliveryRefused`, `DestinationAway`; `DurableStore`, `Recorder` and `Recording`, for nodes
+that must not lose what they hold; and `Graph`, for graphs built in Python. They are loaded on first use, so that `import streamcore` costs
+a millisecond.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from streamcore.durable.recorder import Recorder
+    from streamcore.durable.recording import Recording
     from streamcore.durable.store import DurableStore
     from streamcore.errors import ConfigError, DeliveryFailed, DeliveryRefused, DestinationAway, JobError, PayloadError
     from streamcore.graph.building import Graph
@@ -40,6 +43,8 @@ _HOMES = {
     "Graph": "streamcore.graph.building",
     "JobError": "streamcore.errors",
     "PayloadError": "streamcore.errors",
+    "Recorder": "streamcore.durable.recorder",
+    "Recording": "streamcore.durable.recording",
 }
 
 __all__ = [
@@ -53,6 +58,8 @@ __all__ = [
     "Node",
     "PayloadError",
     "Port",
+    "Recorder",
+    "Recording",
     "Sink",
     "Source",
     "StreamPacket",

@@ -366,6 +366,12 @@ class StreamPacket(msgspec.Struct, eq=False, weakref=True):
         return self.id16.hex()
 
     @property
+    def from_port(self) -> str:
+        """The output port that it came by, or that what it was derived from came by, e.g. camera.out; "" if it came by no edge."""
+        plan = getattr(getattr(self.parent, "inlet", None), "plan", None)
+        return f"{plan.from_node}.{plan.from_port}" if plan is not None else ""
+
+    @property
     def ts(self) -> str:
         return iso_utc(self.wall_ns)
 

@@ -27,6 +27,7 @@ from streamcore.packet import Meta, StreamPacket, derived_id16, encode_meta, sou
 from streamcore.payload import DTYPE_NAMES
 from streamcore.spec.schema import Checker
 
+RUN_ID = "run_node"  # all calls are one run: a node may be given again what it has had
 OLD_BYTE = 0xA5  # loans are filled with it, as a slot still holds an earlier frame: a node that leaves a gap is seen
 
 
@@ -143,6 +144,7 @@ class Bench:
         self.log = logging.getLogger(f"streamcore.node.{node_id}")
         self.metrics: Metrics = _Numbers(self.outputs.metrics)
         self.stopping = False
+        self.run_id = RUN_ID
         self.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC)
         weakref.finalize(self, _close, self.stopping_fd)
         self.resume_position = resume_position

@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "manifest": (1.7, {"msgspec"}),
     "plugins": (2.5, {"cerberus", "msgspec"}),
     "graph": (3, {"msgspec", "cerberus"}),
-    "durable": (3, {"lmdb", "msgspec"}),
+    "durable": (3, {"lmdb", "mcap", "msgspec"}),
     "node": (4, {"numpy", "msgspec", "zmq"}),
     "telemetry": (4, {"prometheus_client", "msgspec"}),
     "testing": (5, {"numpy"}),

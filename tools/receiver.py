@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 HEAD_BYTES_MAX = 32 << 10
+LINE_BEGINS = b'{"key":'
 REASONS = {int(status): status.phrase for status in HTTPStatus}
 LOGGED = {"x-streamcore-attempt": "attempt", "x-streamcore-replayed": "replayed", "x-streamcore-redelivered": "redelivered"}
 TURN = re.compile(r"(fail|hang|lose|slow|away|clear)\b")
@@ -125,12 +126,18 @@ class Receiver:
             self._recall()
 
     def _recall(self) -> None:
+        """Cut off what a kill has left of a line, and learn the keys."""
         with open(self.log_fd, "rb", closefd=False) as file:
-            raw = file.read() if self.options.dedupe else b""
-        for line in raw.splitlines():
+            raw = file.read()
+        whole = raw.rfind(b"\n") + 1
+        if raw[whole:] and not raw.startswith(LINE_BEGINS):
+            raise OSError(f"{self.options.log}: does not end like a file of this program; nothing is written to it")
+        os.ftruncate(self.log_fd, whole)
+        for line in raw[:whole].splitlines() if self.options.dedupe else ():
             with suppress(ValueError, KeyError, TypeError):
-                if json.loads(line)["key"] is not None:
-                    self.keys[json.loads(line)["key"]] = 0
+                key = json.loads(line)["key"]
+                if key is not None:
+                    self.keys[key] = 0
 
     async def run(self) -> int:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()

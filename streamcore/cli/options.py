@@ -1,32 +1,16 @@
-"""Options that several commands share, and how people write durations."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from streamcore.cli.completing import complete_live_run, complete_run
+from streamcore.clock import parse_duration
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a duration as people write it: 500ms, 10s, 1.5m, 1h30m.
-
-    Raises:
-      ValueError: says what was found and what is expected. A bare number is refused: seconds and milliseconds are too easily confused.
-    """
-    compact = text.replace(" ", "").lower()
-    if not compact or _PART.sub("", compact):
-        hint = f"; did you mean '{compact}s'?" if re.fullmatch(r"\d+(\.\d+)?", compact) else ""
-        raise ValueError(f"{text!r} is not a duration; expected e.g. 500ms, 10s, 2m, 1h30m{hint}")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(compact))
 
 
 def duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:

@@ -43,7 +43,7 @@ def place_of(word: str, run: str | None) -> Place:
     """What a word means: a folder if there is one, or if it has a slash; else the queue of a node in the live run.
 
     Raises:
-      click.BadParameter, Refused: the run has no such node, or none with one queue.
+      click.BadParameter, Refused: the run has no such node, or it has no queue, or there are several.
       RunError: there is no such run.
     """
     from streamcore.control import client, queues
@@ -51,13 +51,15 @@ def place_of(word: str, run: str | None) -> Place:
     path = Path(word)
     if run is None and ("/" in word or path.is_dir() or not client.runs()):
         return Place(word, path, queues.owner(path))
-    with client.connect(run) as asker:
-        row = node_row(asker.request("stats"), word)
-        found = [held for held in queues.held(asker.info.run) if held.node == word]
+    found = [held for held in queues.held(run) if held.node == word]
     if len(found) == 1:
         return Place(word, found[0].path, found[0])
+    if found and run is None:
+        raise Refused(f"several runs have a queue '{word}': {', '.join(held.info.run for held in found)}; say which one with --run")
     if found:
         raise Refused(f"node '{word}' owns {len(found)} queues: {', '.join(str(held.path) for held in found)}; give the folder")
+    with client.connect(run) as asker:
+        row = node_row(asker.request("stats"), word)
     raise Refused(f"node '{word}' owns no durable queue at this moment, it is {row['state']}; the folder of one can be given instead")
 
 

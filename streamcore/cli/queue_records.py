@@ -266,7 +266,14 @@ def agree(what: str, yes: bool) -> None:
     "--state", type=click.Choice(["waiting", "acked", "dead", "all"]), default="waiting", show_default=True, help="Which records."
 )
 @filter_options
-@click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True, help="One JSON object per line.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "mcap"]),
+    default="jsonl",
+    show_default=True,
+    help="One JSON object per line, or MCAP for Foxglove and Rerun, which needs streamcore[mcap].",
+)
 @click.option(
     "--payloads", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write payloads that are no JSON to files."
 )
@@ -280,7 +287,8 @@ def export(
     """Write records, payload included, to FILE or stdout, by state and in order. They stay where they are.
 
     A JSON payload is `value`. Another one is `payload_base64`, or with --payloads a file SEQUENCE.png, .jpg, .raw (bytes of an array in C
-    order; dtype and shape stand in the line) or .bin, named in `payload_file`. FILE is there when it is complete: Ctrl-C leaves none, or
+    order; dtype and shape stand in the line) or .bin, named in `payload_file`. In MCAP each source and kind is a topic, pictures are
+    what viewers show, and the time is that of the capture. FILE is there when it is complete: Ctrl-C leaves none, or
     the one that was there before.
 
     \b

@@ -34,13 +34,14 @@ VERBS = (
     "restart",
     "dlq",
     "queue",
+    "recording",
     "down",
     "node",
     "bench",
     "completion",
 )
 
-_MODULES = {"queue": "queues"}  # where the module cannot have the name of its verb: that is one of the standard library
+_MODULES = {"queue": "queues", "recording": "recordings"}  # named for what they handle; `queue` is a module of the standard library
 
 
 class Verbs(click.Group):

@@ -3,60 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
 
 import click
 
-from streamcore.cli.options import parse_duration
-from streamcore.clock import Clock
-
-_DAYS = {"today": 0, "yesterday": 1}
-_CLOCK_TIME = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?")
-_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)\s*(Z|[+-]\d{2}:?\d{2})?)?", re.IGNORECASE)
-EXPECTED = "e.g. 2026-11-25, 2026-11-25T14:00, 2026-11-25 14:00:05Z, 14:00, today, yesterday 14:00, -10m, 1h30m ago, now"
-
-
-def parse_time(text: str, now_ns: int) -> int:
-    """Wall clock, in ns, of a time: a date, with or without a time, `today` or `yesterday` likewise, a time of today, or a duration back
-    from now. Without a zone the time is that of this box; a date alone is its first moment.
-
-    Raises:
-      ValueError: says what was found and what is expected.
-    """
-    words = " ".join(text.split())
-    if words.lower() == "now":
-        return now_ns
-    back = words[1:] if words.startswith("-") else words[:-4] if words.lower().endswith(" ago") else None
-    try:
-        if back is not None:
-            return now_ns - round(parse_duration(back) * 1e9)
-        return _point(words, datetime.fromtimestamp(now_ns // 1_000_000_000))
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a time; expected {EXPECTED}") from None
-
-
-def _point(words: str, now: datetime) -> int:
-    """`now` is local, without a zone. Raises ValueError."""
-    day, _, time = words.partition(" ")
-    zone = ""
-    if day.lower() in _DAYS:
-        date = (now - timedelta(days=_DAYS[day.lower()])).date().isoformat()
-    elif _CLOCK_TIME.fullmatch(words):
-        date, time = now.date().isoformat(), words
-    else:
-        match = _DATE.fullmatch(words)
-        if match is None:
-            raise ValueError(words)
-        date, time, zone = match[1], match[2] or "", (match[3] or "").upper()
-    if time and not _CLOCK_TIME.fullmatch(time):
-        raise ValueError(words)
-    clock, _, fraction = (time or "00:00").partition(".")
-    hours, *rest = clock.split(":")
-    digits = "+0000" if zone == "Z" else zone.replace(":", "")
-    offset = f"{digits[:3]}:{digits[3:]}" if zone else ""
-    iso = f"{date}T{hours.zfill(2)}:{':'.join(rest)}{':00' if len(rest) == 1 else ''}.{fraction.ljust(6, '0')}{offset}"
-    moment = datetime.fromisoformat(iso).astimezone()  # of a time without a zone: that of this box
-    return round(moment.replace(microsecond=0).timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+from streamcore.clock import Clock, parse_time
 
 
 def time(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:

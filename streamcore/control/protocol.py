@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union
 
 import msgspec
 
+from streamcore import limits
 from streamcore.errors import MessageError
 
 VERSION = 1
@@ -102,8 +103,10 @@ _bodies = msgspec.json.Decoder(dict[str, Any])
 
 
 def encode_request(verb: str, arguments: dict[str, Any]) -> bytes:
-    """Raises MessageError if there is no such verb, or it does not take these arguments: found out here, not at the other end."""
+    """Raises MessageError if there is no such verb, or it does not take these arguments, or too many. Found out here, not there."""
     raw = msgspec.json.encode({"v": VERSION, "verb": verb, **arguments})
+    if len(raw) > limits.MESSAGE_BYTES_MAX:  # the run would hang up without a word
+        raise MessageError(f"request {verb}: found {len(raw)} bytes, expected at most {limits.MESSAGE_BYTES_MAX}; let it be several")
     decode_request(raw)
     return raw
 

@@ -189,8 +189,9 @@ class Change:
 
     def _release(self, key: bytes, nbytes: int) -> None:
         """It is retained, or a dead letter, no longer."""
-        if self._txn.get(key, db=self._tables["acked"]) is not None:
-            self.counters.retained_bytes -= room_of(nbytes)
+        acked = self._txn.get(key, db=self._tables["acked"])
+        if acked is not None:
+            self.counters.retained_bytes -= ACKED.unpack(acked)[1]
         if self._txn.get(key, db=self._tables["dead"]) is not None:
             self.counters.dead_bytes -= room_of(nbytes)
 

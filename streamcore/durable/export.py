@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 import msgspec
 
 from streamcore.clock import iso_utc
+from streamcore.durable import recording_export
 from streamcore.durable.upkeep import Seen
-from streamcore.errors import StoreError
+from streamcore.errors import ConfigError, StoreError
 
 ENDINGS = {"png": "png", "jpeg": "jpg", "raw": "raw", "bytes": "bin"}
 
@@ -54,8 +55,15 @@ def write_jsonl(records: Iterable[Seen], file: BinaryIO, payloads: Path | None) 
     return count
 
 
+def write_mcap(records: Iterable[Seen], file: BinaryIO, payloads: Path | None) -> int:
+    """As recordings are exported; what cannot be read is left out. Raises ConfigError if the package mcap is missing."""
+    if payloads is not None:
+        raise ConfigError("--payloads: found with --format mcap, which holds the payloads itself")
+    return recording_export.write_mcap((seen.record for seen in records if seen.record is not None), file)
+
+
 # Each takes records, an open file, and a folder for payloads or None; gives how many it has written.
-FORMATS = {"jsonl": write_jsonl}
+FORMATS = {"jsonl": write_jsonl, "mcap": write_mcap}
 
 
 def _write_payload(folder: Path, seen: Seen, payload: bytes, codec: str) -> str:

@@ -1,4 +1,4 @@
-"""How a store is bounded and what it promises: the settings of a durable queue, with the room that a record takes."""
+"""How a store and a recording are bounded and what they promise: the settings of their nodes, with the room that a record takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from streamcore.errors import ConfigError
 
 FULL = ("block", "drop_oldest_acked", "drop_new")
 SYNC = ("commit", "pipelined")
+RECORDER_FULL = ("block", "drop_oldest", "drop_new")
 
 BYTES_MIN = 4 * limits.MIB  # below it the pages that a transaction copies leave no room for records
 RECORDS_SHARE = 0.75  # of max_bytes; the rest is for what LMDB copies before it can free, and for room too small for a large record
@@ -16,6 +17,7 @@ PAGE_BYTES = 4096
 PAGE_HEADER_BYTES = 16
 NODE_BYTES = 16  # LMDB's header of a record in a page, and the key
 INLINE_BYTES_MAX = 2022  # a longer value has pages of its own
+SEGMENT_BYTES_MIN = 64 * limits.KIB  # of a recording; below it most of the time goes into making files
 INDEX_BYTES = 160  # of one record in the other tables
 
 
@@ -59,6 +61,31 @@ class Options(msgspec.Struct, frozen=True):
     @property
     def records_bytes_max(self) -> int:
         return int(self.max_bytes * RECORDS_SHARE)
+
+
+class RecorderOptions(msgspec.Struct, frozen=True):
+    """Raises ConfigError for values that contradict each other.
+
+    Attributes:
+      segment_bytes, segment_s: a segment is closed when it has so many bytes, or its first record is so old.
+      max_bytes: most room of all segments. max_age_s: a segment whose last record is older is deleted; 0: none is.
+      full: what append() does at max_bytes, or on a full disk: `drop_oldest` deletes the oldest segment, `block` stores nothing more,
+        `drop_new` drops and counts. The segment that is being written is never deleted.
+    """
+
+    segment_bytes: int = 64 * limits.MIB
+    segment_s: float = 600.0
+    max_bytes: int = 10 * limits.GIB
+    max_age_s: float = 0.0
+    full: str = "drop_oldest"
+
+    def __post_init__(self) -> None:
+        if self.full not in RECORDER_FULL:
+            raise ConfigError(f"full: found {self.full!r}, expected one of: {', '.join(RECORDER_FULL)}")
+        if self.segment_bytes < SEGMENT_BYTES_MIN:
+            raise ConfigError(f"segment_bytes: found {self.segment_bytes}, expected at least {SEGMENT_BYTES_MIN}")
+        if self.segment_bytes > self.max_bytes // 2:
+            raise ConfigError(f"segment_bytes: found {self.segment_bytes}, expected at most half of max_bytes, {self.max_bytes // 2}")
 
 
 def room_of(nbytes: int) -> int:

@@ -50,7 +50,7 @@ class Entry(msgspec.Struct):
     id16: bytes
     wall_ns: int
     head: Head
-    payload: bytes
+    payload: bytes | memoryview
 
 
 class Record(msgspec.Struct):
@@ -76,24 +76,30 @@ _decode = msgspec.msgpack.Decoder(Head).decode
 
 def encode(entry: Entry, sequence: int, stored_ns: int) -> bytes:
     """The bytes to store. Raises StoreError for what could not be read again."""
+    return b"".join((encode_front(entry, sequence, stored_ns), entry.payload))
+
+
+def encode_front(entry: Entry, sequence: int, stored_ns: int) -> bytes:
+    """The same without the payload, which is to be written behind it: a frame need not be copied for that."""
     if len(entry.id16) != ID_BYTES:
         raise StoreError(f"found an id of {len(entry.id16)} bytes, expected {ID_BYTES}")
     head, payload = _encode(entry.head), entry.payload
     raw = LAYOUT.pack(MAGIC, 0, sequence, stored_ns, entry.wall_ns, entry.id16, len(head), len(payload))
     checksum = zlib.crc32(payload, zlib.crc32(head, zlib.crc32(raw[CHECKED_FROM:])))
-    return b"".join((raw[:4], checksum.to_bytes(4, "little"), raw[CHECKED_FROM:], head, payload))
+    return b"".join((raw[:4], checksum.to_bytes(4, "little"), raw[CHECKED_FROM:], head))
 
 
 def decode(raw: bytes, sequence: int) -> Record:
     """The record in `raw`. Raises BadRecord unless it is whole and that of `sequence`."""
     header = _check(raw, sequence)
     head_end = LAYOUT.size + header[6]
-    return Record(sequence, header[3], header[4], header[5], _head(raw, sequence, head_end), raw[head_end:])
+    return Record(sequence, header[3], header[4], header[5], decode_head(raw[LAYOUT.size : head_end], sequence), raw[head_end:])
 
 
-def _head(raw: bytes | memoryview, sequence: int, end: int) -> Head:
+def decode_head(raw: bytes | memoryview, sequence: int) -> Head:
+    """Raises BadRecord."""
     try:
-        return _decode(raw[LAYOUT.size : end])
+        return _decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadRecord(f"record {sequence}: its head cannot be read: {error}") from None
 
@@ -105,7 +111,7 @@ def check(raw: bytes | memoryview, sequence: int) -> None:
 
 def head_of(raw: bytes | memoryview, sequence: int) -> Head:
     """Of a record that is sound. Raises BadRecord."""
-    return _head(raw, sequence, LAYOUT.size + LAYOUT.unpack_from(raw)[6])
+    return decode_head(raw[LAYOUT.size : LAYOUT.size + LAYOUT.unpack_from(raw)[6]], sequence)
 
 
 def whole(raw: bytes) -> int | None:

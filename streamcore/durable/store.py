@@ -22,6 +22,7 @@ from streamcore.durable.order import Delivery, Handed, Order, turn_of
 from streamcore.durable.record import BadRecord, Record
 from streamcore.errors import PayloadError, StoreError
 
+SMALL_BYTES = 1 << 20  # a payload that fits every store
 SCAN_MAX = 10_000  # waiting records looked at by one deliver(): those of lanes that wait cost time too
 OFFERED_AHEAD = 4096  # hand-outs that one write announces: after a crash so many may be flagged redelivered that were not
 READERS_CHECK_NS = 60_000_000_000  # dead readers keep pages from being used again
@@ -164,9 +165,10 @@ class DurableStore:
 
     def refuse_too_large(self, entry: record.Entry) -> None:
         """Raises PayloadError for an entry that would not fit an empty store."""
-        if room_of(record.LAYOUT.size + len(entry.payload)) > self.options.records_bytes_max:
+        nbytes = len(entry.payload)
+        if nbytes > SMALL_BYTES and room_of(record.LAYOUT.size + nbytes) > self.options.records_bytes_max:
             allowed = f"{self.options.records_bytes_max} for all records; raise max_bytes"
-            raise PayloadError(f"store {self.path}: a payload of {len(entry.payload)} bytes, it has room for {allowed}")
+            raise PayloadError(f"store {self.path}: a payload of {nbytes} bytes, it has room for {allowed}")
 
     def commit(self) -> None:
         """Write what was acknowledged, and give up what is retained no longer."""

@@ -75,6 +75,8 @@ class Runtime(Protocol):
     def stopping_fd(self) -> int: ...
     @property
     def resume_position(self) -> int | None: ...
+    @property
+    def run_id(self) -> str: ...
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
     def fail(self, packet: StreamPacket, error: Exception) -> None: ...
@@ -188,6 +190,11 @@ class Node:
     def metrics(self) -> Metrics:
         """`self.metrics.counter("frames_blurred").add()`; shown by `streamctl ps --json` and in the report."""
         return self._runtime.metrics
+
+    @property
+    def run_id(self) -> str:
+        """What names this run and no other, the same in every incarnation: packet ids come again in another run."""
+        return self._runtime.run_id
 
     @property
     def stopping(self) -> bool:

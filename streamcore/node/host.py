@@ -51,7 +51,7 @@ class Host:
     def __init__(self, node: Node, plan: NodePlan, exchange: Exchange, status: StatusWriter, log: logging.Logger):
         self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
         self.metrics = PageMetrics(status)
-        self.stopping, self.stopping_fd = False, -1
+        self.stopping, self.stopping_fd, self.run_id = False, -1, ""
         self.positions = Positions(status) if isinstance(node, Source) else None
         self.resume_position = self.positions.resume if self.positions is not None else None
         self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None

@@ -50,6 +50,7 @@ class OutEdge:
         self._batch_max = plan.depth // 8
         self._busy_above = report_every(plan.depth) + self._batch_max if plan.depth >= BATCHING_DEPTH else plan.depth
         self._batch_bytes = 0
+        self.gathers = False  # more packets follow at once: none leaves alone
         self.batch_since_ns = 0  # when the batch was begun; 0: there is none
         self.on_batch: Callable[[], None] = lambda: None  # set by the host: a guard is needed
 
@@ -75,7 +76,7 @@ class OutEdge:
         want = 0
         if (pressed or not self.credit.has_credit) and not self.asked:
             want, self.asked = messages.WANT, True
-        if self.batch_since_ns or (not want and self.credit.untaken > self._busy_above):
+        if self.batch_since_ns or self.gathers or (not want and self.credit.untaken > self._busy_above):
             self._add_to_batch((sequence, now_ns, entry, flags, meta), want)
         else:
             self.post(messages.data_one(self.plan.id, self._incarnation, want, sequence, now_ns, entry, flags, meta))

@@ -45,6 +45,7 @@ class Puller:
         edge, words[_EDGE] = words[_EDGE], NO_EDGE
         words[_BUSY] = monotonic_ns()
         self._exchange.in_node_code = True
+        self._gather(True)
         for _ in range(TURN_MAX):
             packet = self._node.pull() if all(outlet.has_room for outlet in outlets) else None
             if packet is None:
@@ -54,8 +55,16 @@ class Puller:
             except PayloadError as error:
                 self._failures.note("pull", error, packet)
                 self._failed(without_payload(packet, packet.id16), messages.REFUSED)
+        self._gather(False)
         self._exchange.in_node_code = False
         words[_BUSY], words[_EDGE] = 0, edge
+
+    def _gather(self, more: bool) -> None:
+        """Packets of one turn leave in few messages; none of them waits for the next turn."""
+        for outlet in self._exchange.outlets.values():
+            for edge in outlet.edges:
+                edge.gathers = more
+                edge.flush_batch()
 
     def wait(self) -> None:
         """Until something comes or the node wants to be asked again. That inputs wait for a node that is not taking is no hang."""

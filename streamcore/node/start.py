@@ -139,6 +139,7 @@ class NodeProcess:
         self._exchange.call_guard = self._lifeline.call_guard
         ordering = Ordering(node, self._exchange, self._status, self._say, self.log)
         self._exchange.carry_out = ordering.carry_out
+        host.run_id = self.boot.run_id
         host.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep

@@ -97,11 +97,13 @@ def test_exactly_the_span_that_was_chosen_is_delivered_again_with_its_ids(shop):
     assert facts(shop)["node"] == "outbox" and "shop/outbox" in say(shop, "queue", "ls")
     stored = {
         record["sequence"]: (record["stored"], record["id"])
-        for record in json.loads(say(shop, "queue", "peek", "outbox", "--state", "acked", "--count", 500, "--json"))["records"]
+        for record in json.loads(say(shop, "queue", "peek", "outbox", "--run", "shop", "--state", "acked", "--count", 500, "--json"))[
+            "records"
+        ]
     }
     first, last = stored[50][0], stored[150][0]
     chosen = [sequence for sequence, (at, _) in stored.items() if first <= at < last]
-    span = ("queue", "replay", "outbox", "--from", first, "--to", last)
+    span = ("queue", "replay", "outbox", "--run", "shop", "--from", first, "--to", last)
     assert "say --yes" in say(shop, *span, "--kind", "event", status=2)
     assert json.loads(say(shop, *span, "--dry-run", "--json"))["found"] == len(chosen)
     assert "no such retained records" in say(shop, *span, "--kind", "other", "--yes")
@@ -119,20 +121,33 @@ def test_dead_letters_are_retried_and_what_waits_is_dropped_in_a_live_run(shop):
     (shop.folder / "refuse").write_text("3 17")
     shop.start("up", "spec.yaml")
     wait_until("two dead letters", lambda: facts(shop)["dead"] == 2 and facts(shop)["waiting"] == 0)
-    dead = [record["sequence"] for record in json.loads(say(shop, "queue", "peek", "outbox", "--state", "dead", "--json"))["records"]]
+    dead = [
+        record["sequence"]
+        for record in json.loads(say(shop, "queue", "peek", "outbox", "--run", "shop", "--state", "dead", "--json"))["records"]
+    ]
     (shop.folder / "refuse").unlink()
-    assert "1 done" in say(shop, "queue", "retry", "outbox", "--sequence", dead[0], "--yes")
+    assert "1 done" in say(shop, "queue", "retry", "outbox", "--run", "shop", "--sequence", dead[0], "--yes")
     wait_until("the retry to arrive", lambda: (dead[0], False) in lines(shop))
     assert jsonl(shop.folder / "out.jsonl")[-1]["meta"]["durable"]["attempt"] == 1
-    assert "1 done" in say(shop, "queue", "drop", "outbox", "--state", "dead", "--yes")
+    (letter,) = json.loads(say(shop, "dlq", "list", "shop", "--json"))["letters"]
+    assert (letter["type"], letter["letter_id"], letter["node"], letter["failures"]) == ("record", f"outbox:{dead[1]}", "outbox", 2)
+    assert '"n": 17' in say(shop, "dlq", "show", f"outbox:{dead[1]}", "--run", "shop")
+    assert "queued again" in say(shop, "dlq", "redrive", "--all", "--yes", "--run", "shop")
+    wait_until("the redrive to arrive", lambda: (dead[1], False) in lines(shop))
+    (shop.folder / "refuse").write_text("5")
+    say(shop, "queue", "replay", "outbox", "--run", "shop", "--sequence", "6", "--yes")
+    wait_until("a replay to become a dead letter", lambda: facts(shop)["dead"] == 1)
+    assert "say --yes" in say(shop, "dlq", "drop", "--all", "--run", "shop", status=2)
+    assert "1 dead letter removed" in say(shop, "dlq", "drop", "outbox:6", "--run", "shop")
+    assert "no dead letters" in say(shop, "dlq", "list", "shop")
     # The backend is away: what is replayed waits, then it is dropped although some of it is under way.
-    say(shop, "pause", "backend")
-    say(shop, "queue", "replay", "outbox", "--sequence", "100-", "--yes")
+    say(shop, "pause", "backend", "--run", "shop")
+    say(shop, "queue", "replay", "outbox", "--run", "shop", "--sequence", "100-", "--yes")
     waiting = wait_until("the replay to wait", lambda: facts(shop)["waiting"])
-    assert f"would drop {waiting} waiting records" in say(shop, "queue", "drop", "outbox", "--state", "waiting", status=2)
-    assert json.loads(say(shop, "queue", "drop", "outbox", "--state", "waiting", "--yes", "--json"))["done"] == waiting
+    assert f"would drop {waiting} waiting records" in say(shop, "queue", "drop", "outbox", "--run", "shop", "--state", "waiting", status=2)
+    assert json.loads(say(shop, "queue", "drop", "outbox", "--run", "shop", "--state", "waiting", "--yes", "--json"))["done"] == waiting
     assert (facts(shop)["waiting"], facts(shop)["counters"]["removed"]) == (0, waiting + 1)
-    say(shop, "resume", "backend")
+    say(shop, "resume", "backend", "--run", "shop")
     end(shop)
     assert say(shop, "queue", "check", "data/q").endswith("all of it is whole\n")
 
@@ -143,7 +158,7 @@ def test_a_node_that_dies_over_an_order_and_a_killed_asker_leave_everything_whol
     outbox = next(node for node in shop.wait_running("shop")["nodes"] if node["id"] == "outbox")
     # The node stands still, so the order is under way when the asker is killed, and another one when the node dies.
     os.kill(outbox["pid"], signal.SIGSTOP)
-    command = [sys.executable, "-m", "streamcore", "queue", "replay", "outbox", "--sequence", "1-50", "--yes", "--debug"]
+    command = [sys.executable, "-m", "streamcore", "queue", "replay", "outbox", "--run", "shop", "--sequence", "1-50", "--yes", "--debug"]
     askers = [
         subprocess.Popen(command, cwd=shop.folder, env=shop.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
@@ -157,7 +172,7 @@ def test_a_node_that_dies_over_an_order_and_a_killed_asker_leave_everything_whol
     said, _ = askers[1].communicate(timeout=60)
     assert askers[1].returncode == 1 and "ended before it answered" in said and "0 of 50 are done for certain" in said, said
     wait_until("the next incarnation", lambda: shop.wait_running("shop") and facts(shop)["acked"] == 200)
-    say(shop, "queue", "replay", "outbox", "--sequence", "1-50", "--yes")
+    say(shop, "queue", "replay", "outbox", "--run", "shop", "--sequence", "1-50", "--yes")
     wait_until("the replay to arrive", lambda: len(lines(shop)) == 250)
     assert lines(shop)[200:] == [(number, True) for number in range(1, 51)]
     end(shop)

@@ -41,6 +41,8 @@ def test_what_is_answered_was_logged_once_also_across_a_kill(receiver):
     assert (receiver.stats()["received"], receiver.stats()["distinct"], receiver.stats()["duplicates"]) == (4, 2, 2)
     assert receiver.stats(keys=True)["keys"] == {"a": 2, "b": 2}
     receiver.kill()
+    with receiver.log.open("a") as log:
+        log.write('{"key":"torn","at"')  # as a kill may leave it
     receiver.start()
     assert [post(receiver, key) for key in "bc"] == [204] * 2
     assert [(event["key"], event["body"]) for event in receiver.events()] == [("a", {"n": "a"}), ("b", {"n": "b"}), ("c", 1)]
@@ -96,6 +98,14 @@ def test_no_garbage_ends_it_and_what_follows_is_taken(receiver):
             assert client.recv(65536).split(b" ")[1] in (b"400", b"411", b"431")
     assert receiver.process.poll() is None
     assert post(receiver, "sound") == 204
+
+
+def test_a_file_that_is_not_its_own_is_left_alone(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    command = [sys.executable, PROGRAM, "--log", tmp_path / "notes"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=WAIT_S)
+    assert (done.returncode, (tmp_path / "notes").read_text()) == (1, "mine")
+    assert "nothing is written to it" in done.stderr
 
 
 def test_a_signal_ends_it_in_order(receiver):

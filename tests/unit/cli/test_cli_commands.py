@@ -82,6 +82,7 @@ def run_dir(tmp_path, monkeypatch):
 
 
 GROUPS = {"node": ("list", "describe"), "incidents": ("list", "show"), "dlq": ("list", "show", "redrive", "drop")}
+GROUPS["recording"] = ("ls", "info", "check", "export")
 GROUPS["queue"] = ("ls", "peek", "stats", "check", "repair", "compact")
 GROUPS["bench"] = ("list", "run", "compare", "report")
 

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from streamcore.cli import times
+from streamcore.clock import parse_time
 
 NOW = datetime(2026, 11, 25, 14, 30, 5, 250000, tzinfo=timezone.utc)  # 15:30:05 in Berlin
 NOW_NS = int(NOW.timestamp()) * 10**9 + 250_000_000
@@ -48,7 +49,7 @@ def berlin(monkeypatch):
     ],
 )
 def test_a_time_is_what_a_person_means(text, utc):
-    found = times.parse_time(text, NOW_NS)
+    found = parse_time(text, NOW_NS)
     assert datetime.fromtimestamp(found // 1000 / 1e6, tz=timezone.utc).replace(tzinfo=None).isoformat() == utc
 
 
@@ -58,7 +59,7 @@ def test_a_time_is_what_a_person_means(text, utc):
 )
 def test_what_is_no_time_is_refused_with_what_is_expected(text):
     with pytest.raises(ValueError, match="is not a time; expected e.g. 2026-11-25"):
-        times.parse_time(text, NOW_NS)
+        parse_time(text, NOW_NS)
 
 
 @pytest.mark.parametrize(

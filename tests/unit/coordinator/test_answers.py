@@ -13,6 +13,7 @@ from fake_runs import BEGIN, END, FOR_EVER, ORDERLY, UNTIL_STOP, Watcher, chain
 
 from streamcore.control import client
 from streamcore.control.rundir import RunDir
+from streamcore.coordinator import orders
 from streamcore.errors import RunError
 
 WITH_SECRET = [*UNTIL_STOP[:2], ["print", "the-secret"], *UNTIL_STOP[2:]]
@@ -224,6 +225,8 @@ def test_a_paused_run_is_resumed_to_drain(ask_a_run):
         ("resume", {"node": "x"}, "node: found 'x', expected one of: a, b"),
         ("restart", {"node": "b"}, "node 'b' is DONE; it can be restarted when it is READY, DRAINING or in BACKOFF"),
         ("pause", {"node": "b"}, "node 'b' is DONE; it takes no packets any more"),
+        ("order", {"node": "x", "name": "do"}, "node: found 'x', expected one of: a, b"),
+        ("order", {"node": "b", "name": "do"}, "node 'b' is DONE; it takes orders while it is READY or DRAINING"),
         ("redrive", {"node": "b", "record": "00"}, "node 'b' is DONE; a dead letter can be processed again while it is READY"),
     ],
 )
@@ -238,6 +241,31 @@ def test_an_order_that_makes_no_sense_is_refused_with_the_reason(ask_a_run, verb
     heard, result = ask_a_run(ask, UNTIL_STOP, ORDERLY)
     assert heard == f"run 'run': {error}"
     assert result.status == 0
+
+
+def test_whoever_waits_for_an_answer_is_told_when_the_node_has_ended(ask_a_run):
+    def ask(connected):
+        with pytest.raises(RunError, match="node 'b' ended before it answered; whether it had done it shows when you look"):
+            connected.request("order", timeout_s=30, node="b", name="do", arguments={"x": 1})
+        connected.request("down")
+
+    dies = {"do": [*BEGIN, ["await", "order"], ["kill", "SIGKILL"]], "again": [ORDERLY]}
+    ask_a_run(ask, UNTIL_STOP, dies)
+
+
+def test_a_node_that_answers_nothing_is_asked_no_more_than_so_much(ask_a_run, monkeypatch):
+    monkeypatch.setattr(orders, "UNDER_WAY_MAX", 2)
+
+    def ask(connected):
+        for _ in range(2):
+            with pytest.raises(RunError, match="did not answer `order`"):
+                connected.request("order", timeout_s=0.1, node="a", name="do")
+        with pytest.raises(RunError, match="node 'a' has 2 orders to carry out; try again"):
+            connected.request("order", node="a", name="do")
+        assert connected.request("ping")["orders"] == 2
+        connected.request("down")
+
+    ask_a_run(ask, UNTIL_STOP, SINK)
 
 
 def test_the_account_says_what_became_of_every_packet(ask_a_run):

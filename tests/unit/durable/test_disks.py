@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from small_file_system import SMALL_BYTES, small_file_system
 
 from streamcore.durable.options import Options
 from streamcore.durable.record import Entry, Head
 from streamcore.durable.store import DurableStore
 from streamcore.errors import StoreError
 
-SMALL_BYTES = 3 << 20  # of the file system; max_bytes promises more than it has
-OPTIONS = Options(max_bytes=64 << 20)
+OPTIONS = Options(max_bytes=64 << 20)  # more than the small file system has
 
 
 def entry(number: int, nbytes: int = 20_000) -> Entry:
@@ -25,17 +24,8 @@ def entry(number: int, nbytes: int = 20_000) -> Entry:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of SMALL_BYTES; where none may be mounted, a bound on the size of files."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() == 0 and not subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_BYTES}", "sc-test", folder]).returncode:
+    with small_file_system(tmp_path / "disk") as folder:
         yield folder
-        subprocess.run(["umount", folder], check=True)
-        return
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_BYTES, before[1]))
-    yield folder
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def fill(store: DurableStore) -> int:

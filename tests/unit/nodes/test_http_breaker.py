@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamcore_nodes.http_breaker import NS_PER_S, TURNED_AWAY_MAX, Breaker, TurnedAway
+from streamcore_nodes.http_breaker import NS_PER_S, Breaker
 
 
 def made(packets_max: int = 3, backoff_s: float = 1, backoff_max_s: float = 8, share: float = 1.0) -> Breaker:
@@ -98,39 +98,3 @@ def test_the_only_packet_there_is_is_tried_again_nevertheless():
             tries += 1
             breaker.failed("a", "503", at_s(now_s))
     assert tries == 15
-
-
-def told(sequence: int, settled_below: int) -> dict:
-    return {"sequence": sequence, "settled_below": settled_below}
-
-
-def test_nothing_of_a_key_overtakes_what_was_turned_away():
-    # The server may be back between two packets: the second one must not be the first that it takes.
-    turned = TurnedAway()
-    turned.add(told(5, 5))
-    assert not turned.lets_pass(told(6, 5))
-    turned.add(told(6, 5))
-    assert turned.lets_pass(told(4, 4))  # of another key, and earlier
-    assert turned.lets_pass(told(7, 7))  # the first of its key that is not done with
-    assert not turned.lets_pass(told(8, 5))
-    assert turned.lets_pass(told(5, 5))
-    assert not turned.lets_pass(told(7, 5))
-    assert turned.lets_pass(told(6, 5))
-    assert turned.lets_pass(told(7, 5))
-
-
-def test_what_was_turned_away_and_is_done_with_is_waited_for_no_longer():
-    turned = TurnedAway()
-    turned.add(told(5, 5))
-    assert turned.lets_pass(told(6, 6))
-
-
-def test_it_is_bounded_and_says_nothing_of_packets_without_a_queue():
-    turned = TurnedAway()
-    turned.add({})
-    assert turned.lets_pass({})
-    for sequence in range(2 * TURNED_AWAY_MAX):
-        turned.add(told(sequence, 0))
-        turned.add(told(sequence, 0))
-    assert turned.lets_pass(told(TURNED_AWAY_MAX, 0))
-    assert not turned.lets_pass(told(TURNED_AWAY_MAX + 1000, 0))
