@@ -9,11 +9,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from streamcore import DurableStore, Node, PayloadError, Port, StreamPacket
 from streamcore_nodes.picker import Picker
-from streamcore_nodes.picture_codec import CODECS, decode_picture, encode_picture
+from streamcore_nodes.picture_codec import CODECS
+from streamcore_nodes.stored_payload import decode_payload, encode_payload
 
 READY_MAX = 64  # records read ahead of what the output takes
 READY_BYTES = 16 << 20
@@ -135,14 +134,7 @@ class DurableQueue(Node):
     def _entry(self, packet: StreamPacket) -> Any:
         key = self.key.text(packet) if self.key.first else ""
         head = DurableStore.Head(packet.kind, packet.source_id, "json", key, packet.meta, packet.position)
-        payload = packet.payload
-        if isinstance(payload, np.ndarray):
-            head.codec, head.dtype, head.shape = self.config["codec"], str(payload.dtype), payload.shape
-            raw = encode_picture(payload, head.codec, self.config["quality"])
-        elif isinstance(payload, (bytes, bytearray, memoryview)):
-            head.codec, raw = "bytes", bytes(payload)
-        else:
-            raw = DurableStore.pack_json(payload)
+        raw = encode_payload(packet.payload, head, self.config["codec"], self.config["quality"])
         text = self.unique.text(packet) if self.unique.first else ""
         id16 = blake2b(text.encode(), digest_size=16).digest() if text else packet.id16
         entry = DurableStore.Entry(id16, packet.wall_ns, head, raw)
@@ -222,7 +214,7 @@ class DurableQueue(Node):
         packet = StreamPacket.new(
             kind=head.kind,
             source_id=head.source_id,
-            payload=_payload(record),
+            payload=decode_payload(record),
             meta={**head.meta, META_KEY: told} if head.meta else {META_KEY: told},
             position=delivery.turn << TURN_SHIFT | record.sequence,
             wall_ns=record.wall_ns,
@@ -282,10 +274,3 @@ class DurableQueue(Node):
         for finding in self.store.findings[self.said :]:
             self.log.error("%s", finding)
         self.said = len(self.store.findings)
-
-
-def _payload(record: Any) -> Any:
-    head = record.head
-    if head.codec == "json":
-        return DurableStore.unpack_json(record.payload)
-    return record.payload if head.codec == "bytes" else decode_picture(record.payload, head.codec, head.dtype, head.shape)

@@ -144,12 +144,13 @@ class HttpPost(Sink):
             self.fail(packet, error)
 
     def _deliver_lane(self, packets: list[StreamPacket], connection: Connection) -> list[tuple[StreamPacket, Exception]]:
-        """In order; each fails for itself. An error comes without its traceback, which would keep the packet."""
+        """In order; each fails for itself. An error comes without the traceback of it and of its cause, which would keep the packet."""
         failures: list[tuple[StreamPacket, Exception]] = []
         for packet in packets:
             try:
                 self._deliver(packet, connection)
             except (DeliveryRefused, DestinationAway, DeliveryFailed) as error:
+                error.__context__ = None
                 failures.append((packet, error.with_traceback(None)))
         return failures
 

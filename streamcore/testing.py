@@ -21,7 +21,7 @@ import numpy as np
 
 from streamcore import limits
 from streamcore.errors import ConfigError, PayloadError, PayloadTooLarge, PluginError
-from streamcore.node.api import Counter, Metrics, Node, Source, attach, number_of
+from streamcore.node.api import Counter, Metrics, Node, Room, Source, attach, number_of
 from streamcore.node.checks import Check
 from streamcore.packet import Meta, StreamPacket, derived_id16, encode_meta, source_id16
 from streamcore.payload import DTYPE_NAMES
@@ -130,6 +130,15 @@ class _Input:
         self.derived = 0  # as node/lease.Record.derived counts: part of their ids
 
 
+class _Open:
+    """An output whose consumer takes everything at once."""
+
+    has_room = has_consumer = True
+
+    def glance(self) -> None:
+        pass
+
+
 def _close(fd: int) -> None:
     with suppress(OSError):  # a plugin that is being checked may have closed it
         os.close(fd)
@@ -150,6 +159,10 @@ class Bench:
         self.resume_position = resume_position
 
     # --- what node code calls
+
+    def outlet(self, port: str) -> Room:
+        self._port(port)
+        return _Open()
 
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
         self._port(port)

@@ -16,7 +16,6 @@ from streamcore import limits
 from streamcore.coordinator.crew import Crew
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.observer import Observer
-from streamcore.node import channel
 from streamcore.supervisor import states
 from streamcore.supervisor.exits import signal_name
 from streamcore.supervisor.loop import Loop
@@ -69,7 +68,7 @@ class Course:
         self.phase = DRAINING
         self._crew.resume(self._crew.members.values())
         self._crew.hurry(self._crew.members.values())
-        self._crew.send([member for member in self._crew.living() if member.plan.role == "source"], channel.Stop())
+        self._crew.announce_end(self._crew.living())
         self._loop.after(self._drain_s, lambda: self._let_go(f"not drained within {self._drain_s:g} s"))
         for member in self._crew.unfinished():
             if 0 < member.plan.drain_s < self._drain_s:

@@ -118,6 +118,10 @@ class Crew:
             if member.process is not None:
                 member.process.send(command)
 
+    def announce_end(self, members: Iterable[Member]) -> None:
+        for member in members:
+            self.send([member], channel.Stop() if member.plan.role == "source" else channel.Drain())
+
     def tell_to_go(self, members: Iterable[Member], number: signal.Signals) -> None:
         """TERM or KILL to members that have to go although they are not done."""
         for member in members:

@@ -68,8 +68,8 @@ class Recovery:
         """
         if member.paused:
             self._crew.send([member], channel.Pause())
-        if self._course.phase == DRAINING and member.plan.role == "source":
-            self._crew.send([member], channel.Stop())  # before it may begin: a job must not be begun once more
+        if self._course.phase == DRAINING:
+            self._crew.announce_end([member])  # before it may begin: a job must not be begun once more
         self._crew.send([member], self.start_word())
         self._tell_neighbours(member, channel.PeerRestarted(member.id, member.incarnation))
 

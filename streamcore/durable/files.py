@@ -59,8 +59,10 @@ def sequence_of(key: bytes | memoryview) -> int:
     return int.from_bytes(key, "big")
 
 
-def lock(path: Path) -> int:
+def lock(path: Path, what: str = "store", reader: str = "streamctl queue") -> int:
     """Become the owner of the store at `path`, which is made if need be. The descriptor holds the lock; no child inherits it.
+
+    Errors call it `what`, and name `reader` for those who only want to look.
 
     Raises:
       StoreLocked: names the process that owns it.
@@ -70,13 +72,13 @@ def lock(path: Path) -> int:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StoreError(f"store {path}: {error.strerror}") from None
+        raise StoreError(f"{what} {path}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
-        raise StoreLocked(f"store {path}: process {pid} owns it; it can be read meanwhile, and changed when that has ended") from None
+        raise StoreLocked(f"{what} {path}: process {pid} owns it; stop its run, or read it with `{reader}`") from None
     try:
         os.pwrite(descriptor, b"%-19d\n" % os.getpid(), 0)
     except OSError:

@@ -69,7 +69,7 @@ class Recorder:
         self._first = 1  # its first sequence
         self._first_stored_ns = 0
         self._index = Index(1)
-        self._owner = files.lock(self.path)
+        self._owner = files.lock(self.path, "recording", "streamctl recording")
         try:
             self._open()
         except OSError as error:

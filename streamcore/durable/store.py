@@ -125,6 +125,10 @@ class DurableStore:
         with self._environment.begin() as txn:
             return int(txn.stat(db=self._tables["waiting"])["entries"]) - len(self._order.settling)
 
+    def knows(self, id16: bytes) -> bool:
+        """Was it appended before, and is it remembered?"""
+        return id16 in self._ids
+
     @property
     def in_flight(self) -> int:
         return len(self._order.in_flight)

@@ -16,6 +16,7 @@ from typing import Any
 
 from streamcore import limits
 from streamcore.errors import ConfigError, Problem, RunError, SpecError
+from streamcore.graph.hidden import reveal
 from streamcore.graph.model import Plan
 from streamcore.graph.named_code import check_code
 from streamcore.graph.plan import plan_graph
@@ -103,7 +104,7 @@ class Graph:
         return NodeRef(node_id)
 
     def edge(self, producer: NodeRef | str, consumer: NodeRef | str, **keys: Any) -> None:
-        """Connect two nodes, or two of their ports; `keys`: policy, depth, rate, completion."""
+        """Connect two nodes, or two of their ports; `keys`: policy, depth, rate, completion, outbox, spill."""
         self._add("edges", {"from": str(producer), "to": str(consumer), **keys})
 
     def validate(self) -> list[Problem]:
@@ -116,7 +117,7 @@ class Graph:
 
     def plan(self, run: str | None = None) -> Plan:
         """What `up` would start. Raises SpecError with all problems."""
-        wired = self._wired()
+        wired = self._wired(run)
         if len(wired.nodes) > limits.NODES_MAX:
             found = f"{len(wired.nodes)} nodes"
             raise SpecError([Problem(wired.spec.file, 0, 0, "nodes", found, f"at most {limits.NODES_MAX}: each is a process")])
@@ -187,11 +188,12 @@ class Graph:
             return None, problems.listed()
         return freeze(normalised, self._file, {}, made, problems), problems.listed()
 
-    def _wired(self) -> Wired:
+    def _wired(self, run: str | None = None) -> Wired:
         """Raises SpecError with all problems."""
         spec, problems = self._spec()
         if spec is None:
             raise SpecError(problems)
+        spec = reveal(spec, run)
         words = [_module_of(target) for target in self._classes]
         policy = Policy(asked(words, spec, os.environ), load_machine(POLICY_FILE))
         found = find([Asked(node.plugin, node.config) for node in spec.nodes], policy)

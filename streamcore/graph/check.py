@@ -9,6 +9,7 @@ from pathlib import Path
 
 from streamcore import limits
 from streamcore.errors import Problem, SpecError
+from streamcore.graph.hidden import reveal
 from streamcore.graph.model import Plan
 from streamcore.graph.named_code import check_code
 from streamcore.graph.plan import plan_graph
@@ -71,7 +72,7 @@ def examine(
     leave_is_known = not problems
     if run is not None and not re.fullmatch(limits.ID_PATTERN, run):
         problems.append(Problem("--name", 0, 0, "name", repr(run), f"a name that matches {limits.ID_PATTERN}"))
-    spec = _load(path, sets, folders, problems)
+    spec = reveal(_load(path, sets, folders, problems), run)
     try:
         leave_is_known = leave_is_known and all(map(is_package, spec.allow)) and not any(where[0] == "allow" for where in spec.bad if where)
         policy = Policy(asked(allow, spec, os.environ), load_machine(policy_file), leave_is_known)

@@ -8,10 +8,17 @@ from streamcore.graph.wiring import Graph, WiredEdge, WiredNode
 
 
 def plan_delivery(graph: Graph) -> None:
-    """Make `completion: delivered` of all edges that a node which stores its input leads to, up to the next such node.
+    """Make them `completion: delivered`."""
+    for edge in edges_delivered(graph):
+        edge.spec = dataclasses.replace(edge.spec, completion="delivered")
+
+
+def edges_delivered(graph: Graph) -> list[WiredEdge]:
+    """All edges that a node which stores its input leads to, up to the next such node.
 
     It ends where copies begin a life of their own, at nodes that break cycles: through them a packet could wait for itself.
     """
+    found: list[WiredEdge] = []
     outgoing: dict[str, list[WiredEdge]] = {}
     for edge in graph.edges:
         outgoing.setdefault(edge.producer.spec.id, []).append(edge)
@@ -22,10 +29,11 @@ def plan_delivery(graph: Graph) -> None:
             consumer = edge.consumer
             if consumer.manifest is None or consumer.manifest.breaks_cycles or _stores(consumer):
                 continue
-            edge.spec = dataclasses.replace(edge.spec, completion="delivered")
+            found.append(edge)
             if consumer.spec.id not in seen:
                 seen.add(consumer.spec.id)
                 to_do.append(consumer.spec.id)
+    return found
 
 
 def _stores(node: WiredNode) -> bool:

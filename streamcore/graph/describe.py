@@ -63,6 +63,7 @@ def _node(node: NodePlan, plan: Plan, width: int) -> list[str]:
     ports = ", ".join(plan.rings[ring].port for ring in node.reads) or "none"
     batch = f", batches of up to {node.batch_max}" if node.batch_max > 1 else ""
     held = f", retains {node.retention}" if node.retention else ""
+    held += f", hidden: the {node.hidden} of an edge, in {node.config['path']}" if node.hidden else ""
     return [
         f"  {node.id:<{width}}  {node.role:<6}  {node.plugin} ({node.target}){batch}{held}",
         f"  {'':<{width}}  inbox RUN_DIR/{node.id}.1; reads rings: {ports}",

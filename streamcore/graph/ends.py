@@ -17,7 +17,7 @@ def check_ends(graph: Graph, edge: WiredEdge, where: Where) -> None:
     if ports is None:
         return
     out, into = ports
-    gives = f"{edge.producer.spec.id}.{edge.from_port} gives {carries(out)}"
+    gives = f"{'.'.join(graph.fed.get(edge.producer.spec.id, (edge.producer.spec.id, edge.from_port)))} gives {carries(out)}"
     takes = f"{edge.consumer.spec.id}.{edge.to_port} takes {carries(into)}"
     if out.kind != into.kind and "any" not in (out.kind, into.kind):
         graph.problems.add(where, gives, f"{takes}: the kinds differ")
@@ -34,6 +34,9 @@ def carries(port: Port) -> str:
 
 def _codec(graph: Graph, edge: WiredEdge, offered: Profile) -> str:
     manifest = edge.consumer.manifest
+    hidden = edge.consumer.spec.hidden
+    if hidden:
+        return f"name one at the edge: {hidden}: {{codec: raw}}, or png, jpeg"
     if manifest is not None and "codec" in manifest.config:
         return f"name a codec in the config of '{edge.consumer.spec.id}'"
     return _converter(graph, offered, "json") or _converter(graph, offered, "bytes")

@@ -56,7 +56,8 @@ def explain(graph: Graph, plan: Plan, sets: Mapping[str, str] = {}) -> list[Expl
     for node_plan in plan.nodes:
         rows += _node(teller, graph, node_plan, plan)
     for edge_plan, wired in zip(plan.edges, graph.edges, strict=True):
-        rows += _edge(teller, edge_plan, wired.spec.where)
+        hidden = wired.producer.spec.hidden or wired.consumer.spec.hidden
+        rows += _edge(teller, edge_plan, wired.spec.where, hidden, wired.spec.depth is None)
     return rows
 
 
@@ -133,10 +134,13 @@ def _written_as(where: Where, key: str) -> Where:
     return (*where, "on_error", "retry") if key == "retries" else (*where, "limits", key) if key == "on_exceed" else (*where, key)
 
 
-def _edge(teller: _Teller, edge: EdgePlan, where: Where) -> Iterator[Explained]:
+def _edge(teller: _Teller, edge: EdgePlan, where: Where, hidden: str, depth_planned: bool) -> Iterator[Explained]:
+    """`hidden`: which node this edge shares with another, so that not all that is written holds for this one."""
     base = f"edges.{edge.name}"
-    yield teller.row(f"{base}.policy", edge.policy, (*where, "policy"))
-    yield teller.row(f"{base}.depth", edge.depth, (*where, "depth"), Origin(PLANNED))
+    made = Explained(f"{base}.policy", edge.policy, Origin(PLANNED, by=hidden))
+    yield made if hidden else teller.row(f"{base}.policy", edge.policy, (*where, "policy"))
+    planned = Explained(f"{base}.depth", edge.depth, Origin(PLANNED))
+    yield planned if depth_planned else teller.row(f"{base}.depth", edge.depth, (*where, "depth"), Origin(PLANNED))
     if edge.rate:
         yield teller.row(f"{base}.rate", edge.rate, (*where, "rate"))
     yield teller.row(f"{base}.completion", edge.completion, (*where, "completion"))

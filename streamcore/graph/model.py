@@ -101,6 +101,7 @@ class NodePlan(msgspec.Struct, frozen=True):
     cpu_affinity: tuple[int, ...] = ()  # () for all that streamctl may use
     nice: int = 0  # added to that of streamctl
     checks: str = "first"  # of which packets it is checked that they are what the ports declare: off, first or all
+    hidden: str = ""  # outbox or spill: what an edge has brought it for
 
     @property
     def is_job(self) -> bool:

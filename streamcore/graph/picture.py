@@ -54,14 +54,18 @@ def picture_of(graph: Graph, plan: Plan | None) -> Picture:
     whole = Group("")
     groups = {"": whole}
     for node_id, node in graph.nodes.items():
+        if node.spec.hidden:
+            continue
         _group(groups, node_id.rpartition(".")[0]).nodes.append(DrawnNode(node_id, _printable(node.spec.plugin), _shape(node)))
     planned = plan.edges if plan else [None] * len(graph.edges)
-    edges = [
-        DrawnEdge(
-            edge.producer.spec.id, edge.consumer.spec.id, tuple(map(_printable, _words(edge, numbers))), bool(numbers and numbers.feedback)
-        )
-        for edge, numbers in zip(graph.edges, planned, strict=True)
-    ]
+    edges, begun = [], dict[str, WiredEdge]()
+    for edge, numbers in zip(graph.edges, planned, strict=True):
+        if edge.consumer.spec.hidden:
+            begun[edge.consumer.spec.id] = edge
+            continue
+        first = begun.get(edge.producer.spec.id, edge)
+        words = tuple(map(_printable, _words(edge, numbers, first)))
+        edges.append(DrawnEdge(first.producer.spec.id, edge.consumer.spec.id, words, bool(numbers and numbers.feedback)))
     return Picture(graph.spec.name, whole, tuple(edges))
 
 
@@ -84,9 +88,9 @@ def _shape(node: WiredNode) -> str:
     return node.manifest.role if node.manifest.inputs or node.manifest.outputs else JOB
 
 
-def _words(edge: WiredEdge, planned: EdgePlan | None) -> Iterator[str]:
-    """What stands at an edge, a line each."""
-    yield from _ports(edge)
+def _words(edge: WiredEdge, planned: EdgePlan | None, first: WiredEdge) -> Iterator[str]:
+    """What stands at an edge, a line each. `first`: the edge itself, or that which leads to the hidden node before it."""
+    yield from _ports(edge, first)
     ports = edge.ports()
     flow = [ports[0].kind] if ports else []
     if edge.spec.policy == "sample":
@@ -96,15 +100,18 @@ def _words(edge: WiredEdge, planned: EdgePlan | None) -> Iterator[str]:
     else:
         depth = planned.depth if planned else edge.spec.depth
         flow.append(edge.spec.policy if depth is None else f"{edge.spec.policy} {depth}")
-    if edge.spec.completion == "delivered":
+    hidden = edge.producer.spec.hidden
+    if hidden:
+        flow[-1] = flow[-1].replace("block", hidden)
+    elif edge.spec.completion == "delivered":
         flow.append("delivered")
     yield ", ".join(flow)
 
 
-def _ports(edge: WiredEdge) -> Iterator[str]:
+def _ports(edge: WiredEdge, first: WiredEdge) -> Iterator[str]:
     """Which of several ports the edge joins; of a node whose ports are not known, what the spec says."""
     shown = [
-        _port(edge.producer, edge.from_port, edge.spec.from_, "outputs"),
+        _port(first.producer, first.from_port, first.spec.from_, "outputs"),
         _port(edge.consumer, edge.to_port, edge.spec.to, "inputs"),
     ]
     if any(shown):

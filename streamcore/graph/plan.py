@@ -181,6 +181,7 @@ def _nodes(graph: Graph, ordered: list[WiredNode], edges: tuple[EdgePlan, ...], 
                 env=dict(node.spec.process.env),
                 cpu_affinity=node.spec.process.cpu_affinity,
                 nice=node.spec.process.nice,
+                hidden=node.spec.hidden,
                 **{"checks": graph.spec.checks, **_care(node)},
             )
         )

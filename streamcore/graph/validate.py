@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from streamcore import limits
 from streamcore.errors import Problem
+from streamcore.graph.delivery import edges_delivered
 from streamcore.graph.ends import carries, check_ends
 from streamcore.graph.loops import check_cycles
 from streamcore.graph.model import RestartPlan
@@ -14,7 +16,7 @@ from streamcore.packet import carrier_of
 from streamcore.plugins.configs import Checked
 from streamcore.plugins.naming import is_package
 from streamcore.plugins.policy import A_PACKAGE
-from streamcore.spec.model import COMPLETIONS, POLICIES, Spec, Where
+from streamcore.spec.model import COMPLETIONS, OUTBOX, POLICIES, SPILL, Spec, Where
 from streamcore.spec.problems import names, show
 
 
@@ -28,13 +30,18 @@ def check(graph: Graph) -> list[Problem]:
     _check_allow(graph)
     for index, edge in enumerate(graph.edges):
         where = edge.spec.where or ("edges", index)
-        _check_policy(graph, edge, where)
+        if not edge.producer.spec.hidden:
+            _check_policy(graph, edge, where)
+            _check_hidden(graph, edge, where)
+        elif edge.producer.spec.hidden == OUTBOX:
+            _check_outbox(graph, edge, (*where, OUTBOX))
         check_ends(graph, edge, where)
     for index, node in enumerate(graph.nodes.values()):
         where = node.spec.where or ("nodes", index)
         _check_numbers(graph, node, where)
         _check_backoff(graph, node, (*where, "restart"))
     check_cycles(graph)
+    _check_stores(graph)
     _check_claims(graph)
     if not graph.loose:
         _check_connected(graph)
@@ -48,7 +55,7 @@ def _check_allow(graph: Graph) -> None:
 
 
 def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
-    spec, problems = edge.spec, graph.problems
+    spec, problems = edge.spec.written or edge.spec, graph.problems
     if spec.policy not in POLICIES:
         problems.add((*where, "policy"), show(spec.policy), f"one of: {names(POLICIES)}", near=(spec.policy, POLICIES))
     if spec.completion not in COMPLETIONS:
@@ -64,6 +71,45 @@ def _check_policy(graph: Graph, edge: WiredEdge, where: Where) -> None:
         problems.add((*where, "rate"), "nothing", "packets per second that pass, as policy sample needs")
     if spec.policy != "sample" and spec.rate is not None:
         problems.add((*where, "rate"), f"{spec.rate:g} with policy {spec.policy}", "a rate only with policy sample")
+
+
+def _check_hidden(graph: Graph, edge: WiredEdge, where: Where) -> None:
+    """What `outbox` and `spill` go together with. Both halves of such an edge are planned as `block`."""
+    spec, add = edge.spec.written or edge.spec, graph.problems.add
+    hidden = edge.consumer.spec.hidden
+    if hidden == OUTBOX and spec.policy != "block":
+        add((*where, "policy"), f"{spec.policy} with an outbox", "block: an outbox takes what comes, and its `full` says what if it cannot")
+    if hidden and spec.completion != "hop":
+        add((*where, "completion"), f"{spec.completion} with {hidden}", "hop: a packet is completed when the disk has it")
+    if spec.spill is not None and spec.policy != SPILL:
+        add((*where, "spill"), f"spill with policy {spec.policy}", "spill only with policy spill")
+
+
+def _check_outbox(graph: Graph, edge: WiredEdge, where: Where) -> None:
+    consumer = edge.consumer
+    if consumer.manifest is not None and consumer.manifest.outputs:
+        found = f"an outbox for '{consumer.spec.id}', which has outputs"
+        expected = "a consumer without outputs: what is behind an outbox completes on delivery, down to the last sink"
+        graph.problems.add(where, found, expected, "draw it: a node with plugin durable.queue; or use policy spill")
+
+
+def _check_stores(graph: Graph) -> None:
+    """Each store has a folder of its own, and nothing spills behind a queue: it would acknowledge what no sink has delivered."""
+    if not any(node.spec.hidden for node in graph.nodes.values()):
+        return
+    folders: dict[str, str] = {}
+    for edge in edges_delivered(graph):
+        if edge.consumer.spec.hidden == SPILL:
+            found, expected = "spill behind a durable queue", "block: what waits in the queue is on the disk already"
+            graph.problems.add((*edge.spec.where, "policy"), found, expected)
+    for node in graph.nodes.values():
+        folder = node.config.get("path")
+        if not node.spec.hidden or not isinstance(folder, str):
+            continue
+        first = folders.setdefault(os.path.realpath(os.path.expanduser(folder)), node.spec.id)
+        if first != node.spec.id:
+            found = f"{show(folder)}, which is that of {first} too"
+            graph.problems.add((*node.spec.where, "config", "path"), found, "a folder for each edge", "leave `path` out: each gets its own")
 
 
 def _check_numbers(graph: Graph, node: WiredNode, where: Where) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
 
 from streamcore import limits
 from streamcore.errors import PluginError
+from streamcore.graph.hidden import reveal
 from streamcore.manifest import Manifest
 from streamcore.node.api import Port
 from streamcore.plugins.configs import Checked, Configs
@@ -62,6 +65,7 @@ class Graph:
     edges: list[WiredEdge] = field(default_factory=list)
     loose: bool = False
     excused: set[str] = field(default_factory=set)
+    fed: dict[str, tuple[str, str]] = field(default_factory=dict)  # hidden node to (node, output) whose packets pass through it
     open: set[tuple[str, str]] = field(default_factory=set)  # (node, input) that the spec leaves to a graph that includes it
     shown: list[tuple[PortSpec, Port]] = field(default_factory=list)  # ports of sub-graphs, with those behind them
     code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of each plugin: the files that its manifest was made of
@@ -76,12 +80,13 @@ class Graph:
 
 
 def wire(spec: Spec, manifests: Manifests | None, checked: Mapping[int, Checked] = {}) -> Graph:
-    """Resolve every name in the spec. What cannot be resolved is a problem, and left out.
+    """Resolve every name in the spec, its hidden nodes revealed. What cannot be resolved is a problem, and left out.
 
     Args:
       manifests: of every plugin, or the reason why it has none. None: nothing is known of any, and only the structure is wired.
       checked: by the index of the node, what became of configs whose schema has code.
     """
+    spec = reveal(spec)
     graph = Graph(spec, Problems(spec.file, spec.places, spec.bad), loose=spec.partial, structure_only=manifests is None)
     graph.problems.hide(secret.reveal() for node in spec.nodes for secret in secrets_in((node.config, node.process.env)))
     _wire_nodes(graph, manifests, checked)
@@ -164,18 +169,32 @@ def _wire_edges(graph: Graph, wrong: set[tuple[str, str]]) -> None:
         if not (from_port and to_port):
             graph.excused |= {node.spec.id for node, port in ((producer, from_port), (consumer, to_port)) if not port}
         else:
-            name = (producer.spec.id, from_port, consumer.spec.id, to_port)
+            if consumer.spec.hidden:
+                graph.fed[consumer.spec.id] = producer.spec.id, from_port
+                _pass_through(consumer, producer, from_port)
+            name = (*graph.fed.get(producer.spec.id, (producer.spec.id, from_port)), consumer.spec.id, to_port)
             if name in seen:
                 line = graph.spec.mark(seen[name]).line
                 found = f"a second edge {name[0]}.{name[1]} -> {name[2]}.{name[3]}"
                 graph.problems.add(where, found, "one edge between two ports", f"first on line {line}" if line else "")
                 continue
             seen[name] = where
-            fan_out[name[:2]] += 1
-            if fan_out[name[:2]] == limits.EDGES_PER_PORT_MAX + 1:
-                found = f"more than {limits.EDGES_PER_PORT_MAX} edges from {name[0]}.{name[1]}"
+            out = (producer.spec.id, from_port)
+            fan_out[out] += 1
+            if fan_out[out] == limits.EDGES_PER_PORT_MAX + 1:
+                found = f"more than {limits.EDGES_PER_PORT_MAX} edges from {out[0]}.{out[1]}"
                 graph.problems.add((*where, "from"), found, f"at most {limits.EDGES_PER_PORT_MAX}", "put flow.tee between")
         graph.edges.append(wired)
+
+
+def _pass_through(hidden: WiredNode, producer: WiredNode, port: str) -> None:
+    """What leaves a hidden node is what its producer gives: its ports are checked and planned like that one's."""
+    if hidden.manifest is None or producer.manifest is None:
+        return
+    given = producer.manifest.outputs[port]
+    sides = (hidden.manifest.inputs, hidden.manifest.outputs)
+    inputs, outputs = ({name: replace(own, kind=given.kind, profile=given.profile) for name, own in side.items()} for side in sides)
+    hidden.manifest = msgspec.structs.replace(hidden.manifest, inputs=inputs, outputs=outputs)
 
 
 def _is_impossible(node: WiredNode, side: str) -> bool:
@@ -202,7 +221,7 @@ def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | 
     node = graph.nodes.get(node_id)
     if node is None:
         if not graph.spec.partial:
-            node_id, known = _below(text, graph.nodes)
+            node_id, known = _below(text, {name: node for name, node in graph.nodes.items() if not node.spec.hidden})
             expected = f"one of the nodes: {names(known)}" if known else "a node; there is none"
             graph.problems.add(where, f"no node of the id {show(node_id)}", expected, near=(node_id, known))
         return None, ""

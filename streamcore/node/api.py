@@ -7,7 +7,7 @@ here is called from one thread, in this order: setup, then run, or begin and pro
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -62,6 +62,17 @@ class Metrics(Protocol):
     def gauge(self, name: str) -> Counter: ...
 
 
+class Room(Protocol):
+    """What a node may know of an output port; `glance` takes in what its consumers have reported."""
+
+    @property
+    def has_room(self) -> bool: ...
+    @property
+    def has_consumer(self) -> bool: ...
+    @property
+    def glance(self) -> Callable[[], None]: ...
+
+
 class Runtime(Protocol):
     """What runs a node: the host of a process, or `streamcore.testing.run_node`."""
 
@@ -74,10 +85,11 @@ class Runtime(Protocol):
     @property
     def stopping_fd(self) -> int: ...
     @property
-    def resume_position(self) -> int | None: ...
-    @property
     def run_id(self) -> str: ...
+    @property
+    def resume_position(self) -> int | None: ...
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
+    def outlet(self, port: str) -> Room: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
     def fail(self, packet: StreamPacket, error: Exception) -> None: ...
 
@@ -139,6 +151,9 @@ class Node:
         """
         return None
 
+    def blocked(self) -> None:
+        """Called in place of pull() while an output has no room: to store what would otherwise wait. May set `pull_at_ns`."""
+
     def on_order(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Do what somebody asks of a live run for this node, and say what was done: JSON objects both, of a few KiB.
 
@@ -178,6 +193,17 @@ class Node:
         """
         return self._runtime.loan(port, shape, dtype, timeout_ns)
 
+    def has_room(self, port: str) -> bool:
+        """Can one more packet leave by this port without waiting? If not, its consumers are asked to report what they have taken."""
+        outlet = self._runtime.outlet(port)
+        if not outlet.has_room:
+            outlet.glance()
+        return outlet.has_room
+
+    def has_consumer(self, port: str) -> bool:
+        """False once nobody takes what leaves by this port any more: it fails at once, and there is always room for it."""
+        return self._runtime.outlet(port).has_consumer
+
     def fail(self, packet: StreamPacket, error: Exception) -> None:
         """Fail one input of a batch, as an exception in process() fails a single one; the others are as process_batch() leaves them."""
         self._runtime.fail(packet, error)
@@ -198,7 +224,7 @@ class Node:
 
     @property
     def stopping(self) -> bool:
-        """True once the run is asked to end: a source should return soon."""
+        """True once the run is asked to end: a source should return soon; other nodes finish what comes."""
         return self._runtime.stopping
 
     @property

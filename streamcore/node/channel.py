@@ -28,6 +28,10 @@ class Stop(msgspec.Struct, tag="stop", frozen=True):
     """Sources: end the stream now. Others end when their inputs do."""
 
 
+class Drain(msgspec.Struct, tag="drain", frozen=True):
+    """Others than sources: the run is asked to end. What a node keeps on the disk for later may stay there."""
+
+
 class PeerRestarted(msgspec.Struct, tag="peer_restarted", frozen=True):
     """A node has a new incarnation, which is bound: connect to it, and send it again what it has not completed."""
 
@@ -104,7 +108,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     traceback: str = ""
 
 
-Command = Union[Start, Stop, Pause, Resume, Redrive, Order, PeerRestarted, PeerDone, PeerGone]
+Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, PeerRestarted, PeerDone, PeerGone]
 Report = Union[Ready, Draining, Answered, Done, Failed]
 
 _encoder = msgspec.json.Encoder()

@@ -83,7 +83,7 @@ class Host:
     # --- what node code calls (Runtime)
 
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
-        return self._outlet(port).loan(shape, dtype, timeout_ns)
+        return self.outlet(port).loan(shape, dtype, timeout_ns)
 
     def wait_until(self, deadline_ns: int) -> bool:
         self._publish()
@@ -373,11 +373,11 @@ class Host:
         if not isinstance(packet, StreamPacket):
             found = type(packet).__name__
             raise PayloadError(f"node {self.plan.id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
-        outlet = self._only_outlet if not packet.port and self._only_outlet is not None else self._outlet(packet.port)
+        outlet = self._only_outlet if not packet.port and self._only_outlet is not None else self.outlet(packet.port)
         if outlet.emit(packet, outlet.pinned > 0 and self.exchange.pressed):
             self._produced += 1
 
-    def _outlet(self, port: Any) -> Outlet:
+    def outlet(self, port: Any) -> Outlet:
         outlet = self._outlets.get(port)
         if outlet is None:
             have = ", ".join(self._outlets) or "none"

@@ -200,6 +200,11 @@ class Outlet:
         self.press()
         return False
 
+    @property
+    def has_consumer(self) -> bool:
+        """Does any edge still take packets."""
+        return any(not edge.gone for edge in self.edges)
+
     def _may_send(self) -> bool:
         """Every `block` edge has credit, all at once: while one is waited for, a restarted consumer may take that of another."""
         answers = [edge.may_send() for edge in self._blocking]  # ask them all, not up to the first that cannot
@@ -209,7 +214,7 @@ class Outlet:
         writer = self.writer
         if not writer.free_entries:
             self.press()
-            self._wait_for(self._entry_is_free, None)
+            self._wait_for(lambda: writer.free_entries > 0, None)
         parents: list[Record] = []
         meta = meta_of(packet, id16, self._kind, self._node, writer.next_sequence, now_ns)
         position, again = meta.position, packet.redelivered
@@ -272,9 +277,6 @@ class Outlet:
             record.outputs += 1
             self.pinned += 1
         return (parents[0].inlet.plan.id, parents[0].entry, parents[0].sequence) if parents else NO_PARENT
-
-    def _entry_is_free(self) -> bool:
-        return self.writer.free_entries > 0
 
     def _id16(self, packet: Any) -> Any:
         """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing.Bench._seal."""

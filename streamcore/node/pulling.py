@@ -47,7 +47,10 @@ class Puller:
         self._exchange.in_node_code = True
         self._gather(True)
         for _ in range(TURN_MAX):
-            packet = self._node.pull() if all(outlet.has_room for outlet in outlets) else None
+            if not all(outlet.has_room for outlet in outlets):
+                self._node.blocked()
+                break
+            packet = self._node.pull()
             if packet is None:
                 break
             try:

@@ -212,7 +212,7 @@ class NodeProcess:
 
     def _on_command(self, command: channel.Command) -> None:
         """In the lifeline's thread."""
-        if isinstance(command, channel.Stop):
+        if isinstance(command, (channel.Stop, channel.Drain)):
             self._ask_to_stop()
         self._exchange.commands.append(command)
 

@@ -109,7 +109,10 @@ def _edge(entry: dict[str, Any], where: Where, problems: Problems) -> EdgeSpec:
         return _good(entry, (*where, name), problems, default)
 
     policy, completion = value("policy", "block"), value("completion", "hop")
-    return EdgeSpec(entry["from"], entry["to"], policy, value("depth", None), value("rate", None), completion, where)
+    outbox = value("outbox", None)
+    outbox = {} if outbox is True else None if outbox is False else outbox
+    depth, rate, spill = (value(name, None) for name in ("depth", "rate", "spill"))
+    return EdgeSpec(entry["from"], entry["to"], policy, depth, rate, completion, where, outbox, spill)
 
 
 def name_of(file: str) -> str:
@@ -121,10 +124,14 @@ def name_of(file: str) -> str:
 def digest_of(spec: Spec) -> str:
     """SHA-256 of what decides what runs; where it stands, and values of params that nothing uses, do not count. Secrets count by source."""
     nodes = [(n.id, n.plugin, n.config, n.startup_s, vars(n.ring), _plain(n.care), vars(n.process)) for n in spec.nodes]
-    edges = [(e.from_, e.to, e.policy, e.depth, e.rate, e.completion) for e in spec.edges]
+    edges = [(e.from_, e.to, e.policy, e.depth, e.rate, e.completion, *_options(e)) for e in spec.edges]
     whole = [spec.version, spec.name, spec.limits.shm, spec.allow, spec.drain_s, spec.checks, nodes, edges]
     text = json.dumps(whole, sort_keys=True, default=lambda secret: f"!secret {secret.source}")
     return sha256(text.encode()).hexdigest()
+
+
+def _options(edge: EdgeSpec) -> list[Any]:
+    return [] if edge.outbox is edge.spill is None else [edge.outbox, edge.spill]
 
 
 def _plain(care: CareSpec) -> dict[str, Any]:

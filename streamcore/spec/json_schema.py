@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamcore.spec import job
-from streamcore.spec.rules import INCLUDE, NODE, TOP, VERSION
+from streamcore.spec.model import HIDDEN_PLUGINS
+from streamcore.spec.rules import EDGE, INCLUDE, NODE, TOP, VERSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(B|KiB|MiB|GiB|TiB)$"
@@ -57,10 +58,19 @@ def _graph(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             }
             for name, rules in sorted(configs.items())
         ]
-    whole = _object({key: rule for key, rule in TOP.items() if key != "nodes"})
+    whole = _object({**{key: rule for key, rule in TOP.items() if key != "nodes"}, "edges": _edges(configs)})
     whole["properties"]["version"] = {"const": VERSION}
     whole["properties"]["nodes"] = {"type": "array", "minItems": 1, "items": node, "description": "every node is a process"}
     return {**whole, "required": ["version", "nodes"]}
+
+
+def _edges(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The rule of `edges`, with the configs of the nodes that an edge may bring."""
+    options: dict[str, Any] = {}
+    for key, plugin in HIDDEN_PLUGINS.items():
+        if plugin in configs:
+            options[key] = {"schema": {name: {**rule, "required": False} for name, rule in configs[plugin].items()}, **EDGE[key]}
+    return {"type": "list", "meta": {"words": "a list of edges"}, "schema": {"type": "dict", "schema": {**EDGE, **options}}}
 
 
 def _job(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

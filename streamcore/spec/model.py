@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, Union
 from streamcore.limits import DRAIN_S, STARTUP_S
 
 Where = tuple[Union[str, int], ...]
-POLICIES = ("block", "drop_new", "drop_oldest", "latest", "sample")
+OUTBOX, SPILL = "outbox", "spill"  # what an edge may bring a hidden node for
+HIDDEN_PLUGINS = {OUTBOX: "durable.queue", SPILL: "durable.spill"}
+POLICIES = ("block", "drop_new", "drop_oldest", "latest", "sample", SPILL)
 COMPLETIONS = ("hop", "delivered")
 RESTARTS = ("never", "on_failure", "always")
 GIVE_UPS = ("stop_run", "isolate")
@@ -150,7 +152,8 @@ class ProcessSpec:
 class NodeSpec:
     """One node. `config` is as written, interpolated, without the plugin's defaults, and may hold a Secret; `where` is where it is written.
 
-    The id of a node that `for_each` or `include` has made is dotted: gate.front.camera.
+    The id of a node that `for_each` or `include` has made is dotted: gate.front.camera. `hidden`: outbox or spill, for which an edge has
+    brought it; see graph/hidden.py.
     """
 
     id: str
@@ -161,11 +164,16 @@ class NodeSpec:
     care: CareSpec = CareSpec()
     where: Where = ()
     process: ProcessSpec = ProcessSpec()
+    hidden: str = ""
 
 
 @dataclass(frozen=True)
 class EdgeSpec:
-    """One entry of `edges:`. Ends read "node" or "node.port"; depth None means the default of the producer's port."""
+    """One entry of `edges:`. Ends read "node" or "node.port"; depth None means the default of the producer's port.
+
+    `outbox`, `spill`: options of the hidden node, as written; None: not given. `written`: of the two edges at a hidden node, the one that
+    they were made of.
+    """
 
     from_: str
     to: str
@@ -174,6 +182,9 @@ class EdgeSpec:
     rate: float | None = None
     completion: str = "hop"
     where: Where = ()
+    outbox: Mapping[str, Any] | None = None
+    spill: Mapping[str, Any] | None = None
+    written: EdgeSpec | None = None
 
 
 @dataclass(frozen=True)

@@ -91,13 +91,16 @@ NODE: dict[str, Any] = {
     "nice": {"type": "integer", "min": -20, "max": 19},
     "ring": {"type": "dict", "schema": RING},
 }
-EDGE = {
+EDGE: dict[str, Any] = {
     "from": {"type": "string", "required": True, "meta": {"words": "the producer: node or node.port"}},
     "to": {"type": "string", "required": True, "meta": {"words": "the consumer: node or node.port"}},
     "policy": {"type": "string", "allowed": POLICIES},
     "depth": {"type": "integer", "min": 1, "max": limits.DEPTH_MAX},
     "rate": {"type": "number", "min": 0.001, "max": 1_000_000},
     "completion": {"type": "string", "allowed": COMPLETIONS},
+    # What is in these two is checked as the config of the node that they bring.
+    "outbox": {"type": ["boolean", "dict"], "meta": {"words": "true, or a mapping with config of durable.queue"}},
+    "spill": {"type": "dict", "meta": {"words": "a mapping with config of durable.spill"}},
 }
 PORT = {
     "port": {"type": "string", "required": True, "meta": {"words": "the node's port behind it: node or node.port"}},

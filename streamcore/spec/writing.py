@@ -109,7 +109,7 @@ def _edge(edge: EdgeSpec) -> dict[str, Any]:
     made: dict[str, Any] = {"from": edge.from_, "to": edge.to}
     if edge.policy != "block":
         made["policy"] = edge.policy
-    made |= _given({"depth": edge.depth, "rate": edge.rate})
+    made |= _given({"depth": edge.depth, "rate": edge.rate, "outbox": True if edge.outbox == {} else edge.outbox, "spill": edge.spill})
     return made | ({"completion": edge.completion} if edge.completion != "hop" else {})
 
 

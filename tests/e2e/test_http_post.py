@@ -72,22 +72,23 @@ def test_events_of_a_time_without_server_reach_it_once_and_in_order_though_every
 
 
 def test_a_server_that_is_killed_and_comes_back_gets_every_event_once_and_in_order(box, receiver):
-    run = box.start("up", spec(box, receiver, 4000, rate=1000))
-    for kills in range(4):
-        receiver.wait_for(200 + 800 * kills)
+    run = box.start("up", spec(box, receiver, 2500, rate=1000))
+    for kills in range(3):
+        receiver.wait_for(200 + 700 * kills)
         receiver.kill()
         before = len(receiver.events())
         wait_until("events to wait", lambda: queue_facts(box)["waiting"] > 200)
         receiver.start()
         receiver.wait_for(before + 100)
     assert run.wait(90) == 0, box.output()
-    assert numbers(receiver) == [*range(4000)]
+    assert numbers(receiver) == [*range(2500)]
     assert queue_facts(box)["waiting"] == 0
 
 
-def test_what_comes_again_because_answers_were_lost_is_known_by_its_key(box, receiver):
+@pytest.mark.parametrize("server", ["connections: 1", "connections: 4"])
+def test_what_comes_again_because_answers_were_lost_is_known_by_its_key(box, receiver, server):
     receiver.tell("lose next=30")
-    done = box.run("up", spec(box, receiver, 300, queue="max_attempts: 0"))
+    done = box.run("up", spec(box, receiver, 300, server=server))
     assert done.returncode == 0, done.stdout + done.stderr
     stats = receiver.stats()
     assert (stats["lost"], stats["distinct"], stats["received"]) == (30, 300, 330)

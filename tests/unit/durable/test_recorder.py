@@ -57,7 +57,9 @@ def test_it_is_read_while_it_is_written_and_has_one_writer(tmp_path):
         recorder.append([entry(1), entry(2)])
         assert numbers(tmp_path / "r") == [1, 2]
         assert Recording(tmp_path / "r").owner == str(os.getpid())
-        with pytest.raises(StoreLocked, match=f"process {os.getpid()} owns it"):
+        with pytest.raises(
+            StoreLocked, match=f"recording .*: process {os.getpid()} owns it; stop its run, or read it with `streamctl recording`"
+        ):
             Recorder(tmp_path / "r")
         recorder.append([entry(3)])
         assert numbers(tmp_path / "r") == [1, 2, 3]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import socket
 import ssl
 import subprocess
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -194,6 +196,17 @@ def test_different_packets_in_a_row_that_are_not_taken_mean_that_the_server_is_a
     assert len(server.asked) == 3
 
 
+def test_when_the_server_turns_out_to_be_away_what_failed_before_is_in_its_turn_as_well(posting):
+    # They failed first and come back at times of their own, the later one perhaps first.
+    with Answering([reply(503)] * 3) as server:
+        post = posting(server, away_after=3)
+        events = [packet({"n": n}, sequence=n, settled_below=1, id=f"{n:032x}") for n in (1, 2, 3, 4)]
+        assert [post.outcome(given) for given in events] == ["failed", "failed", "away", "away"]
+        post.let_time_pass()
+        assert [post.outcome(events[n]) for n in (1, 3, 0, 1, 2, 3)] == ["away", "away", "ok", "ok", "ok", "ok"]
+    assert [json.loads(asked.body)["n"] for asked in server.asked] == [1, 2, 3, 1, 2, 3, 4]
+
+
 def test_one_packet_that_is_not_taken_is_to_blame_itself_however_often_it_comes(posting):
     with Answering([answer for _ in range(10) for answer in (reply(503), OK)] + [reply(503)] * 10) as server:
         post, poison = posting(server, away_after=2), packet(attempt=1)
@@ -210,6 +223,14 @@ def test_when_the_server_is_back_packets_are_taken_in_their_order(posting):
         assert post.outcome(third) == "away"
         assert [post.outcome(given) for given in (first, second, third)] == ["ok"] * 3
     assert [json.loads(asked.body)["n"] for asked in server.asked] == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("strict", "second"), [(False, "ok"), (True, "away")])
+def test_what_follows_a_failed_packet_waits_for_it_if_order_is_strict(posting, strict, second):
+    with Answering([reply(503)]) as server:
+        post = posting(server, strict_order=strict)
+        first, other = (packet({"n": n}, sequence=n, settled_below=1) for n in (1, 2))
+        assert [post.outcome(given) for given in (first, other, first, other)] == ["failed", second, "ok", "ok"]
 
 
 def test_a_packet_that_is_never_taken_does_not_hide_for_ever_that_the_server_is_back(posting):
@@ -251,6 +272,22 @@ def test_of_several_at_once_each_fails_for_itself():
         out = run_node(HttpPost, [packet({"n": n}) for n in range(8)], {"url": server.url, "connections": 4})
     assert sorted(type(error).__name__ for _, error in out.failed) == ["DeliveryFailed", "DeliveryRefused"]
     assert (out.metrics["delivered"], out.metrics["posts"]) == (6, 8)
+
+
+@pytest.mark.parametrize("payload", [{"n": 1}, float("nan")], ids=["away", "refused"])
+def test_no_packet_is_kept_by_the_error_that_it_failed_with(posting, payload):
+    # A packet that is kept is not completed: the queue would wait for it, and the producer stand still.
+    post = posting(f"http://127.0.0.1:{unused_port()}/", connections=4)
+    packets = [packet(payload) for _ in range(8)]
+    kept = [weakref.ref(item) for item in packets]
+    gc.disable()
+    try:
+        post.node.process_batch([*packets])
+        packets.clear()
+        assert [item() for item in kept] == [None] * 8
+    finally:
+        gc.enable()
+    assert len(post.bench.outputs.failed) == 8
 
 
 def test_while_it_is_away_one_connection_asks_for_all():

@@ -1,0 +1,29 @@
+"""Payloads as the durable store keeps them: which codec for what, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from streamcore import DurableStore
+from streamcore_nodes.picture_codec import decode_picture, encode_picture
+
+
+def encode_payload(payload: Any, head: Any, codec: str, quality: int) -> bytes:
+    """The bytes to store; says in `head` (a fresh DurableStore.Head) what they are. `codec` is for arrays. Raises PayloadError."""
+    if isinstance(payload, np.ndarray):
+        head.codec, head.dtype, head.shape = codec, str(payload.dtype), payload.shape
+        return encode_picture(payload, codec, quality)
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        head.codec = "bytes"
+        return bytes(payload)
+    return DurableStore.pack_json(payload)
+
+
+def decode_payload(record: Any) -> Any:
+    """The payload of a DurableStore record."""
+    head = record.head
+    if head.codec == "json":
+        return DurableStore.unpack_json(record.payload)
+    return record.payload if head.codec == "bytes" else decode_picture(record.payload, head.codec, head.dtype, head.shape)
