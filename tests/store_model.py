@@ -165,7 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.commit()
         self.written()
 
-    @rule(seconds=st.sampled_from([1, 5, WINDOW_S + 1]), most=MOST)
+    @rule(seconds=st.sampled_from([1, 5, WINDOW_S - 1, WINDOW_S + 1]), most=MOST)
     def time_passes(self, seconds: int, most: int) -> None:
         self.clock.advance(seconds)
         self.deliver(most)

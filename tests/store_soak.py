@@ -2,7 +2,8 @@
 
 `tools/durable soak --events 1000000` prints what it did as JSON. Ten minutes without the server take ten seconds (`--factor 60`): the queue
 fills, nodes and whole runs are killed, and go on. Then the server comes, refuses, loses answers, goes away again, and kills go on while the
-backlog is replayed. At the end the server has to have each event once by its key, in order, and the queue has to be empty.
+backlog is replayed. At the end the server has to have each event once by its key, in order (with `--in-flight 1` strictly, else up to what
+was under way when one failed), and the queue has to be empty.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ RECEIVER = Path(__file__).resolve().parents[1] / "tools" / "receiver.py"
 OUTAGE_S = 600.0
 OVERLAP = 500  # a run that begins anew emits so many again that are stored: they are known by their ids
 WORD_S = 1800.0
+UNDER_WAY_MAX = 1024  # by so many an event that failed may be overtaken, if more than one may be under way
 MISBEHAVIOUR = ("lose next=3", "fail 503 next=5", "fail 429 next=2 retry-after=0", "hang 0.2 next=1", "away 0.3")
 SPEC = """
 version: 2
 name: soak
 allow: [streamcore_bench]
 drain_s: 60
-params: {first: 0, count: 1000, url: "http://127.0.0.1:1/"}
+params: {first: 0, count: 1000, in_flight: 0, url: "http://127.0.0.1:1/"}
 nodes:
   - id: events
     plugin: "streamcore_bench.storing_nodes:Events"
@@ -46,7 +48,7 @@ nodes:
     restart: {max_restarts: 1000}
   - id: queue
     plugin: durable.queue
-    config: {path: queue, max_bytes: 2GiB, id: payload.number, retry_s: 0.05, retry_max_s: 0.5}
+    config: {path: queue, max_bytes: 2GiB, id: payload.number, in_flight: "${in_flight}", retry_s: 0.05, retry_max_s: 0.5}
     restart: {max_restarts: 1000}
   - {id: backend, plugin: http.post, config: {url: "${url}", timeout_s: 2, backoff_s: 0.1, backoff_max_s: 1}, restart: {max_restarts: 1000}}
 edges:
@@ -90,7 +92,7 @@ class Soak:
 
     def start(self) -> None:
         first = max(0, self.stored() - OVERLAP)
-        words = [f"first={first}", f"count={self.given.events}", f"url={self.server.url}"]
+        words = [f"first={first}", f"count={self.given.events}", f"in_flight={self.given.in_flight}", f"url={self.server.url}"]
         self.up = self.box.start("up", self.spec, *(part for word in words for part in ("--set", word)), "--report", "report.json")
         self.runs += 1
 
@@ -154,14 +156,17 @@ def soak(box: Box, server: Server, given: argparse.Namespace) -> dict[str, objec
     report = json.loads((box.folder / "report.json").read_text())
     facts, stats = upkeep.look(run.queue), server.stats()
     numbers = [json.loads(line)["body"]["number"] for line in server.log.read_text().splitlines()]
-    if numbers != list(range(given.events)):
-        late = sum(after < before for before, after in itertools.pairwise(numbers))
-        raise Broken(f"the server has {len(numbers)} events, {len(set(numbers))} different ones of {given.events}, {late} out of order")
+    if sorted(numbers) != list(range(given.events)):
+        raise Broken(f"the server has {len(numbers)} events, {len(set(numbers))} different ones of {given.events}")
+    late = max((highest - number for number, highest in zip(numbers, itertools.accumulate(numbers, max), strict=True)), default=0)
+    if late > (0 if given.in_flight == 1 else UNDER_WAY_MAX):
+        raise Broken(f"an event came {late} after it was its turn, with at most {given.in_flight or UNDER_WAY_MAX} under way")
     if facts.waiting or facts.dead or not report["account"]["balanced"]:
         raise Broken(f"{facts.waiting} wait, {facts.dead} are dead letters; the account: {report['account']}")
     seconds = round(time.monotonic() - began_s, 1)
     found = {
         "events": given.events,
+        "late_by_at_most": late,
         "runs": run.runs,
         "kills": run.kills,
         "waited_after_outage": waited,
@@ -185,6 +190,7 @@ def main(words: list[str] | None = None) -> int:
         "--disturbed", type=float, default=120, metavar="SECONDS", help="with kills and a bad server afterwards (default: %(default)s)"
     )
     parser.add_argument("--calm", type=float, default=1, help="longer pauses between disturbances (default: %(default)s)")
+    parser.add_argument("--in-flight", type=int, default=0, help="of the queue; 1: strict order (default: %(default)s, as many as fit)")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(words)
     with new_box() as box:
