@@ -102,7 +102,7 @@ class DurableQueue(Node):
         config = self.config
         self.key, self.unique = Picker(config["key"]), Picker(config["id"])
         options = DurableStore.Options(**{name: config[name] for name in DurableStore.Options.__struct_fields__})
-        self.store = DurableStore(Path(config["path"]).expanduser(), options)
+        self.store = DurableStore(Path(config["path"]).expanduser(), options, step=lambda read, of: self.still_starting())
         self.said = 0
         self._say_findings()
         self.ready: deque[Any] = deque()
@@ -161,7 +161,8 @@ class DurableQueue(Node):
         if not self.ready or self.untaken or self.answers >= ANSWERS_MAX:
             self._catch_up(time.monotonic_ns())
         limit = self.config["in_flight"]
-        if limit and self.store.in_flight - len(self.ready) >= limit:
+        self.pressing = 0 < limit <= self.store.in_flight - len(self.ready)
+        if self.pressing:
             return None
         if not self.ready:
             self.ready.extend(self.store.deliver(min(READY_MAX, limit or READY_MAX), READY_BYTES))

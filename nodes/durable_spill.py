@@ -65,7 +65,7 @@ class DurableSpill(Node):
             dedup_window_s=FOREVER_S,
             dedup_max=min(IDS_MAX, config["max_bytes"] // BYTES_PER_ID),
         )
-        self.store = DurableStore(Path(config["path"]).expanduser(), options)
+        self.store = DurableStore(Path(config["path"]).expanduser(), options, step=lambda read, of: self.still_starting())
         self.said = 0
         self.dropped_before = self.store.counters.dropped
         self.wait_ns = round(config["wait_s"] * 1e9)

@@ -179,6 +179,9 @@ class Bench:
         self.outputs.deadlines_ns.append(deadline_ns)
         return not self.stopping
 
+    def still_starting(self) -> None:
+        """Here nobody waits for it."""
+
     def fail(self, packet: StreamPacket, error: Exception) -> None:
         self.outputs.failed.append((packet.packet_id, error))
 

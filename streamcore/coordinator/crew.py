@@ -107,8 +107,11 @@ class Crew:
         self._guard.add(process.pid)
         self._loop.watch(process.pidfd, lambda: self._on_exit(member, process))
         self._loop.watch(process.channel_fd, lambda: self._on_channel(member, process))
-        member.set_deadline(self._loop.after(member.plan.startup_s, lambda: self._on_startup_deadline(member)))
+        self._await_ready(member)
         self._advance(member, states.SPAWNED, f"pid {process.pid}")
+
+    def _await_ready(self, member: Member) -> None:
+        member.set_deadline(self._loop.after(member.plan.startup_s, lambda: self._on_startup_deadline(member)))
 
     def _gone(self) -> list[NodePlan]:
         return [member.plan for member in self.members.values() if member.state == states.FAILED]
@@ -237,7 +240,10 @@ class Crew:
                 self._on_nonsense(member, process, str(error))
 
     def _on_report(self, member: Member, process: Process, report: channel.Report) -> None:
-        if isinstance(report, channel.Ready):
+        if isinstance(report, channel.Starting):
+            if member.state == states.STARTING:
+                self._await_ready(member)
+        elif isinstance(report, channel.Ready):
             self._advance(member, states.SAID_READY, "")
             if member.state == states.READY:
                 member.set_deadline(None)

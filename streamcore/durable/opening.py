@@ -19,13 +19,16 @@ SILENCE_S = 120.0  # of a child that says how far it is every 10 MB: a slow card
 FOLDERS_MAX = 1000  # damaged-N: someone has to look before there are so many
 
 
-def prepare(path: Path, options: Options) -> tuple[list[str], list[tuple[int, str]]]:
-    """What was found and done, and the (sequence, reason) of records that the opener has to take out. The caller owns the store."""
+def prepare(path: Path, options: Options, step: Callable[[int, int], None]) -> tuple[list[str], list[tuple[int, str]]]:
+    """What was found and done, and the (sequence, reason) of records that the opener has to take out. The caller owns the store.
+
+    `step` as examine() calls it.
+    """
     data = path / files.DATA
     (path / files.COMPACTED).unlink(missing_ok=True)
     if not data.exists():
         return [], []
-    broken, damaged = examine(path)
+    broken, damaged = examine(path, step)
     broken = broken or files.condemned(path)
     if not broken:
         return [], damaged

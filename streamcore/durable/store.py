@@ -35,6 +35,8 @@ class DurableStore:
 
     Acknowledgements are gathered and written by the next append() or commit(). One thread at a time; never used after a fork.
 
+    `step` is told while all of the file is read how many records were, and of how many.
+
     Attributes:
       findings: what was wrong with the files and what was done about it, a sentence each.
       full: why the last append() stored less than it was given: "" if it did not, max_bytes or disk.
@@ -53,10 +55,16 @@ class DurableStore:
     pack_json = staticmethod(record.pack_json)
     unpack_json = staticmethod(record.unpack_json)
 
-    def __init__(self, path: Path | str, options: StoreOptions | None = None, clock: Clock | None = None):
+    def __init__(
+        self,
+        path: Path | str,
+        options: StoreOptions | None = None,
+        clock: Clock | None = None,
+        step: Callable[[int, int], None] = lambda read, of: None,
+    ):
         self.path = Path(path)
         self.options = options or StoreOptions()
-        self._clock = clock or Clock()
+        self._clock, self._step = clock or Clock(), step
         self.full = ""
         self._acks: list[tuple[int, int]] = []  # sequence, room
         self._settlements: list[Settlement] = []
@@ -75,7 +83,7 @@ class DurableStore:
             raise
 
     def _begin(self) -> None:
-        self.findings, damaged = opening.prepare(self.path, self.options)
+        self.findings, damaged = opening.prepare(self.path, self.options, self._step)
         self._open()
         # Below it a record may have been handed out by a process before this one.
         self._offered_before = min(self._counters.offered_upto, self._counters.next_sequence)

@@ -85,11 +85,14 @@ class Runtime(Protocol):
     @property
     def stopping_fd(self) -> int: ...
     @property
+    def run_id(self) -> str: ...
+    @property
     def resume_position(self) -> int | None: ...
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
     def outlet(self, port: str) -> Room: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
     def fail(self, packet: StreamPacket, error: Exception) -> None: ...
+    def still_starting(self) -> None: ...
 
 
 class Node:
@@ -111,16 +114,21 @@ class Node:
     breaks_cycles: ClassVar[bool] = False
 
     # Only of nodes with a `pull`. `taking`: False keeps inputs waiting at their producers. `pending`: the end of the stream waits for what
-    # pull() has still to give. `pull_at_ns`: call it then (monotonic clock), though nothing has come.
+    # pull() has still to give. `pull_at_ns`: call it then (monotonic clock), though nothing has come. `pressing`: it waits for what is
+    # completed, so consumers should report that at once.
     taking: bool = True
     pending: bool = False
     pull_at_ns: int | None = None
+    pressing: bool = False
 
     id: str = "node"
     _runtime: Runtime
 
     def setup(self) -> None:
-        """Called once before `ready`. Open files, load models; raise ConfigError for what the user must mend."""
+        """Called once before `ready`. Open files, load models; raise ConfigError for what the user must mend.
+
+        What takes longer than `startup_s` says now and then that it gets on: `self.still_starting()`.
+        """
 
     def begin(self) -> Emitted:
         """Called when all nodes are ready, before the first input; not of a source. May emit what a cycle begins with.
@@ -201,6 +209,10 @@ class Node:
     def has_consumer(self, port: str) -> bool:
         """False once nobody takes what leaves by this port any more: it fails at once, and there is always room for it."""
         return self._runtime.outlet(port).has_consumer
+
+    def still_starting(self) -> None:
+        """From a long setup(), each time that it has got on: `startup_s` begins anew."""
+        self._runtime.still_starting()
 
     def fail(self, packet: StreamPacket, error: Exception) -> None:
         """Fail one input of a batch, as an exception in process() fails a single one; the others are as process_batch() leaves them."""

@@ -73,6 +73,10 @@ class PeerGone(msgspec.Struct, tag="peer_gone", frozen=True):
     node: str
 
 
+class Starting(msgspec.Struct, tag="starting", frozen=True):
+    """setup() is at work on something long and gets on with it: `startup_s` begins anew."""
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """Plugin loaded, setup() returned, rings mapped, inbox bound."""
 
@@ -109,7 +113,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
 
 
 Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, PeerRestarted, PeerDone, PeerGone]
-Report = Union[Ready, Draining, Answered, Done, Failed]
+Report = Union[Starting, Ready, Draining, Answered, Done, Failed]
 
 _encoder = msgspec.json.Encoder()
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)

@@ -57,6 +57,7 @@ class Host:
         self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None
         self.letters: Letters | None = None
         self.on_draining: Callable[[], None] = lambda: None
+        self.still_starting: Callable[[], None] = lambda: None
         self._is_source = isinstance(node, Source)
         self._status, self._words = status, status.words
         self._outlets: dict[str, Outlet] = {}
@@ -361,13 +362,11 @@ class Host:
 
     def _each(self, out: Any) -> None:
         """Emit what process() or flush() returned."""
-        if out is None:
-            return
         if isinstance(out, StreamPacket):
             self._emit(out)
-            return
-        for packet in out:
-            self._emit(packet)
+        elif out is not None:
+            for packet in out:
+                self._emit(packet)
 
     def _emit(self, packet: Any) -> None:
         if not isinstance(packet, StreamPacket):

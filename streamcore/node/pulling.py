@@ -72,6 +72,9 @@ class Puller:
     def wait(self) -> None:
         """Until something comes or the node wants to be asked again. That inputs wait for a node that is not taking is no hang."""
         self._words[_WAITS] = 0 if self._node.taking else 1
+        if self._node.pressing:
+            for outlet in self._exchange.outlets.values():
+                outlet.press()
         try:
             self._exchange.wait(self._node.pull_at_ns)
         finally:

@@ -144,6 +144,7 @@ class NodeProcess:
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep
         host.on_draining = lambda: self._say(channel.Draining())
+        host.still_starting = lambda: self._say(channel.Starting())
         self._wire(host, cls)
         attach(node, self.boot.node.id, self.boot.node.config, host)
         signal.signal(signal.SIGTERM, self._on_sigterm)

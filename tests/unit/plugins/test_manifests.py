@@ -104,7 +104,10 @@ BAD = [
     ("import os; os.closerange(3, 100); os._exit(5)", "an import that ends its process (exit status 5)"),
     ("import sys\nwhile True: sys.stdout.write('x' * 100_000)", f"an import that does not end within {SOON_S:g} s"),
     ("import time\nwhile True: time.sleep(1)", f"an import that does not end within {SOON_S:g} s"),
-    ("import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n    try: os.write(fd, b'}{ no answer\\n')\n    except OSError: pass", "writes into the channel"),
+    (
+        "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n    try: os.write(fd, b'}{ no answer\\n')\n    except OSError: pass",
+        "writes into the channel",
+    ),
 ]
 
 
@@ -126,7 +129,9 @@ def test_a_plugin_is_not_blamed_for_what_an_earlier_one_left_behind(package):
 
 
 def test_an_answer_that_was_not_asked_for_is_not_taken(package):
-    text = "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n    try: os.write(fd, b'{\"job\": 1}\\n')\n    except OSError: pass\n"
+    text = (
+        "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n    try: os.write(fd, b'{\"job\": 1}\\n')\n    except OSError: pass\n"
+    )
     package("sp_bad", text + GOOD)
     assert "writes into the channel" in refusal("sp_bad:Camera").found
 
