@@ -32,6 +32,7 @@ MODULES = (
     "streamcore.node.out_edge",
     "streamcore.node.outlet",
     "streamcore.node.placing",
+    "streamcore.node.pulling",
     "streamcore.shm.layout",
     "streamcore.shm.ring",
     "streamcore.wire.credit",
