@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from boxes import wait_until
 
 from streamcore import ConfigError, DurableStore, PayloadError, StreamPacket
-from streamcore.testing import run_node
+from streamcore.node.api import attach
+from streamcore.testing import Bench, check_config, run_node
 from streamcore_nodes.durable_queue import DurableQueue
 from streamcore_nodes.picture_codec import decode_picture, encode_picture
 
@@ -62,3 +64,84 @@ def test_what_was_not_acknowledged_comes_first_in_the_next_life(tmp_path):
 def test_a_key_that_names_nothing_is_refused(tmp_path, path):
     with pytest.raises(ConfigError, match="expected source_id, kind, payload.NAME or meta.NAME"):
         run_node(DurableQueue, [], config(tmp_path, key=path))
+
+
+class Life(Bench):
+    """One process of the node, whose outputs are completed when the test says so, and how."""
+
+    def __init__(self, tmp_path, **more):
+        super().__init__(DurableQueue(), "queue", None)
+        attach(self.node, "queue", check_config(DurableQueue, config(tmp_path, **more)), self)
+        self.node.setup()
+        self.sent: list[StreamPacket] = []
+
+    def give(self, *numbers: int) -> None:
+        self.node.process_batch([packet({"n": number}) for number in numbers])
+
+    def pulled(self) -> list[int]:
+        """The numbers of what comes out until nothing does."""
+        self.sent = []
+        while (out := self.node.pull()) is not None:
+            self.sent.append(out)
+        return [out.payload["n"] for out in self.sent]
+
+    def answer(self, *outcomes: str) -> None:
+        for out, outcome in zip(self.sent, outcomes, strict=True):
+            self.node.on_completed(out, outcome)
+
+
+def test_what_is_refused_is_a_dead_letter_at_once_and_holds_nobody_up(tmp_path):
+    life = Life(tmp_path)
+    life.give(1, 2, 3)
+    assert life.pulled() == [1, 2, 3]
+    life.answer("ok", "refused", "ok")
+    life.node.flush()
+    counters = life.node.store.counters
+    assert (counters.acknowledged, counters.dead, counters.failed, life.node.store.waiting) == (2, 1, 1, 0)
+
+
+def test_while_the_destination_is_away_everything_waits_in_order_and_nothing_is_counted(tmp_path):
+    life = Life(tmp_path, retry_s=0.05, max_attempts=1)
+    life.give(1, 2, 3)
+    assert life.pulled() == [1, 2, 3]
+    life.answer("away", "away", "away")
+    life.give(4)
+    assert life.pulled() == []  # of the same key: it may not overtake them
+    assert life.node.pull_at_ns is not None
+    found = wait_until("the records to come again", life.pulled)
+    assert found == [1, 2, 3, 4]
+    assert [(out.meta["durable"]["attempt"], out.meta["durable"]["settled_below"]) for out in life.sent] == [(1, 1)] * 4
+    life.answer(*["ok"] * 4)
+    life.node.flush()
+    assert (life.node.store.counters.failed, life.node.store.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "away"])
+def test_what_fails_when_it_is_too_old_is_a_dead_letter(tmp_path, outcome):
+    life = Life(tmp_path, max_age_s=1e-6)
+    life.give(1)
+    assert life.pulled() == [1]
+    life.answer(outcome)
+    life.node.flush()
+    assert (life.node.store.counters.dead, life.node.store.waiting) == (1, 0)
+
+
+def test_a_disk_that_fails_ends_the_process_and_fails_no_packet(tmp_path, monkeypatch):
+    # As a failure of process_batch() it would be charged to the packets, and they would be gone.
+    life = Life(tmp_path)
+
+    def fails(entries) -> int:
+        raise DurableStore.Error("store: Input/output error")
+
+    monkeypatch.setattr(life.node.store, "append", fails)
+    life.give(1, 2)
+    assert life.outputs.failed == [] and not life.node.taking and life.node.pending
+    with pytest.raises(DurableStore.Error, match="Input/output error"):
+        life.node.pull()
+
+
+def test_one_packet_that_cannot_be_stored_fails_and_the_others_of_its_batch_are_stored(tmp_path):
+    life = Life(tmp_path)
+    life.node.process_batch([packet({"n": 1}), packet(PICTURE), packet({"n": 2})])
+    assert [type(error) for _, error in life.outputs.failed] == [PayloadError]
+    assert life.pulled() == [1, 2]
