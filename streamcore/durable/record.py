@@ -28,6 +28,7 @@ MAGIC = int.from_bytes(b"SCr1", "little")
 MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 LAYOUT = struct.Struct("<IIQqq16sII")
 CHECKED_FROM = 8  # the checksum covers everything from here on
+_CHECKED = struct.Struct("<Qqq16sII")  # LAYOUT from there on
 ID_BYTES = 16
 
 
@@ -76,17 +77,21 @@ _decode = msgspec.msgpack.Decoder(Head).decode
 
 def encode(entry: Entry, sequence: int, stored_ns: int) -> bytes:
     """The bytes to store. Raises StoreError for what could not be read again."""
-    return b"".join((encode_front(entry, sequence, stored_ns), entry.payload))
+    return b"".join((*_front(entry, sequence, stored_ns), entry.payload))
 
 
 def encode_front(entry: Entry, sequence: int, stored_ns: int) -> bytes:
     """The same without the payload, which is to be written behind it: a frame need not be copied for that."""
+    return b"".join(_front(entry, sequence, stored_ns))
+
+
+def _front(entry: Entry, sequence: int, stored_ns: int) -> tuple[bytes, bytes, bytes, bytes]:
     if len(entry.id16) != ID_BYTES:
         raise StoreError(f"found an id of {len(entry.id16)} bytes, expected {ID_BYTES}")
     head, payload = _encode(entry.head), entry.payload
-    raw = LAYOUT.pack(MAGIC, 0, sequence, stored_ns, entry.wall_ns, entry.id16, len(head), len(payload))
-    checksum = zlib.crc32(payload, zlib.crc32(head, zlib.crc32(raw[CHECKED_FROM:])))
-    return b"".join((raw[:4], checksum.to_bytes(4, "little"), raw[CHECKED_FROM:], head))
+    checked = _CHECKED.pack(sequence, stored_ns, entry.wall_ns, entry.id16, len(head), len(payload))
+    checksum = zlib.crc32(payload, zlib.crc32(head, zlib.crc32(checked)))
+    return MAGIC_BYTES, checksum.to_bytes(4, "little"), checked, head
 
 
 def decode(raw: bytes, sequence: int) -> Record:
