@@ -43,7 +43,9 @@ def summary(report: dict[str, Any], report_path: str | None) -> list[str]:
     """How a run went, from its report: time, packets, what was lost, what held it back."""
     metrics = report["metrics"]
     # A packet that failed in a node failed on its edge too; but those that waited for a dead node failed on the edge alone.
-    failed = max(int(metrics["packets.failed_total"]), sum(edge["failed"] for edge in report["edges"].values()))
+    # What was to be delivered and was not its producer, a durable queue, has kept.
+    on_edges = sum(edge["failed"] for edge in report["edges"].values() if edge["completion"] != "delivered")
+    failed = max(int(metrics["packets.failed_total"]), on_edges)
     counts = [
         f"{plural(int(metrics['packets.source_emitted_total']), 'packet')} from sources",
         f"{int(metrics['packets.dropped_total']):,} dropped",

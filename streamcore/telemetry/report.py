@@ -43,8 +43,9 @@ class Ending:
 def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
     """The report of an ended run.
 
-    status: error if a node failed for good; degraded if a packet failed, the account does not balance, or packets were under way when
-    the last process ended; else ok. A drop that the edge's policy allows is no degradation, and is counted.
+    status: error if a node failed for good; degraded if a packet failed in a node, or on an edge whose producer forgets it then, if the
+    account does not balance, or if packets were under way when the last process ended; else ok. A drop that the edge's policy allows is
+    no degradation, and is counted.
     """
     rows = account(snapshot.edges)
     return {
@@ -86,7 +87,7 @@ def write_report(path: str, report: dict[str, Any]) -> None:
 def _status(snapshot: Snapshot, rows: tuple[AccountRow, ...], ending: Ending) -> str:
     if ending.failures:
         return ERROR
-    failed = any(row.failed for row in snapshot.nodes) or any(row.failed for row in rows)
+    failed = any(row.failed for row in snapshot.nodes) or any(row.failed_for_good for row in snapshot.edges)
     return DEGRADED if failed or lost(rows) or not all(row.balanced for row in rows) else OK
 
 

@@ -54,7 +54,10 @@ class NodeRow(msgspec.Struct):
 
 
 class EdgeRow(msgspec.Struct):
-    """One edge. Quiet, `sent = completed + dropped + failed + in_flight`; `waiting` of those in flight were not yet taken."""
+    """One edge. Quiet, `sent = completed + dropped + failed + in_flight`; `waiting` of those in flight were not yet taken.
+
+    What fails on an edge of `completion: delivered` its producer hears of: a durable queue sends it again.
+    """
 
     name: str
     from_node: str
@@ -71,6 +74,11 @@ class EdgeRow(msgspec.Struct):
     waiting: int = 0
     redelivered: int = 0
     bytes: int = 0
+    completion: str = "hop"
+
+    @property
+    def failed_for_good(self) -> int:
+        return 0 if self.completion == "delivered" else self.failed
 
 
 class Left(NamedTuple):
@@ -132,6 +140,7 @@ def _edge_row(plan: EdgePlan, producer: NodeStatus, consumer: NodeStatus, left: 
         waiting=taken.waiting,
         redelivered=taken.redelivered,
         bytes=max(offered.bytes, taken.bytes),
+        completion=plan.completion,
     )
 
 

@@ -189,7 +189,7 @@ REPORT = {
     "ended": "end of stream",
     "status": "ok",
     "metrics": {"packets.source_emitted_total": 450, "packets.dropped_total": 3, "packets.failed_total": 0},
-    "edges": {"cam.out->end.in": {"failed": 0}},
+    "edges": {"cam.out->end.in": {"failed": 0, "completion": "hop"}},
     "account": {"lost": {}, "unbalanced": []},
     "bottleneck": "No node holds the graph back.",
 }
@@ -204,7 +204,7 @@ def test_the_summary_tells_time_packets_and_where_the_report_lies():
 
 
 def test_the_summary_names_what_was_lost_edge_by_edge():
-    lost = {**REPORT, "account": {"lost": {"cam.out->end.in": 4}, "unbalanced": []}, "edges": {"cam.out->end.in": {"failed": 2}}}
+    lost = {**REPORT, "account": {"lost": {"cam.out->end.in": 4}, "unbalanced": []}, "edges": {"cam.out->end.in": {"failed": 2, "completion": "hop"}}}
     text = "\n".join(summary(lost, None))
     assert "lost, still under way when the run ended: cam.out->end.in 4" in text
     assert "2 failed" in text, "what waited for a dead node failed on its edge alone"

@@ -52,6 +52,13 @@ def test_metrics_are_flat_and_numbers(taken):
     assert {name: metrics[name] for name in expected} == expected
 
 
+def test_what_a_durable_queue_sends_again_is_no_loss(taken):
+    taken.edges[0].completed, taken.edges[0].failed = 80, 20
+    assert make_report(PLAN, taken, ENDING)["status"] == "degraded"
+    taken.edges[0].completion = "delivered"
+    assert make_report(PLAN, taken, ENDING)["status"] == "ok"
+
+
 def test_a_run_without_a_loss_is_ok(taken):
     report = make_report(PLAN, taken, ENDING)
     assert (report["status"], report["account"]["balanced"], report["account"]["lost"]) == ("ok", True, {})
