@@ -7,17 +7,22 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from answering import Answering
 from click.testing import CliRunner
 
+from streamcore import StreamPacket
 from streamcore.authoring.checks import CHECKS
 from streamcore.authoring.judge import Verdict, judge
 from streamcore.cli.root import streamctl
 from streamcore.errors import PluginError
 from streamcore.plugins.naming import names
+from streamcore.testing import run_node
+from streamcore_nodes.durable_record import Record
 
 DEADLINE_S = 20.0
 SHORT_S = 1.5  # where the plugin hangs
@@ -213,7 +218,7 @@ DETECTIONS = {"frame": 1, "size": [64, 48], "boxes": [BOX]}
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
-    """A folder with twelve pictures, and a video of them."""
+    """A folder with twelve pictures, a video of them, and a recording."""
     import cv2
     import numpy as np
 
@@ -224,13 +229,26 @@ def clips(tmp_path_factory) -> Path:
         assert cv2.imwrite(str(folder / f"{number}.png"), picture)
         writer.write(picture)
     writer.release()
+    packets = [StreamPacket.new(kind="event", source_id="cam", payload={"n": number}) for number in range(12)]
+    run_node(Record, packets, {"path": str(folder / "recording")})
     return folder
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Answering]:
+    with Answering() as made:
+        yield made
+
+
 @pytest.mark.parametrize("plugin", sorted(name for name, target in names().items() if target.startswith("streamcore_nodes.")))
-def test_the_standard_nodes_keep_the_contract(plugin, clips, tmp_path):
+def test_the_standard_nodes_keep_the_contract(plugin, clips, server, tmp_path):
     configs = {
         "debug.slow": {"work_ms": 1},
+        "durable.queue": {"path": str(tmp_path / "queue")},
+        "durable.record": {"path": str(tmp_path / "recording")},
+        "durable.replay": {"path": str(clips / "recording")},
+        "durable.spill": {"path": str(tmp_path / "spill")},
+        "http.post": {"url": server.url, "codec": "png"},
         "file.jsonl": {"path": str(tmp_path / "out.jsonl"), "flush": "interval", "interval_s": 60},
         "synthetic.street": {"width": 160, "height": 120, "cars": 1, "people": 1},
         "flow.sample": {"every": 2},

@@ -204,7 +204,11 @@ def test_the_summary_tells_time_packets_and_where_the_report_lies():
 
 
 def test_the_summary_names_what_was_lost_edge_by_edge():
-    lost = {**REPORT, "account": {"lost": {"cam.out->end.in": 4}, "unbalanced": []}, "edges": {"cam.out->end.in": {"failed": 2, "completion": "hop"}}}
+    lost = {
+        **REPORT,
+        "account": {"lost": {"cam.out->end.in": 4}, "unbalanced": []},
+        "edges": {"cam.out->end.in": {"failed": 2, "completion": "hop"}},
+    }
     text = "\n".join(summary(lost, None))
     assert "lost, still under way when the run ended: cam.out->end.in 4" in text
     assert "2 failed" in text, "what waited for a dead node failed on its edge alone"
