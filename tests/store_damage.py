@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 from store_kills import Broken, entry_of, examine_here, fast_folder, payload_of
 
@@ -28,7 +29,7 @@ COUNT, ACKED = 120, 40
 WORK = 6  # transactions after the damage: what is wrong with free pages and indexes shows when they are used
 
 
-def examine_forked(path: Path) -> tuple[str, list[tuple[int, str]]]:
+def examine_forked(path: Path, step: Any = None) -> tuple[str, list[tuple[int, str]]]:
     """What opening.examine does, by a child that is forked: the start of an interpreter takes ten times as long."""
     wrong = files.wrong_length(path)
     if wrong:

@@ -18,6 +18,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 from streamcore.durable import files, opening, verify
 from streamcore.durable.options import Options
@@ -45,7 +46,7 @@ def fast_folder(prefix: str, fast: Path = Path("/dev/shm")) -> Path:
     return Path(tempfile.mkdtemp(prefix=prefix, dir=fast if os.access(fast, os.W_OK) else None))
 
 
-def examine_here(path: Path) -> tuple[str, list[tuple[int, str]]]:
+def examine_here(path: Path, step: Any = None) -> tuple[str, list[tuple[int, str]]]:
     """What the child process of an opening does, without one: the start of an interpreter costs ten times as much as everything else."""
     wrong = files.wrong_length(path)
     return (wrong, []) if wrong else verify.verify(path)
