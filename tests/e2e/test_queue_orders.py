@@ -21,13 +21,14 @@ from streamcore import Node, Port, Source, StreamPacket
 
 
 class Events(Source):
-    """200 events, then nothing until the run is stopped."""
+    """200 events, not all in one commit, then nothing until the run is stopped."""
 
     outputs = {"out": Port("event", "json")}
 
     def run(self):
         for n in range(200):
             yield StreamPacket.new(kind="event", source_id="till", payload={"n": n}, position=n)
+            self.wait_until(time.monotonic_ns() + 2_000_000)
         self.wait_until(time.monotonic_ns() + 10**15)
 
 
