@@ -79,14 +79,17 @@ def run_node(
     instance = node() if isinstance(node, type) else node
     bench = Bench(instance, node_id, resume_position)
     attach(instance, node_id, check_config(type(instance), config or {}), bench)
-    instance.setup()
-    if isinstance(instance, Source):
-        bench.run_source(instance, limit)
-    else:
-        bench.emit_each(instance.begin())
-        bench.run_consumer(packets)
-    bench.emit_each(instance.flush())
-    instance.close()
+    try:
+        instance.setup()
+        if isinstance(instance, Source):
+            bench.run_source(instance, limit)
+        else:
+            bench.emit_each(instance.begin())
+            bench.run_consumer(packets)
+        bench.emit_each(instance.flush())
+        instance.close()
+    finally:
+        bench.release()
     return bench.outputs
 
 
@@ -155,7 +158,7 @@ class Bench:
         self.stopping = False
         self.run_id = RUN_ID
         self.stopping_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        weakref.finalize(self, _close, self.stopping_fd)
+        self.release = weakref.finalize(self, _close, self.stopping_fd)
         self.resume_position = resume_position
 
     # --- what node code calls

@@ -200,7 +200,7 @@ def test_stop_ends_a_source_and_the_graph_drains(tmp_path):
     with Rig(tmp_path, [N("a", "Frames", {"pause_ms": 1}), N("b", "Pass"), N("c", "Witness")], [E("a", "b"), E("b", "c")]) as rig:
         rig.start()
         rig.until(lambda: rig.status("c").consumed > 5, "some frames at the sink")
-        for name in rig.members:
+        for name in reversed(rig.members):  # the source last: the others may end as soon as it has
             rig.send(name, channel.Stop())
         assert {ended.exit for ended in rig.wait().values()} == {0}
         books = rig.books("a", "b")

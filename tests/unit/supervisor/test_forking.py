@@ -175,6 +175,7 @@ def test_a_server_that_was_killed_is_reaped_and_exec_takes_its_place(server, spa
     first = spawn("Facts", server)
     until_ready(first, folder)
     os.kill(server.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)  # dead, not only told: what it accepts while it dies is lost
     second = spawn("Facts", server)
     until_ready(second, folder)
     assert not was_forked(second)

@@ -1,5 +1,6 @@
 """The shared memory of a run: who gets which descriptor, and that all of it is given back."""
 
+import gc
 import os
 import resource
 
@@ -95,6 +96,7 @@ def test_too_few_descriptors_are_found_out_before_anything_is_made(monkeypatch):
 
 
 def test_a_low_soft_limit_is_raised():
+    gc.collect()  # of the tests before this one, nodes in cycles keep descriptors
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (70, hard))
     try:
