@@ -45,6 +45,9 @@ class Table(NamedTuple):
 
 
 def table_of(name: str, raw: bytes | memoryview) -> Table:
+    """Raises StoreError unless `raw` has the length of a table."""
+    if len(raw) != TABLE_LAYOUT.size:
+        raise StoreError(f"table {name}: found {len(raw)} bytes, expected {TABLE_LAYOUT.size}")
     return Table(name, *TABLE_LAYOUT.unpack(raw)[1:])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 import mmap
+import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -60,6 +61,8 @@ def verify(path: Path, step: Callable[[int, int], None] = lambda read, of: None)
             environment.close()
     except (lmdb.Error, StoreError, OSError) as error:
         return str(error), []
+    except (struct.error, IndexError, ValueError) as error:  # bytes that no check names, read as numbers: damage all the same
+        return f"its pages cannot be read: {type(error).__name__}: {error}", []
 
 
 def _walk(raw: memoryview, meta: files.Meta, step: Callable[[int, int], None]) -> Damaged:
