@@ -87,3 +87,10 @@ def test_a_flipped_bit_of_any_page_number_in_the_free_list_is_found_at_the_start
     put(path, numbers[0][0], numbers[0][1] ^ 2)
     with DurableStore(path, OPTIONS) as store:
         assert "moved to" in store.findings[0] and store.waiting >= waiting
+
+
+def test_a_table_of_a_wrong_length_is_damage_and_no_failure_of_the_check(path):
+    data = path / files.DATA
+    node = struct.Struct("<HHHH")  # size, high half of it, flags, bytes of the key
+    data.write_bytes(data.read_bytes().replace(node.pack(48, 0, 2, 3) + b"ids", node.pack(49, 0, 2, 3) + b"ids"))
+    assert verify.verify(path) == ("table ids: found 49 bytes, expected 48", [])
