@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import lmdb
 
+from streamcore.clock import Clock
 from streamcore.durable.options import Options
 from streamcore.errors import StoreError, StoreLocked
 
@@ -22,6 +23,7 @@ COMPACTED = "compacted.mdb"  # a copy that is under way, or was when its maker w
 READERS_MAX = 32  # of the writer and of `streamctl queue` beside it; dead ones are cleared
 TABLES = ("records", "waiting", "acked", "dead", "ids", "state")
 COUNTERS_KEY = b"counters"
+LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
 
 # What the table entries hold. Keys are sequences, big-endian: in order, so that a commit writes few pages.
 WAITING = struct.Struct("<IIQ")  # failures, flags, lane
@@ -73,9 +75,7 @@ def lock(path: Path, what: str = "store", reader: str = "streamctl queue") -> in
         descriptor = os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"{what} {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _flock(descriptor):
         pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         raise StoreLocked(f"{what} {path}: process {pid} owns it; stop its run, or read it with `{reader}`") from None
@@ -124,6 +124,19 @@ def open_tables(environment: Any) -> dict[str, Any]:
         return {name: environment.open_db(name.encode(), create=not environment.flags()["readonly"]) for name in TABLES}
     except lmdb.Error as error:
         raise StoreError(f"store {environment.path()}: {error}") from None
+
+
+def _flock(descriptor: int) -> bool:
+    """False if somebody keeps it. Who only asks for the owner has it for a moment (SYNC: owner_of)."""
+    for attempt in range(LOCK_TRIES):
+        if attempt:
+            Clock.sleep(LOCK_PAUSE_S)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            continue
+    return False
 
 
 def condemn(path: Path, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from streamcore.clock import ManualClock
+from streamcore.durable import files
 from streamcore.durable.options import BYTES_MIN, Options
 from streamcore.durable.record import Entry, Head
 from streamcore.durable.store import DurableStore
@@ -315,3 +317,12 @@ def test_a_path_that_is_no_folder_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file/queue: Not a directory"):
         DurableStore(tmp_path / "file" / "queue")
+
+
+def test_who_asks_for_the_owner_does_not_keep_one_from_becoming_it(tmp_path, monkeypatch):
+    DurableStore(tmp_path / "queue").close()
+    asking = os.open(tmp_path / "queue" / files.OWNER, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(files.Clock, "sleep", lambda seconds: fcntl.flock(asking, fcntl.LOCK_UN))
+    DurableStore(tmp_path / "queue").close()
+    os.close(asking)
