@@ -111,9 +111,7 @@ class DurableQueue(Node):
         self.unsynced_ns = 0
         self.answers = self.answered_ns = 0
         self.retry_full_ns: int | None = None
-        self.attempts: dict[int, int] = {}
         self.away_s, self.away_until_ns = 0.0, 0  # the delay while the destination takes nothing
-        self.broken: Exception | None = None
         self.waiting_gauge = self.metrics.gauge("waiting")
 
     # --- in
@@ -126,16 +124,12 @@ class DurableQueue(Node):
             except PayloadError as error:
                 self.fail(packet, error)
         packets.clear()
-        try:
-            self._store(entries)
-        except DurableStore.Error as error:  # these inputs have not failed: they come again to the next process
-            self.untaken, self.taking, self.broken = entries, False, error
+        self._store(entries)
 
     def _entry(self, packet: StreamPacket) -> Any:
-        key = self.key.text(packet) if self.key.first else ""
-        head = DurableStore.Head(packet.kind, packet.source_id, "json", key, packet.meta, packet.position)
+        head = DurableStore.Head(packet.kind, packet.source_id, "json", self.key.text(packet), packet.meta, packet.position)
         raw = encode_payload(packet.payload, head, self.config["codec"], self.config["quality"])
-        text = self.unique.text(packet) if self.unique.first else ""
+        text = self.unique.text(packet)
         id16 = blake2b(text.encode(), digest_size=16).digest() if text else packet.id16
         entry = DurableStore.Entry(id16, packet.wall_ns, head, raw)
         self.store.refuse_too_large(entry)
@@ -173,10 +167,11 @@ class DurableQueue(Node):
                 return None
         return self._packet(self.ready.popleft())
 
+    def blocked(self) -> None:
+        self._catch_up(time.monotonic_ns())
+
     def _catch_up(self, now_ns: int) -> None:
         """Write what is due: inputs that found no room, answers, the sync of a last commit."""
-        if self.broken is not None:
-            raise self.broken
         if self.untaken and (self.answers or self.retry_full_ns is None or now_ns >= self.retry_full_ns):
             self._store(self.untaken)
         elif self.answers >= ANSWERS_MAX or (self.answers and now_ns - self.answered_ns >= ANSWERS_NS):
@@ -202,7 +197,6 @@ class DurableQueue(Node):
 
     def _packet(self, delivery: Any) -> StreamPacket:
         record, head = delivery.record, delivery.record.head
-        self.attempts[record.sequence] = delivery.attempt
         told = {
             "sequence": record.sequence,
             "id": record.id16.hex(),
@@ -226,18 +220,16 @@ class DurableQueue(Node):
     def on_completed(self, packet: StreamPacket, outcome: str) -> None:
         sequence = (packet.position or 0) & SEQUENCES
         if outcome == "ok":
-            self.attempts.pop(sequence, None)
             self.store.ack(sequence)
             self.away_s = 0.0
         else:
-            self._failed(sequence, outcome)
+            self._failed(sequence, outcome, packet.meta[META_KEY]["attempt"])
         if not self.answers:
             self.answered_ns = time.monotonic_ns()
             self._plan_next_pull()
         self.answers += 1
 
-    def _failed(self, sequence: int, outcome: str) -> None:
-        attempt = self.attempts.pop(sequence, 1)
+    def _failed(self, sequence: int, outcome: str, attempt: int) -> None:
         if outcome == "refused":
             self.store.nack(sequence, reason="the destination refuses it; the log of its node says why", permanent=True)
         elif outcome == "away":

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from streamcore import PayloadError, Port, Recorder, Sink, StreamPacket
-from streamcore_nodes.picture_codec import CODECS, encode_picture
+from streamcore_nodes.picture_codec import CODECS
+from streamcore_nodes.stored_payload import encode_payload
 
 FULL_RETRY_NS = 200_000_000  # a full disk says nothing when there is room again
 
@@ -60,25 +61,21 @@ class Record(Sink):
                 continue
             try:
                 entries.append((packet, self._entry(packet)))
-            except PayloadError:
-                if len(packets) == 1:
-                    raise
+            except PayloadError as error:
                 self.counters["refused"].add()
-                self.log.exception("packet %s cannot be recorded", packet.packet_id)
+                self.fail(packet, error)
         packets.clear()
         self._record(entries)
 
     def _entry(self, packet: StreamPacket) -> Any:
         head = Recorder.Head(packet.kind, packet.source_id, "json", packet.from_port, packet.meta, packet.position)
-        payload = packet.payload
-        if isinstance(payload, np.ndarray):
-            head.codec, head.dtype, head.shape = self.config["codec"], str(payload.dtype), payload.shape
-            in_place = head.codec == "raw" and payload.flags.c_contiguous and payload.size
-            raw = memoryview(payload).cast("B") if in_place else encode_picture(payload, head.codec, self.config["quality"])
-        elif isinstance(payload, (bytes, bytearray, memoryview)):
-            head.codec, raw = "bytes", bytes(payload)
+        payload, codec = packet.payload, self.config["codec"]
+        raw: Any
+        if codec == "raw" and isinstance(payload, np.ndarray) and payload.flags.c_contiguous and payload.size:
+            head.codec, head.dtype, head.shape = codec, str(payload.dtype), payload.shape
+            raw = memoryview(payload).cast("B")  # written where it lies
         else:
-            raw = Recorder.pack_json(payload)
+            raw = encode_payload(payload, head, codec, self.config["quality"])
         entry = Recorder.Entry(packet.id16, packet.wall_ns, head, raw)
         self.recorder.refuse_too_large(entry)
         return entry

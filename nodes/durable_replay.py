@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from streamcore import ConfigError, PayloadError, Port, Recording, Source, StreamPacket
-from streamcore_nodes.picture_codec import decode_picture
+from streamcore_nodes.stored_payload import decode_payload
 
 SEQUENCE_BITS = 40  # of a position: the sequence in the recording, and above it the turn
 TURNS_MAX = 1 << 23
@@ -89,7 +89,7 @@ class Replay(Source):
                 return
             (sequence, loan), self.loaned = self.loaned, (0, None)
             try:
-                payload = loan if sequence == record.sequence else _payload(record)
+                payload = loan if sequence == record.sequence else decode_payload(record)
             except (PayloadError, ValueError) as error:
                 self._on_damage(1, f"record {record.sequence}: {error}")
                 continue
@@ -129,13 +129,6 @@ class Replay(Source):
     def _on_damage(self, count: int, text: str) -> None:
         self.damaged.add(count)
         self.log.error("%s: left out %d damaged: %s", self.path, count, text)
-
-
-def _payload(record: Any) -> Any:
-    head = record.head
-    if head.codec == "json":
-        return Recording.unpack_json(record.payload)
-    return record.payload if head.codec == "bytes" else decode_picture(record.payload, head.codec, head.dtype, head.shape)
 
 
 class Pacer:

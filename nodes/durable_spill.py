@@ -79,7 +79,6 @@ class DurableSpill(Node):
         self.unasked: set[bytes] | None = None  # completed, of what a predecessor emitted, while its records were not read yet
         self.answers = self.answered_ns = self.emitted = self.emitted_then = 0
         self.spells = 0
-        self.broken: Exception | None = None
         self.metric = {name: self.metrics.counter(name) for name in ("spilled", "dropped")}
         self.waiting_gauge = self.metrics.gauge("waiting")
         self._look()
@@ -102,10 +101,7 @@ class DurableSpill(Node):
             self.full_since_ns = time.monotonic_ns()
         self.held.extend(packets)
         packets.clear()
-        try:
-            self._store_held()
-        except DurableStore.Error as error:  # these inputs have not failed: they come again to the next process
-            self.broken = error
+        self._store_held()
         self._plan_next()
 
     def _is_repeat(self, packet: StreamPacket) -> bool:
@@ -193,7 +189,6 @@ class DurableSpill(Node):
     # --- out
 
     def pull(self) -> StreamPacket | None:
-        self._raise_broken()
         self._write_answers()
         packet = None
         if self.backlog and self.has_consumer("out"):
@@ -205,12 +200,7 @@ class DurableSpill(Node):
         self._plan_next()
         return packet
 
-    def _raise_broken(self) -> None:
-        if self.broken is not None:
-            raise self.broken
-
     def blocked(self) -> None:
-        self._raise_broken()
         self._write_answers()
         self._store_held()
         self._plan_next()

@@ -1,4 +1,4 @@
-"""Payloads as the durable store keeps them: which codec for what, and back."""
+"""Payloads as durable stores and recordings keep them: which codec for what, and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamcore_nodes.picture_codec import decode_picture, encode_picture
 
 
 def encode_payload(payload: Any, head: Any, codec: str, quality: int) -> bytes:
-    """The bytes to store; says in `head` (a fresh DurableStore.Head) what they are. `codec` is for arrays. Raises PayloadError."""
+    """The bytes to store; says in `head` (a fresh Head) what they are. `codec` is for arrays. Raises PayloadError."""
     if isinstance(payload, np.ndarray):
         if not codec:
             raise PayloadError(f"found an array of {payload.dtype}, expected JSON or bytes; set `codec: raw`, png or jpeg to store it")
@@ -24,7 +24,7 @@ def encode_payload(payload: Any, head: Any, codec: str, quality: int) -> bytes:
 
 
 def decode_payload(record: Any) -> Any:
-    """The payload of a DurableStore record."""
+    """The payload of a stored record."""
     head = record.head
     if head.codec == "json":
         return DurableStore.unpack_json(record.payload)

@@ -168,7 +168,9 @@ class Stopped(StreamcoreError):
 
 
 class StoreError(StreamcoreError):
-    """The store of a durable queue cannot be used: not its owner, a damaged file, a disk that fails. Nothing acknowledged is lost by it."""
+    """A store cannot be used: not its owner, a damaged file, a disk that fails. Nothing acknowledged is lost by it. Raised over an input it
+    ends the process and does not fail the input, which the next one gets again.
+    """
 
     fault = "box"
 

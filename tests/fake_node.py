@@ -34,6 +34,9 @@ class Fake:
     def ready(self, _):
         self.say("ready", pid=os.getpid())
 
+    def starting(self, _):
+        self.say("starting")
+
     def draining(self, _):
         self.say("draining")
 

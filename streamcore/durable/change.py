@@ -15,7 +15,6 @@ from streamcore.durable.files import ACKED, ID, REPLAYED, RETRIED, WAITING, flag
 from streamcore.durable.options import Options, room_of
 
 TRIM_MAX = 1024  # records given up by one transaction beyond what it settles: none may take long
-KEY_CHARS_MAX = 256
 LANES_KNOWN_MAX = 4096  # keys whose lane is not worked out again
 
 FAIL, BURY, DAMAGED, REPLAY, RETRY, DROP = range(6)

@@ -187,6 +187,15 @@ def map_bytes(path: Path) -> int:
         return max((meta.map_bytes for meta in metas(file.fileno())), default=0)
 
 
+def sync_folder(path: Path) -> None:
+    """Names in it that were made, changed or removed are so after a power cut. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def owner_of(path: Path) -> str:
     """The number of the process that owns the store, "unknown" if it does not say, "" if nobody does."""
     try:

@@ -297,7 +297,7 @@ class Recorder:
             if os.pwrite(fd, segment.encode_header(first, self._clock.wall_ns(), self._run), 0) != HEADER.size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fdatasync(fd)
-            self._sync_folder()
+            files.sync_folder(self.path)
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
@@ -343,13 +343,6 @@ class Recorder:
         self.nbytes -= gone.nbytes
         self.deleted += gone.next_sequence - gone.first_sequence
         return True
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     # --- ids
 

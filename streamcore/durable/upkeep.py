@@ -155,9 +155,7 @@ def compact(path: Path, step: Callable[[int], None] = lambda nbytes: None) -> tu
         after = fresh.stat().st_size
         os.rename(fresh, path / files.DATA)
         (path / files.LOCK).unlink(missing_ok=True)
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
+        files.sync_folder(path)
     except (OSError, lmdb.Error) as error:
         raise StoreError(f"store {path}: was not compacted: {error}") from None
     finally:

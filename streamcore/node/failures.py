@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from streamcore.errors import DeliveryRefused, DestinationAway, PayloadError, StreamcoreError
+from streamcore.errors import DeliveryRefused, DestinationAway, PayloadError, StoreError, StreamcoreError
 from streamcore.node.inlet import Inlet
 from streamcore.packet import StreamPacket
 from streamcore.shm.status import WORD, StatusWriter
@@ -34,13 +34,16 @@ class Failures:
             self._log.error("packet %s failed in %s (%d so far): %s", name, where, self._count, cause, exc_info=traceback)
 
     def judge(self, error: Exception, packet: StreamPacket, count: int = 1) -> int:
-        """The outcome of inputs over which node code raised `error`, which is under way. Raises it again if it ends the node."""
+        """The outcome of inputs over which node code raised `error`, which is under way. Raises it again if it ends the node.
+
+        A disk that fails is no fault of an input: the next process gets them all once more.
+        """
         if isinstance(error, DestinationAway):
             self._away += 1
             if self._away.bit_count() == 1:
                 self._log.warning("packet %s is not delivered (%d so far): %s", packet.packet_id, self._away, error)
             return messages.AWAY
-        if self._stops and not isinstance(error, DeliveryRefused):
+        if isinstance(error, StoreError) or (self._stops and not isinstance(error, DeliveryRefused)):
             raise error
         self.note("process", error, packet, count)
         return messages.REFUSED if isinstance(error, DeliveryRefused) else messages.FAILED

@@ -23,6 +23,19 @@ class BadSetup(Sink):
         raise AssertionError
 
 
+class Slow(Sink):
+    """Gets on with its setup, twice."""
+
+    inputs = {"in": ANY}
+
+    def setup(self) -> None:
+        self.still_starting()
+        self.still_starting()
+
+    def process(self, packet: StreamPacket) -> None:
+        pass
+
+
 class Quitter(Sink):
     """Leaves as a script would."""
 

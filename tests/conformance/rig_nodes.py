@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from rig_failing import BadSetup as BadSetup
 from rig_failing import Quitter as Quitter
+from rig_failing import Slow as Slow
 from rig_letterbox import Letterbox as Letterbox
 from rig_letterbox import LetterboxOfBatches as LetterboxOfBatches
 

@@ -94,23 +94,6 @@ def test_a_source_is_told_the_outcome_of_every_packet(tmp_path):
         assert all(line["payload"] for line in told)  # the packet comes without it
 
 
-@pytest.mark.parametrize("sink", ["Letterbox", "LetterboxOfBatches"])
-@pytest.mark.parametrize("on_error", ["fail_packet", "retry", "stop"])
-def test_a_source_is_told_why_a_packet_was_not_delivered(tmp_path, sink, on_error):
-    # Refused and away are answers of a destination: they end no node, and trying at once again could not help.
-    bad = [] if on_error == "stop" else [4]
-    extra = {"on_error": on_error} | ({"retries": 2} if on_error == "retry" else {})
-    nodes = [N("a", "Frames", {"count": 9, "tell": True}), N("b", "Pass")]
-    nodes.append(N("c", sink, {"refused": [2, 5], "away": [3], "bad": bad}, **extra))
-    with Rig(tmp_path, nodes, [E("a", "b", completion="delivered"), E("b", "c", completion="delivered")]) as rig:
-        rig.run()
-        told = {line["n"]: line["outcome"] for line in rig.lines("a")}
-        assert told == dict.fromkeys(range(9), "ok") | {2: "refused", 3: "away", 5: "refused"} | dict.fromkeys(bad, "failed")
-        assert rig.status("c").failed == 2 + len(bad)
-        assert rig.books("b", "c").failed == 3 + len(bad)
-        assert rig.log("c").count("away: 3") == 1
-
-
 def test_a_source_without_an_edge_is_told_of_every_packet_too(tmp_path):
     with Rig(tmp_path, [N("a", "Frames", {"count": 5, "tell": True})], []) as rig:
         rig.run()
@@ -138,6 +121,11 @@ def test_a_setup_that_fails_says_where_and_whose_fault_and_never_ready(tmp_path,
         ended = rig.wait()["c"]
         assert (ended.exit, [type(report) for report in ended.reports]) == (1, [channel.Failed])
         assert (ended.failure.where, ended.failure.cause, ended.failure.fault) == (where, cause, fault)
+
+
+def test_a_long_setup_says_each_time_that_it_gets_on(tmp_path):
+    with Rig(tmp_path, [N("c", "Slow")], []) as rig:
+        assert [type(rig.report("c")) for _ in range(3)] == [channel.Starting, channel.Starting, channel.Ready]
 
 
 def test_an_exception_in_on_completed_is_counted_and_the_node_goes_on(tmp_path):

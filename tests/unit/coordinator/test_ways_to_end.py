@@ -156,6 +156,12 @@ def test_a_node_that_is_not_ready_in_time_has_failed(run_of):
     assert (failure.node, failure.where, failure.cause) == ("b", "start", "not ready after 0.3 s")
 
 
+def test_a_node_that_says_that_it_gets_on_may_take_longer(run_of):
+    # A durable queue reads all of its file first, however large that has become.
+    result = run_of(chain(ORDERLY, [*([["sleep", 0.6], ["starting", None]] * 7), *ORDERLY], startup_s=3.0)).go()
+    assert (result.status, result.failures) == (0, ())
+
+
 def test_a_box_that_cannot_start_a_process_fails_the_node_and_ends_the_run(run_of):
     run = run_of(chain(ORDERLY, ORDERLY), command=("/no/such/python",))
     result = run.go()

@@ -7,6 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from streamcore.durable import files, opening, pages, upkeep
@@ -207,3 +208,20 @@ def test_the_older_meta_page_in_the_place_of_the_newer_is_found(copy):
 def _metas_in_order(data: Path) -> list[files.Meta]:
     with open(data, "rb") as file:
         return files.metas(file.fileno())
+
+
+def test_damage_that_only_a_write_finds_has_the_next_start_move_the_file_aside(copy, monkeypatch):
+    with DurableStore(copy, OPTIONS) as store:
+
+        def damaged(entries) -> int:
+            raise lmdb.CorruptedError("mdb_put: MDB_CORRUPTED")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "_transact", damaged)
+            with pytest.raises(StoreError, match="MDB_CORRUPTED; the next start moves the file aside"):
+                store.append([entry(COUNT + 1)])
+    for again in (False, True):
+        with DurableStore(copy, OPTIONS) as store:
+            assert bool(store.findings) is not again
+            assert again or f"MDB_CORRUPTED; moved to {copy / 'damaged-1'}; 200 records" in store.findings[0]
+            assert store.waiting == COUNT - 100

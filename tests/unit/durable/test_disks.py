@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from failing_disk import run_on_it
 from small_file_system import SMALL_BYTES, small_file_system
 
 from streamcore.durable.options import Options
@@ -117,16 +117,7 @@ except StoreError as error:
 
 
 def test_a_disk_that_fails_is_an_error_and_keeps_what_it_had(tmp_path):
-    from store_cuts import compiler
-
-    if compiler() is None:
-        pytest.skip("needs a C compiler for a disk that fails")
-    source, library, broken = Path(__file__).with_name("failing_disk.c"), tmp_path / "failing.so", tmp_path / "broken"
-    subprocess.run([compiler(), "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True, timeout=120)
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    env = {**os.environ, "LD_PRELOAD": str(library), "DISK_FAILS_IF": str(broken), "PYTHONPATH": path}
-    command = [sys.executable, "-c", FAILING, str(tmp_path / "queue"), str(broken)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    done = run_on_it(FAILING, tmp_path / "queue", tmp_path / "broken", Path(__file__).parent)
     assert (done.stdout, done.stderr) == (f"stored\nstore {tmp_path / 'queue'}: mdb_txn_commit: Input/output error\n", "")
     with DurableStore(tmp_path / "queue", OPTIONS) as store:
         assert store.findings == []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from failing_disk import run_on_it
 from small_file_system import SMALL_BYTES, small_file_system
 
 from streamcore import StreamPacket
@@ -155,16 +154,6 @@ except StoreError as error:
 
 
 def test_a_disk_that_fails_is_an_error_and_what_it_may_have_forgotten_is_not_there_later(tmp_path):
-    from store_cuts import compiler
-
-    if compiler() is None:
-        pytest.skip("needs a C compiler for a disk that fails")
-    source, library, broken = Path(__file__).with_name("failing_disk.c"), tmp_path / "failing.so", tmp_path / "broken"
-    subprocess.run([compiler(), "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True, timeout=120)
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    env = {**os.environ, "LD_PRELOAD": str(library), "DISK_FAILS_IF": str(broken), "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, "-c", FAILING, str(tmp_path / "r"), str(broken)], env=env, capture_output=True, text=True, timeout=120
-    )
+    done = run_on_it(FAILING, tmp_path / "r", tmp_path / "broken", Path(__file__).parent)
     assert (done.stdout, done.stderr) == (f"recording {tmp_path / 'r'}: Input/output error\n", "")
     assert numbers(tmp_path / "r") == [1]

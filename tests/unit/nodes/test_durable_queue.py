@@ -126,18 +126,14 @@ def test_what_fails_when_it_is_too_old_is_a_dead_letter(tmp_path, outcome):
     assert (life.node.store.counters.dead, life.node.store.waiting) == (1, 0)
 
 
-def test_a_disk_that_fails_ends_the_process_and_fails_no_packet(tmp_path, monkeypatch):
-    # As a failure of process_batch() it would be charged to the packets, and they would be gone.
+def test_inputs_that_found_no_room_are_stored_once_there_is_some_though_nothing_can_leave(tmp_path, monkeypatch):
     life = Life(tmp_path)
-
-    def fails(entries) -> int:
-        raise DurableStore.Error("store: Input/output error")
-
-    monkeypatch.setattr(life.node.store, "append", fails)
-    life.give(1, 2)
-    assert life.outputs.failed == [] and not life.node.taking and life.node.pending
-    with pytest.raises(DurableStore.Error, match="Input/output error"):
-        life.node.pull()
+    with monkeypatch.context() as full:
+        full.setattr(life.node.store, "append", lambda entries: 0)
+        life.give(1, 2)
+    assert not life.node.taking
+    life.node.blocked()
+    assert life.node.taking and life.pulled() == [1, 2]
 
 
 def test_one_packet_that_cannot_be_stored_fails_and_the_others_of_its_batch_are_stored(tmp_path):

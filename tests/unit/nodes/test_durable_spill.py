@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamcore import DurableStore, StreamPacket
+from streamcore import StreamPacket
 from streamcore.node.api import attach
 from streamcore.testing import Bench, check_config, run_node
 from streamcore_nodes import durable_spill
@@ -263,17 +263,3 @@ def test_what_is_still_under_way_is_not_taken_a_second_time(tmp_path):
         packet.redelivered = True
     life.emit_each(life.node.process_batch(again))
     assert life.numbers == [2, 5]  # that it passed 2 on the consumer knows better
-
-
-def test_a_disk_that_fails_ends_the_process_and_fails_no_packet(tmp_path, monkeypatch):
-    # As a failure of process_batch() it would be charged to the packets, and they would be gone.
-    life = Life(tmp_path / "spill")
-
-    def fails(entries) -> int:
-        raise DurableStore.Error("store: Input/output error")
-
-    monkeypatch.setattr(life.node.store, "append", fails)
-    life.give(1, 2)
-    assert life.outputs.failed == [] and not life.node.taking and life.node.pending
-    with pytest.raises(DurableStore.Error, match="Input/output error"):
-        life.turn()
