@@ -152,11 +152,11 @@ class DurableQueue(Node):
     # --- out
 
     def pull(self) -> StreamPacket | None:
-        if not self.ready or self.untaken or self.answers >= ANSWERS_MAX:
+        if not self.ready or self.untaken or self.answers >= ANSWERS_MAX or self.stopping:
             self._catch_up(time.monotonic_ns())
         limit = self.config["in_flight"]
-        self.pressing = 0 < limit <= self.store.in_flight - len(self.ready)
-        if self.pressing:
+        self.pressing = 0 < limit <= self._under_way
+        if self.pressing or self.stopping:
             return None
         if not self.ready:
             self.ready.extend(self.store.deliver(min(READY_MAX, limit or READY_MAX), READY_BYTES))
@@ -254,7 +254,12 @@ class DurableQueue(Node):
     @property
     def pending(self) -> bool:  # type: ignore[override]
         """The stream ends when everything is delivered; what a stop leaves is delivered by the next run."""
-        return bool(self.untaken or self.store.in_flight or (self.store.waiting and not self.stopping))
+        return bool(self.untaken or self._under_way or (self.store.waiting and not self.stopping))
+
+    @property
+    def _under_way(self) -> int:
+        """Packets that have left and are not answered."""
+        return self.store.in_flight - len(self.ready)
 
     def flush(self) -> None:
         self._commit()

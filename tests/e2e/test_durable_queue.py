@@ -100,6 +100,19 @@ def test_kills_while_events_flow_lose_repeat_and_reorder_nothing_at_the_sink(box
     assert [line["payload"]["n"] for line in jsonl(file)] == [*range(4000)]
 
 
+def test_a_run_with_a_backlog_ends_when_it_is_told_to_and_the_next_one_delivers_the_rest(box):
+    spec = box.write_spec(STORE)
+    up = box.start("up", spec, "--set", "count=4000", "--set", "work_ms=5", "--report", "report.json")
+    wait_until("events to be delivered while others wait", lambda: queue_facts(box, "data/outbox").get("acked", 0) > 20)
+    assert box.run("down", "store-and-forward").returncode == 0
+    assert up.wait(60) == 0 and "not drained" not in box.output(), box.output()
+    report = json.loads((box.folder / "report.json").read_text())
+    assert (report["status"], report["account"]["lost"]) == ("ok", {})
+    left = queue_facts(box, "data/outbox")["waiting"]
+    assert left > 1000
+    assert len(sequences(box.folder / "data/events.jsonl")) + left == report["metrics"]["packets.source_emitted_total"]
+
+
 def test_the_queue_killed_alone_goes_on_within_the_run(box):
     spec = box.write_spec(STORE)
     up = box.start("up", spec, "--set", "count=3000", "--set", "rate=1000", "--set", "work_ms=0.2", "--report", "report.json")

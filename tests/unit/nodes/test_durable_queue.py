@@ -116,6 +116,19 @@ def test_while_the_destination_is_away_everything_waits_in_order_and_nothing_is_
     assert (life.node.store.counters.failed, life.node.store.waiting) == (0, 0)
 
 
+def test_when_the_run_is_to_end_only_what_is_under_way_is_waited_for(tmp_path):
+    # However much waits, and however fast the sink takes it: else a run with a backlog would never end.
+    life = Life(tmp_path)
+    life.give(*range(200))
+    life.sent = [life.node.pull() for _ in range(3)]
+    life.stopping = True
+    assert life.node.pull() is None and life.node.pending
+    life.answer("ok", "ok", "ok")
+    assert life.node.pull() is None and not life.node.pending
+    life.node.flush()
+    assert (life.node.store.counters.acknowledged, life.node.store.waiting) == (3, 197)
+
+
 @pytest.mark.parametrize("outcome", ["failed", "away"])
 def test_what_fails_when_it_is_too_old_is_a_dead_letter(tmp_path, outcome):
     life = Life(tmp_path, max_age_s=1e-6)
