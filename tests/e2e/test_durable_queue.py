@@ -103,7 +103,12 @@ def test_kills_while_events_flow_lose_repeat_and_reorder_nothing_at_the_sink(box
 def test_a_run_with_a_backlog_ends_when_it_is_told_to_and_the_next_one_delivers_the_rest(box):
     spec = box.write_spec(STORE)
     up = box.start("up", spec, "--set", "count=4000", "--set", "work_ms=5", "--report", "report.json")
-    wait_until("events to be delivered while others wait", lambda: queue_facts(box, "data/outbox").get("acked", 0) > 20)
+
+    def has_backlog() -> bool:
+        facts = queue_facts(box, "data/outbox")
+        return facts["waiting"] > 1500 and facts["acked"] > 20
+
+    wait_until("events to be delivered while many others wait", has_backlog)
     assert box.run("down", "store-and-forward").returncode == 0
     assert up.wait(60) == 0 and "not drained" not in box.output(), box.output()
     report = json.loads((box.folder / "report.json").read_text())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
+from time import monotonic_ns
 
 import pytest
 
 from streamcore import Node, StreamPacket
+from streamcore.node.exchange import Exchange
 from streamcore.node.failures import Failures
 from streamcore.node.pulling import Puller
 from streamcore.wire import messages
@@ -29,17 +30,31 @@ class Stock(Node):
         self.found_blocked += 1
 
 
+class Inbox:
+    """Nothing arrives; how long somebody would have waited is kept."""
+
+    def __init__(self) -> None:
+        self.waits_ms: list[int | None] = []
+
+    def take(self) -> bytes | None:
+        return None
+
+    def poll(self, timeout_ms: int | None) -> bool:
+        self.waits_ms.append(timeout_ms)
+        return False
+
+
 @pytest.fixture
 def puller_of(make_wire):
     def make(node: Node, depth: int):
         wire = make_wire("block", depth=depth)
-        exchange = SimpleNamespace(
-            outlets={"out": wire.outlet}, in_node_code=False, waits=[], wait=lambda at_ns: exchange.waits.append(at_ns)
-        )
+        inbox = Inbox()
+        exchange = Exchange("stock", inbox, wire.page.writer, logging.getLogger("test"), 1)  # type: ignore[arg-type]
+        exchange.wire([], {"out": wire.outlet})
         words = wire.page.writer.words
         failures = Failures(wire.page.writer, logging.getLogger("test"), False)
         puller = Puller(node, exchange, words, lambda packet: wire.outlet.emit(packet, False), failures, lambda packet, outcome: None)
-        return wire, puller, exchange
+        return wire, puller, inbox
 
     return make
 
@@ -68,9 +83,10 @@ def test_without_room_nothing_is_asked_for_and_the_node_is_told(puller_of):
 @pytest.mark.parametrize("pressing", [False, True])
 def test_what_it_waits_for_is_asked_for_at_once(puller_of, pressing):
     node = Stock(1)
-    node.pressing, node.pull_at_ns = pressing, 17
-    wire, puller, exchange = puller_of(node, depth=64)
+    node.pressing, node.pull_at_ns = pressing, monotonic_ns() + 60 * 10**9
+    wire, puller, inbox = puller_of(node, depth=64)
     puller.pull_all()
     puller.wait()
     assert any(header.flags & messages.WANT for header in sent(wire)) is pressing
-    assert exchange.waits == [17]
+    (timeout_ms,) = inbox.waits_ms
+    assert timeout_ms is not None and 0 < timeout_ms <= 60_000
