@@ -11,6 +11,8 @@ from streamcore.clock import iso_utc
 from streamcore.control import protocol
 from streamcore.control.server import Later
 from streamcore.secret import mask_hook
+from streamcore.telemetry.history import WINDOWS_S
+from streamcore.telemetry.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Coordinator
@@ -20,9 +22,15 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
     """The body of the reply, or the promise of one."""
     if isinstance(request, protocol.Ps):
         names = {"graph": run.plan.graph, "graph_version": run.plan.graph_version, "started": iso_utc(run.started_wall_ns)}
-        return _head(run) | names | _rows(run, True)
+        taken = run.snapshot()
+        for row in taken.nodes:
+            if row.pid is not None:
+                row.cpu_percent, row.rss_bytes = run.usage.read(row.pid)
+                row.rss_growth_bytes_per_s = run.members[row.id].memory.growth_bytes_per_s
+        return _head(run) | names | _rows(taken)
     if isinstance(request, protocol.Stats):
-        return _head(run) | _rows(run, False)
+        taken = run.snapshot()
+        return _head(run) | _rows(taken) | {"windows": _windows(run, taken)}
     if isinstance(request, protocol.Info):
         return _info(run)
     if isinstance(request, protocol.Account):
@@ -46,15 +54,14 @@ def _head(run: Coordinator) -> dict[str, Any]:
     return {"run": run.plan.run, "state": run.phase, "uptime_s": round(run.uptime_s(), 3)}
 
 
-def _rows(run: Coordinator, with_usage: bool) -> dict[str, Any]:
-    taken = run.snapshot()
-    if with_usage:
-        for row in taken.nodes:
-            if row.pid is not None:
-                row.cpu_percent, row.rss_bytes = run.usage.read(row.pid)
-                row.rss_growth_bytes_per_s = run.members[row.id].memory.growth_bytes_per_s
+def _rows(taken: Snapshot) -> dict[str, Any]:
     rows: dict[str, Any] = msgspec.to_builtins(taken)
     return rows
+
+
+def _windows(run: Coordinator, taken: Snapshot) -> dict[str, Any]:
+    now_ns = run.clock.monotonic_ns()
+    return {str(seconds): msgspec.to_builtins(run.history.window(seconds, now_ns, taken)) for seconds in WINDOWS_S}
 
 
 def _info(run: Coordinator) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from streamcore.supervisor.segments import Segments
 from streamcore.supervisor.usage import Usage
 from streamcore.telemetry import report, snapshot
 from streamcore.telemetry.account import AccountRow, account, lost, statement
+from streamcore.telemetry.history import History
 
 TICK_S = 0.5  # for a person who looks at a table
 # A process takes 0.25 s of a core to start. Hundreds that start together on two cores would miss startup_s; so many keep them busy.
@@ -101,6 +102,7 @@ class Coordinator:
         self.options = options or Options()
         self.clock = clock or Clock()
         self.usage = Usage(self.clock)
+        self.history = History()
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
         self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
@@ -124,9 +126,9 @@ class Coordinator:
         """Ask the run to end: orderly, or at once. Asking again, orderly, changes nothing. Only from the loop's thread."""
         self._course.stop(reason, now)
 
-    def snapshot(self) -> snapshot.Snapshot:
+    def snapshot(self, distributions: bool = True) -> snapshot.Snapshot:
         """The state and counters of all nodes and edges now, without CPU and memory. Cheap: it reads status pages. Only during run()."""
-        pages = {node: reader.read() for node, reader in self._segments.readers.items()}
+        pages = {node: reader.read(distributions) for node, reader in self._segments.readers.items()}
         dead = [member for member in self.members.values() if member.incarnation and member.process is None and member.state != states.DONE]
         left = {edge: what for member in dead for edge, what in self._segments.left_by(member.plan).items()}
         taken = snapshot.take(self.plan, pages, left)
@@ -140,7 +142,7 @@ class Coordinator:
     def account(self) -> dict[str, Any]:
         """The `account` of protocol.py. A node may be between two counts at the moment of the look: then it is looked at again."""
         for _ in range(ACCOUNT_LOOKS):
-            found = statement(self.snapshot())
+            found = statement(self.snapshot(distributions=False))
             if found["balanced"]:
                 break
         return found
@@ -253,8 +255,12 @@ class Coordinator:
             rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit), often=True)
         if self._reload is not None:
             rounds.also(self._reload.look, often=True)
+        rounds.also(self._note_history, often=False)
         rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
         rounds.start()
+
+    def _note_history(self) -> None:
+        self.history.note(self.clock.monotonic_ns(), self.snapshot())
 
     def _spawn_more(self) -> None:
         """All at once if the box has the cores for it; of a large graph, one more whenever one is ready."""

@@ -16,6 +16,7 @@ from streamcore.clock import iso_utc
 from streamcore.graph.model import Plan
 from streamcore.telemetry.account import AccountRow, account, lost, statement
 from streamcore.telemetry.bottleneck import bottleneck
+from streamcore.telemetry.history import quantiles
 from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
 
 OK, DEGRADED, ERROR = "ok", "degraded", "error"
@@ -115,11 +116,15 @@ def _metrics(snapshot: Snapshot) -> dict[str, float]:
 
 def _node(row: NodeRow) -> dict[str, Any]:
     wanted = ("plugin", "role", "state", "exit", "cause", "incarnation", "restarts", "consumed", "produced", "failed")
-    return {name: getattr(row, name) for name in wanted} | {"metrics": dict(row.metrics)}
+    durations = {"work": quantiles(row.work), "end_to_end": quantiles(row.end_to_end)}
+    found = {name: getattr(row, name) for name in wanted}
+    return {**found, "metrics": dict(row.metrics), **msgspec.to_builtins(durations)}
 
 
 def _edge(row: EdgeRow) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(row).items() if name != "name"}
+    found: dict[str, Any] = msgspec.to_builtins(row)
+    del found["name"]
+    return found | {"wait": msgspec.to_builtins(quantiles(row.wait))}
 
 
 def _versions() -> dict[str, str]:
