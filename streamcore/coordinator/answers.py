@@ -14,6 +14,8 @@ from streamcore.secret import mask_hook
 from streamcore.telemetry.history import WINDOWS_S
 from streamcore.telemetry.snapshot import Snapshot
 
+SPANS_MAX = 20_000  # in one reply: a tenth of a second for the coordinator
+
 if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Coordinator
 
@@ -31,6 +33,8 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
     if isinstance(request, protocol.Stats):
         taken = run.snapshot()
         return _head(run) | _rows(taken) | {"windows": _windows(run, taken)}
+    if isinstance(request, protocol.Trace):
+        return _head(run) | _spans(run)
     if isinstance(request, protocol.Info):
         return _info(run)
     if isinstance(request, protocol.Account):
@@ -62,6 +66,16 @@ def _rows(taken: Snapshot) -> dict[str, Any]:
 def _windows(run: Coordinator, taken: Snapshot) -> dict[str, Any]:
     now_ns = run.clock.monotonic_ns()
     return {str(seconds): msgspec.to_builtins(run.history.window(seconds, now_ns, taken)) for seconds in WINDOWS_S}
+
+
+def _spans(run: Coordinator) -> dict[str, Any]:
+    return {
+        "monotonic_ns": run.clock.monotonic_ns(),
+        "wall_ns": run.clock.wall_ns(),
+        "spans": msgspec.to_builtins(run.spans(SPANS_MAX // len(run.plan.nodes))),
+        "edges": {str(edge.id): [edge.name, edge.from_node] for edge in run.plan.edges},
+        "roles": {node.id: node.role for node in run.plan.nodes},
+    }
 
 
 def _info(run: Coordinator) -> dict[str, Any]:
