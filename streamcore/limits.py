@@ -54,5 +54,7 @@ TERM_S = 1.0  # between TERM and KILL
 IPC_PATH_BYTES_MAX = 107  # sun_path is 108 with its NUL
 RECEIPT_IDLE_MS = 50  # receipts of an idle consumer wait so long for company; longer than a frame at 25 fps
 POLL_MS_MAX = (1 << 31) - 1  # ZeroMQ counts a wait in an int; whoever waits for longer waits again
+LOG_BYTES = 16 * MIB  # of one node's log on the disk, or in memory where run directories lie there; some 150,000 lines
+LOG_KEPT_BYTES = 8 * MIB  # what is left of it when it is trimmed; so much less that this is not in every round
 LOG_TAIL_LINES = 20  # of a failed node, printed at the end
 USER_METRICS_MAX = 32  # named slots on a status page

@@ -23,6 +23,7 @@ from streamcore.control.server import Server
 from streamcore.coordinator import answers
 from streamcore.coordinator.course import DRAINING, ENDED, READY, STARTING, Course
 from streamcore.coordinator.crew import Crew, Equipment
+from streamcore.coordinator.log_watch import LogWatch
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.memory_watch import MemoryWatch
 from streamcore.coordinator.observer import Failure, Observer
@@ -106,6 +107,7 @@ class Coordinator:
         self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
         self._fork_server = fork_server
         self._failures: list[Failure] = []
+        self.warnings: list[str] = []  # for the report; whoever prints for this run may add to them
         self._to_spawn = deque(plan.start_order)
         self._up_ns = 0
         self._loop: Loop
@@ -117,6 +119,7 @@ class Coordinator:
         self._server: Server
         self._guard: Guard | None = None
         self._reload: Reload | None = None
+        self._logs: LogWatch
 
     # --- what others call while it runs
 
@@ -199,6 +202,7 @@ class Coordinator:
         made.callback(segments.close)
         server = self._server = Server(str(self._run_dir.path / CONTROL_SOCKET), lambda request: answers.answer(self, request))
         made.callback(server.close)
+        self._logs = LogWatch(self._run_dir, self.members, loop, self.clock, self._observer, self.warnings)
         self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
         self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)
         self.orders = Orders(self._crew)
@@ -253,6 +257,7 @@ class Coordinator:
             rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit), often=True)
         if self._reload is not None:
             rounds.also(self._reload.look, often=True)
+        rounds.also(self._logs.look, often=False)
         rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
         rounds.start()
 
@@ -266,7 +271,7 @@ class Coordinator:
         now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
         active_ns = now_ns - self._up_ns if self._up_ns else 0
         incidents = {member.id: member.incidents for member in self.members.values()}
-        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents)
+        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents, tuple(self.warnings))
         rows = account(final.edges)
         said = report.make_report(self.plan, final, ending)
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
@@ -310,6 +315,9 @@ class Coordinator:
 
     def on_answered(self, member: Member, answered: Answered) -> None:
         self.orders.on_answered(member, answered)
+
+    def on_log_lost(self, member: Member, why: str) -> None:
+        self._logs.lost(member.id, why)
 
     def before_kill(self, member: Member) -> None:
         self._recovery.before_kill(member)
