@@ -40,7 +40,9 @@ def _pattern(ctx: click.Context, param: click.Parameter, text: str | None) -> re
     type=click.IntRange(min=0),
     help=f"Show so many of the last entries, of all nodes together. Default: {LAST}; all, with --since, --until, --level or --grep.",
 )
-@click.option("--since", "since_ns", metavar="TIME", callback=time_or_span, help="From this time on: 14:00, yesterday 9:30, or 10m ago.")
+@click.option(
+    "--since", "since_ns", metavar="TIME", callback=time_or_span, help="From this time on: 14:00, yesterday 9:30; 10m: so long ago."
+)
 @click.option("--until", "until_ns", metavar="TIME", callback=time_or_span, help="Up to this time. Not with --follow.")
 @click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), default="DEBUG", help="This level and worse. Default: all.")
 @click.option("--grep", metavar="REGEX", callback=_pattern, help="With a match of this in their text; (?i) in front: in either case.")
@@ -91,14 +93,16 @@ def logs(
     follower = Follower(path / "logs", wanted, from_end=True, whole=True)
     # A line that was never finished is shown here; with --follow, there, when it is.
     ends = {node: follower.offset(node) if follow else (path / "logs" / f"{node}.log").stat().st_size for node in wanted}
-    show(history(path / "logs", ends, LAST if count is None and not selection else count, selection))
-    if follow:
-        gatherer = Gatherer({node: last_stamp(path / "logs" / f"{node}.log", ends[node]) for node in wanted})
-        try:
-            with ctrl_c_raises():
-                _follow(path, follower, gatherer, show)
-        except KeyboardInterrupt:
-            pass  # the way to end --follow
+    last = history(path / "logs", ends, LAST if count is None and not selection else count, selection)
+    if not follow:
+        show(last)
+        return 0
+    try:
+        with ctrl_c_raises():
+            show(last)
+            _follow(path, follower, Gatherer({node: last_stamp(path / "logs" / f"{node}.log", ends[node]) for node in wanted}), show)
+    except KeyboardInterrupt:
+        pass  # the way to end --follow
     return 0
 
 

@@ -267,6 +267,7 @@ class Coordinator:
             self._crew.spawn(self.members[self._to_spawn.popleft()])
 
     def _result(self) -> RunResult:
+        self._logs.look()  # nobody trims them any more
         final, reason = self.snapshot(), self._course.reason
         now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
         active_ns = now_ns - self._up_ns if self._up_ns else 0
