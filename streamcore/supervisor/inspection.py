@@ -94,8 +94,9 @@ def inspect(pids: Iterable[int], usage: Usage, *, children: bool = True) -> dict
     wanted = list(pids)
     gpu = _in_time(gpu_use) or {}
     families = proc.families(wanted) if children else {pid: [pid] for pid in wanted}
-    found = {root: [facts for pid in family if (facts := _facts(pid, usage, gpu))] for root, family in families.items()}
-    return {root: _tree(processes) for root, processes in found.items() if processes and processes[0].pid == root}
+    every = dict.fromkeys(pid for family in families.values() for pid in family)  # once, though several of them may have it in their tree
+    seen = {pid: facts for pid in every if (facts := _facts(pid, usage, gpu))}
+    return {root: _tree([seen[pid] for pid in family if pid in seen]) for root, family in families.items() if root in seen}
 
 
 def begin(pids: Iterable[int], usage: Usage) -> None:
@@ -176,6 +177,9 @@ def _slow_facts(pid: int) -> dict[str, object]:
 
 
 def _masked(command: list[str]) -> Iterator[str]:
+    """A process that has renamed itself, as a forked node does, leaves its old command line as empty words behind the new one."""
+    while command and not command[-1]:
+        command.pop()
     for before, word in zip(["", *command], command, strict=False):
         yield MASK if before.startswith("-") and "=" not in before and is_secret(before) else mask_text(word)
 
