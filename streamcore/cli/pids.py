@@ -65,13 +65,14 @@ def pids(pids: tuple[int, ...], wide: bool, details: bool, interval_s: float, wa
         while True:
             Clock.sleep(interval_s)
             trees = inspect(pids, usage)
-            if shown and not trees:
+            living = any(facts.state != "zombie" for tree in trees.values() for facts in tree.processes)
+            if shown and not living:
                 return FINE
             if watch and sys.stdout.isatty():
                 click.clear()
             _show(trees, [pid for pid in pids if pid not in trees], interval_s, form)
             status = FINE if shown else _complain(trees, [pid for pid in pids if pid not in trees])
-            if not watch or not trees:
+            if not watch or not living:
                 return status
             shown = True
     except KeyboardInterrupt:
