@@ -89,7 +89,8 @@ def test_a_wrong_command_line_is_status_2(words):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becoming somebody else needs root")
 def test_what_may_not_be_read_of_another_users_process_is_said_and_the_rest_shown(family):
-    become = f"import os, sys, psutil, streamcore.supervisor.inspection, streamcore.cli.pids as p; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); "
+    become = "import os, sys, psutil, streamcore.supervisor.inspection, streamcore.cli.pids as p; "
+    become += f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); "
     become += f"sys.argv = ['', '{family}', '--interval', '0s']; sys.exit(p.main())"
     done = subprocess.run([sys.executable, "-c", become], capture_output=True, text=True, timeout=DEADLINE_S, cwd=ROOT)
     assert done.returncode == 1 and done.stdout.count("python") == 2, done.stderr
