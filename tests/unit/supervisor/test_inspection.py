@@ -198,17 +198,17 @@ def test_a_process_that_is_gone_is_not_there():
 
 
 def test_processes_that_come_and_go_while_one_looks_are_no_error(subject):
-    subject.do("brief = lambda: [subprocess.run(['sleep', '0.005']) for _ in range(10_000)]")
-    subject.do("[threading.Thread(target=brief, daemon=True).start() for _ in range(3)]")
+    subject.do("brief = lambda: [subprocess.run(['sleep', '0.02']) for _ in range(10_000)]")
+    subject.do("[threading.Thread(target=brief, daemon=True).start() for _ in range(10)]")
     usage, met = Usage(Clock()), set()
 
-    def fifty_met():
+    def thirty_met():
         tree = look(subject.pid, usage)
         assert tree.processes[0].pid == subject.pid
         met.update(one.pid for one in tree.processes)
-        return len(met) > 50
+        return len(met) > 30
 
-    wait_for("50 processes of 5 ms", fifty_met)
+    wait_for("30 processes of 20 ms", thirty_met)
 
 
 def test_secrets_of_a_command_line_are_masked():
