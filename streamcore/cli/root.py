@@ -26,6 +26,7 @@ VERBS = (
     "ps",
     "stats",
     "account",
+    "events",
     "logs",
     "incidents",
     "stack",
