@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from streamcore.clock import Clock
@@ -20,6 +19,7 @@ from streamcore.supervisor.budget import human
 LEVELS = (80, 90, 95)
 BACK_PERCENT = 2  # so far below a level it counts as left: a file that comes and goes makes no news
 LOOK_S, IDLE_LOOK_S = 10.0, 60.0  # while packets flow; while none do
+SILENT_S = 60.0  # a kernel that has not answered by then waits for a server
 SOURCE = "source"
 
 
@@ -50,9 +50,9 @@ def measure(paths: Iterable[str], statvfs: Callable[[str], os.statvfs_result] = 
     """As `df` counts: what only root may use counts as used."""
     found: dict[int, Room] = {}
     for path in paths:
-        here = _existing(Path(path))
+        here = _existing(path)
         try:
-            device, said = os.stat(here).st_dev, statvfs(str(here))
+            device, said = os.stat(here).st_dev, statvfs(here)
         except OSError:  # gone meanwhile; the next look will see
             continue
         used, free = (said.f_blocks - said.f_bfree) * said.f_frsize, said.f_bavail * said.f_frsize
@@ -61,9 +61,10 @@ def measure(paths: Iterable[str], statvfs: Callable[[str], os.statvfs_result] = 
     return list(found.values())
 
 
-def _existing(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
-        path = path.parent
+def _existing(path: str) -> str:
+    """The part of it that is there: a node makes its folder when it starts."""
+    while not os.path.exists(path) and path != (above := os.path.dirname(path)):
+        path = above
     return path
 
 
@@ -96,11 +97,13 @@ class DiskWatch:
         self._take, self._levels, self._clock = take, Levels(observer), clock
         self._began_ns: int | None = None
         self.thread: threading.Thread | None = None
+        self._observer, self._is_said = observer, False
         self._found: list[Room] | None = None
 
     def look(self, *, busy: bool) -> None:
         if self.thread is not None:
             if self.thread.is_alive():
+                self._look_at_silence()
                 return
             self.thread, found, self._found = None, self._found or [], None
             for room in found:
@@ -110,6 +113,11 @@ class DiskWatch:
             self._began_ns = now_ns
             self.thread = threading.Thread(target=self._measure, name="disks", daemon=True)
             self.thread.start()
+
+    def _look_at_silence(self) -> None:
+        if not self._is_said and self._began_ns is not None and self._clock.monotonic_ns() - self._began_ns > SILENT_S * 1e9:
+            self._is_said = True
+            self._observer.warning(f"a file system that the run writes to has not answered for {SILENT_S:g} s: it may be full")
 
     def _measure(self) -> None:
         self._found = self._take()

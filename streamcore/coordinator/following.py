@@ -84,9 +84,9 @@ class Following:
             del self._waiting[member.id]  # its successor asks for itself
             return
         found = self._chronicle.journal.read(after)
-        if found.events or self._is_over:
+        # One that does not read its channel is told with the next event: what it has not got is not forgotten for that.
+        if (found.events or self._is_over) and member.process.send(channel.News(found.events, found.lost)):
             del self._waiting[member.id]
-            member.process.send(channel.News(found.events, found.lost))
 
     @property
     def _is_over(self) -> bool:

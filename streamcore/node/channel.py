@@ -6,7 +6,7 @@ Commands go from the coordinator to the node, reports come back. End of file mea
 from __future__ import annotations
 
 import socket
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import msgspec
 
@@ -112,7 +112,7 @@ class Answered(msgspec.Struct, tag="answered", frozen=True):
 class Follow(msgspec.Struct, tag="follow", frozen=True):
     """A node wants to know what happens in the run after the event of this number, as soon as there is something: once, by News."""
 
-    after: int
+    after: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):
