@@ -28,7 +28,7 @@ edges:
   - {from: health, to: file}
 """
 FOR_EVER, SHORT = 10**9, 100
-KILLS = 5
+KILLS = 3
 
 
 def lines(box: Box) -> list[dict[str, Any]]:
