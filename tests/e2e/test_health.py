@@ -8,7 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from boxes import SPECS, Box, wait_until
+from small_file_system import SMALL_BYTES, small_file_system
 
 from streamcore.control.client import connect
 
@@ -162,6 +164,54 @@ def test_an_edge_that_drops_is_two_events_and_the_events_about_it_are_no_flood(b
     box.run("down", "watched")
     dropping = [event["edge"] for event in seen if event["event"] == "edge_dropping"]
     assert len(dropping) == len(set(dropping))
+
+
+SLEEPER = '''
+import time
+from streamcore import Node, Port
+
+
+class Sleeper(Node):
+    """Takes long over its first packet, and for ever over the second."""
+
+    inputs = {"in": Port("any", "any")}
+    outputs = {"out": Port("any", "any")}
+    count = 0
+
+    def process(self, packet):
+        Sleeper.count += 1
+        time.sleep(3 if Sleeper.count == 1 else 1000 if Sleeper.count == 2 else 0)
+        yield packet.derive(payload={"n": 1})
+'''
+
+
+def test_a_node_that_stalls_is_told_before_it_hangs(box: Box) -> None:
+    (box.folder / "sleeper.py").write_text(SLEEPER)
+    box.env["PYTHONPATH"] = str(box.folder)
+    spec = SPEC.replace("drain_s: 20", "allow: [sleeper]").replace("plugin: flow.forward", "plugin: 'sleeper:Sleeper', progress_s: 4")
+    up = box.start("up", box.write_spec(spec % {"count": FOR_EVER}))
+    wait_until("the hang and the next process to be told", lambda: told(box, "pass").count("node_ready") == 2)
+    box.run("down", "--now", "watched")
+    up.wait(60)
+    story = ["node_stalled", "node_moving", "node_stalled", "node_hung", "node_restarting"]
+    assert [event for event in told(box, "pass") if event in story][: len(story)] == story
+    stalled = next(line["payload"] for line in lines(box) if line["payload"]["event"] == "node_stalled")
+    assert stalled["detail"].startswith("process() has not returned for ")
+
+
+def test_a_disk_that_is_nearly_full_is_told(box: Box) -> None:
+    with small_file_system(box.folder / "small") as folder:
+        if os.stat(folder).st_dev == os.stat(box.folder).st_dev:
+            pytest.skip("nothing may be mounted here")
+        (folder / "big").write_bytes(b"x" * round(0.85 * SMALL_BYTES))
+        spec = SPEC.replace("path: health.jsonl", "path: small/health.jsonl") % {"count": FOR_EVER}
+        up = box.start("up", box.write_spec(spec))
+        told_file = folder / "health.jsonl"
+        wait_until("the disk to be told", lambda: told_file.exists() and "disk_filling" in told_file.read_text())
+        box.run("down", "watched")
+        assert up.wait(60) == 0
+        (event,) = (json.loads(line)["payload"] for line in told_file.read_text().splitlines() if "disk_" in line)
+    assert (event["event"], event["value"], event["path"]) == ("disk_filling", 80, str(told_file))
 
 
 def test_the_example_tells_into_its_file(box: Box) -> None:
