@@ -27,6 +27,7 @@ VERBS = (
     "stats",
     "account",
     "trace",
+    "events",
     "logs",
     "incidents",
     "stack",

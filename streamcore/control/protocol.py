@@ -18,6 +18,7 @@ from streamcore.errors import MessageError
 
 VERSION = 1
 RECORD_CHARS_MAX = 64  # a packet id has 32; it goes on to the node in one datagram, as does the name of an order
+EVENTS_WAIT_S_MAX = 300.0  # an asker that has gone away is forgotten by then
 Version = Literal[1]
 
 
@@ -106,7 +107,19 @@ class Order(msgspec.Struct, tag="order", tag_field="verb", forbid_unknown_fields
     arguments: dict[str, Any] = {}
 
 
-Request = Union[Ping, Ps, Stats, Trace, Info, Down, Account, Restart, Pause, Resume, Redrive, Order]
+class Events(msgspec.Struct, tag="events", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"events": [Event of telemetry/journal.py], "lost", "next"}: what happened after event `since`, the oldest first.
+
+    `lost`: how many before the first were forgotten. Ask again with `next` until there are none. If there are none and `wait_s` is not 0,
+    the reply comes with the next event, or after so long without one.
+    """
+
+    v: Version
+    since: Annotated[int, msgspec.Meta(ge=0)] = 0
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=EVENTS_WAIT_S_MAX)] = 0.0
+
+
+Request = Union[Ping, Ps, Stats, Trace, Info, Down, Account, Restart, Pause, Resume, Redrive, Order, Events]
 
 _requests = msgspec.json.Decoder(Request)
 _bodies = msgspec.json.Decoder(dict[str, Any])

@@ -50,6 +50,8 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
         return run.orders.redrive(request.node, request.record)
     if isinstance(request, protocol.Order):
         return run.orders.order(request.node, request.name, request.arguments)
+    if isinstance(request, protocol.Events):
+        return run.following.answer(request.since, request.wait_s)
     return {"pid": os.getpid(), "refused": run.requests_refused, "orders": run.orders.under_way}
 
 

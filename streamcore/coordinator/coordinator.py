@@ -21,8 +21,12 @@ from streamcore.control import protocol
 from streamcore.control.rundir import CONTROL_SOCKET, RunDir, RunInfo
 from streamcore.control.server import Server
 from streamcore.coordinator import answers
+from streamcore.coordinator.chronicle import Chronicle
 from streamcore.coordinator.course import DRAINING, ENDED, READY, STARTING, Course
 from streamcore.coordinator.crew import Crew, Equipment
+from streamcore.coordinator.disk_watch import DiskWatch, folders_of, measure
+from streamcore.coordinator.edge_watch import EdgeWatch
+from streamcore.coordinator.following import Following
 from streamcore.coordinator.log_watch import LogWatch
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.memory_watch import MemoryWatch
@@ -34,7 +38,7 @@ from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
 from streamcore.coordinator.view import View
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
-from streamcore.node.channel import Answered
+from streamcore.node.channel import Answered, Follow
 from streamcore.supervisor import budget, prctl, states
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
@@ -46,6 +50,7 @@ from streamcore.supervisor.segments import Segments
 from streamcore.supervisor.usage import Usage
 from streamcore.telemetry import report
 from streamcore.telemetry.account import AccountRow, account, lost
+from streamcore.telemetry.journal import Journal
 from streamcore.telemetry.snapshot import Snapshot
 
 TICK_S = 0.5  # for a person who looks at a table
@@ -105,7 +110,9 @@ class Coordinator:
         self.usage = Usage(self.clock)
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
-        self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
+        self._run_dir, self._signals = run_dir, signals
+        self._observer = Chronicle(observer or Observer(), self.clock, Journal())
+        self._observer.follow(plan)
         self._fork_server = fork_server
         self._failures: list[Failure] = []
         self.warnings: list[str] = []  # for the report; whoever prints for this run may add to them
@@ -117,6 +124,7 @@ class Coordinator:
         self._recovery: Recovery
         self.orders: Orders
         self.view: View
+        self.following: Following
         self._segments: Segments
         self._server: Server
         self._guard: Guard | None = None
@@ -192,6 +200,7 @@ class Coordinator:
         self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
         self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)
         self.orders = Orders(self._crew)
+        self.following = Following(self.plan, self.members, self._observer, loop, lambda: self.phase)
         reloading, told = self.options.reloading, (self._write_incident, self._fail)
         self._recovery = Recovery(
             self.plan, self._crew, self._course, segments.readers, self._observer, self.clock, *told, holds=reloading is not None
@@ -245,6 +254,11 @@ class Coordinator:
             rounds.also(self._reload.look, often=True)
         rounds.also(self.view.note, often=False)
         rounds.also(self._logs.look, often=False)
+        edges = EdgeWatch(self.plan, self._observer)
+        rounds.also(lambda: edges.look(rounds.pages, self.clock.monotonic_ns()), often=False)
+        written_to = folders_of(self.plan.nodes, str(self._run_dir.path))
+        disks = DiskWatch(lambda: measure(written_to), self._observer, self.clock)
+        rounds.also(lambda: disks.look(busy=rounds.moved), often=False)
         rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
         rounds.start()
 
@@ -259,7 +273,12 @@ class Coordinator:
         now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
         active_ns = now_ns - self._up_ns if self._up_ns else 0
         incidents = {member.id: member.incidents for member in self.members.values()}
-        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents, tuple(self.warnings))
+        self._observer.ended(reason, failed=bool(self._failures))
+        self.following.tell()  # the loop does not turn again
+        events = self._observer.journal.newest(report.EVENTS_MAX)
+        ending = report.Ending(
+            self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents, tuple(self.warnings), events
+        )
         rows = account(final.edges)
         said = report.make_report(self.plan, final, ending)
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
@@ -279,6 +298,7 @@ class Coordinator:
     def _adopt(self, plan: Plan) -> None:
         """From here on the run is one of this plan. Rings, edges and what others know of them are those of the old one."""
         self.plan = plan
+        self._observer.follow(plan)
         self._run_dir.write_info(self.info())
 
     def _begin_if_ready(self) -> None:
@@ -306,6 +326,9 @@ class Coordinator:
 
     def on_log_lost(self, member: Member, why: str) -> None:
         self._logs.lost(member.id, why)
+
+    def on_follow(self, member: Member, follow: Follow) -> None:
+        self.following.on_follow(member, follow)
 
     def before_kill(self, member: Member) -> None:
         self._recovery.before_kill(member)

@@ -26,6 +26,7 @@ from streamcore.node.api import Node, attach, forwarded_inputs
 from streamcore.node.checks import check_for
 from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
+from streamcore.node.following import Following
 from streamcore.node.host import Host
 from streamcore.node.inlet import Inlet
 from streamcore.node.lifeline import Lifeline
@@ -104,6 +105,7 @@ class NodeProcess:
         path = inbox_path(boot.run_dir, boot.node.id, boot.incarnation)
         self._inbox = Inbox(self._context, path, limits.INBOX_SPARE + 2 * under_way)  # a packet is reported taken, then completed
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
+        self._following = Following(self._exchange, self._status, boot.run, self._say)
         self._host: Host
         self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status, boot.message_key)
 
@@ -146,6 +148,7 @@ class NodeProcess:
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep
         host.on_draining = lambda: self._say(channel.Draining())
+        host.next_events = self._following.next_events
         host.still_starting = lambda: self._say(channel.Starting())
         self._wire(host, cls)
         attach(node, self.boot.node.id, self.boot.node.config, host)
@@ -217,7 +220,10 @@ class NodeProcess:
         """In the lifeline's thread."""
         if isinstance(command, (channel.Stop, channel.Drain)):
             self._ask_to_stop()
-        self._exchange.commands.append(command)
+        if isinstance(command, channel.News):
+            self._following.news.append(command)
+        else:
+            self._exchange.commands.append(command)
 
     def _on_sigterm(self, *_: object) -> None:
         self._exchange.terminating = True

@@ -20,6 +20,7 @@ from streamcore.telemetry.history import quantiles
 from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
 
 OK, DEGRADED, ERROR = "ok", "degraded", "error"
+EVENTS_MAX = 200  # the newest; a report is read by people as well
 _LIBRARIES = ("numpy", "pyzmq", "msgspec")
 _EDGE_METRICS = ("sent", "taken", "completed", "dropped", "failed", "in_flight", "redelivered", "bytes")
 _NODE_METRICS = ("consumed", "produced", "emitted", "failed", "work_ns", "credit_wait_ns", "copied", "restarts")
@@ -30,7 +31,8 @@ class Ending:
     """What only the coordinator knows of a run that has ended.
 
     `active_ns`: from when all nodes were ready, 0 if that never was. `failures`: one sentence per node that failed for good.
-    `incidents`: node to the files that were written about it. `warnings`: what is wrong with its logs.
+    `incidents`: node to the files that were written about it. `warnings`: what is wrong with its logs. `events`: the newest of
+    telemetry/journal.py.
     """
 
     wall_ns: int
@@ -40,6 +42,7 @@ class Ending:
     failures: tuple[str, ...] = ()
     incidents: Mapping[str, Sequence[str]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    events: Sequence[Mapping[str, Any]] = ()
 
 
 def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
@@ -67,6 +70,7 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
         "edges": {row.name: _edge(row) for row in snapshot.edges},
         "account": _account(snapshot, rows),
         "bottleneck": bottleneck(snapshot, ending.active_ns),
+        "events": list(ending.events),
     }
 
 
