@@ -11,11 +11,15 @@ from streamcore.clock import iso_utc
 from streamcore.control import protocol
 from streamcore.control.server import Later
 from streamcore.secret import mask_hook
+from streamcore.supervisor.usage import cores
+from streamcore.telemetry.bottleneck import bottleneck
 from streamcore.telemetry.history import WINDOWS_S
 from streamcore.telemetry.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Coordinator
+
+JUDGED_S = 10  # of WINDOWS_S: what holds the graph back is said of them
 
 
 def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Later:
@@ -30,7 +34,11 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
         return _head(run) | names | _rows(taken)
     if isinstance(request, protocol.Stats):
         taken = run.snapshot()
-        return _head(run) | _rows(taken) | {"windows": _windows(run, taken)}
+        now_ns = run.clock.monotonic_ns()
+        windows = {seconds: run.history.window(seconds, now_ns, taken) for seconds in WINDOWS_S}
+        held_back = bottleneck(windows[JUDGED_S], taken, now_ns, cores())
+        told = {str(seconds): msgspec.to_builtins(window) for seconds, window in windows.items()}
+        return _head(run) | _rows(taken) | {"windows": told, "bottleneck": msgspec.to_builtins(held_back)}
     if isinstance(request, protocol.Info):
         return _info(run)
     if isinstance(request, protocol.Account):
@@ -57,11 +65,6 @@ def _head(run: Coordinator) -> dict[str, Any]:
 def _rows(taken: Snapshot) -> dict[str, Any]:
     rows: dict[str, Any] = msgspec.to_builtins(taken)
     return rows
-
-
-def _windows(run: Coordinator, taken: Snapshot) -> dict[str, Any]:
-    now_ns = run.clock.monotonic_ns()
-    return {str(seconds): msgspec.to_builtins(run.history.window(seconds, now_ns, taken)) for seconds in WINDOWS_S}
 
 
 def _info(run: Coordinator) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from streamcore.supervisor.incident import write as write_incident
 from streamcore.supervisor.interpreter import COMMAND
 from streamcore.supervisor.loop import Loop, Signals
 from streamcore.supervisor.segments import Segments
-from streamcore.supervisor.usage import Usage
+from streamcore.supervisor.usage import Usage, cores, cpu_s
 from streamcore.telemetry import report, snapshot
 from streamcore.telemetry.account import AccountRow, account, lost, statement
 from streamcore.telemetry.history import History
@@ -127,7 +127,10 @@ class Coordinator:
         self._course.stop(reason, now)
 
     def snapshot(self, distributions: bool = True) -> snapshot.Snapshot:
-        """The state and counters of all nodes and edges now, without CPU and memory. Cheap: it reads status pages. Only during run()."""
+        """The state and counters of all nodes and edges now, without memory. Cheap: it reads status pages. Only during run().
+
+        distributions: these and the CPU time of each node as well.
+        """
         pages = {node: reader.read(distributions) for node, reader in self._segments.readers.items()}
         dead = [member for member in self.members.values() if member.incarnation and member.process is None and member.state != states.DONE]
         left = {edge: what for member in dead for edge, what in self._segments.left_by(member.plan).items()}
@@ -137,6 +140,8 @@ class Coordinator:
             row.state, row.incarnation, row.restarts, row.exit = member.state, member.incarnation, member.restarts, member.exit
             row.pid = member.process.pid if member.process else None
             row.cause, row.paused, row.incidents = member.last_cause, member.paused, len(member.incidents)
+            if distributions:
+                row.cpu_s = member.past_cpu_s + ((cpu_s(row.pid) or 0.0) if row.pid else 0.0)
         return taken
 
     def account(self) -> dict[str, Any]:
@@ -272,7 +277,7 @@ class Coordinator:
         now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
         active_ns = now_ns - self._up_ns if self._up_ns else 0
         incidents = {member.id: member.incidents for member in self.members.values()}
-        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents)
+        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents, cores())
         rows = account(final.edges)
         said = report.make_report(self.plan, final, ending)
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))

@@ -9,12 +9,13 @@ import signal
 class Group:
     """`pid` is its leader, a child of this process; orphans of it become children too if this process is a subreaper.
 
-    status: the leader's exit code once it is reaped, as os.waitstatus_to_exitcode gives it.
+    status: the leader's exit code once it is reaped, as os.waitstatus_to_exitcode gives it. cpu_s: CPU time of what was reaped.
     """
 
     def __init__(self, pid: int):
         self.pid = pid
         self.status: int | None = None
+        self.cpu_s = 0.0
         self._members_left = True
 
     def signal(self, number: signal.Signals) -> None:
@@ -32,12 +33,13 @@ class Group:
         """
         while self._members_left:
             try:
-                pid, status = os.waitpid(-self.pid, os.WNOHANG)
+                pid, status, used = os.wait4(-self.pid, os.WNOHANG)
             except ChildProcessError:
                 self._members_left = False
                 break
             if pid == 0:
                 return False
+            self.cpu_s += used.ru_utime + used.ru_stime
             if pid == self.pid:
                 self.status = os.waitstatus_to_exitcode(status)
         return True

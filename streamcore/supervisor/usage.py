@@ -7,6 +7,7 @@ import os
 from streamcore.clock import Clock
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Usage:
@@ -56,6 +57,21 @@ class Usage:
 
     def forget(self, pid: int) -> None:
         self._last.pop(pid, None)
+
+
+def cpu_s(pid: int) -> float | None:
+    """CPU seconds of a process, and of the children that it has reaped; None if it is gone. One read of /proc, 20 us."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    return sum(map(int, fields[11:15])) / _TICKS_PER_S
+
+
+def cores() -> int:
+    """On how many cores this process and those that it starts may run."""
+    return len(os.sched_getaffinity(0))
 
 
 def is_stopped(pid: int) -> bool:

@@ -26,7 +26,7 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 class NodeRates(msgspec.Struct, frozen=True):
-    """Of one node in a window. Packets per second; shares of the time from 0 to 1."""
+    """Of one node in a window. Packets per second; shares of the time from 0 to 1; `cpu`: of one core, above 1 with several threads."""
 
     consumed: float
     produced: float
@@ -36,6 +36,7 @@ class NodeRates(msgspec.Struct, frozen=True):
     blocked: float
     work: Quantiles
     end_to_end: Quantiles
+    cpu: float | None = None
 
 
 class EdgeRates(msgspec.Struct, frozen=True):
@@ -88,7 +89,8 @@ def _node_rates(before: NodeRow, after: NodeRow, seconds: float) -> NodeRates:
 
     work, end_to_end = quantiles(after.work.since(before.work)), quantiles(after.end_to_end.since(before.end_to_end))
     shares = share("work_ns"), share("wait_ns"), share("credit_wait_ns")
-    return NodeRates(per_s("consumed"), per_s("produced"), per_s("failed"), *shares, work, end_to_end)
+    cpu = None if after.cpu_s is None else max(0.0, after.cpu_s - (before.cpu_s or 0.0)) / seconds
+    return NodeRates(per_s("consumed"), per_s("produced"), per_s("failed"), *shares, work, end_to_end, cpu)
 
 
 def _edge_rates(before: EdgeRow, after: EdgeRow, seconds: float) -> EdgeRates:
