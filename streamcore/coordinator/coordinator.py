@@ -41,7 +41,7 @@ from streamcore.supervisor.incident import write as write_incident
 from streamcore.supervisor.interpreter import COMMAND
 from streamcore.supervisor.loop import Loop, Signals
 from streamcore.supervisor.segments import Segments
-from streamcore.supervisor.usage import Usage, cores, cpu_s
+from streamcore.supervisor.usage import Usage, core_wait_s, cores, cpu_s
 from streamcore.telemetry import report, snapshot
 from streamcore.telemetry.account import AccountRow, account, lost, statement
 from streamcore.telemetry.history import History
@@ -129,7 +129,7 @@ class Coordinator:
     def snapshot(self, distributions: bool = True) -> snapshot.Snapshot:
         """The state and counters of all nodes and edges now, without memory. Cheap: it reads status pages. Only during run().
 
-        distributions: these and the CPU time of each node as well.
+        distributions: these and the CPU times of each node as well.
         """
         pages = {node: reader.read(distributions) for node, reader in self._segments.readers.items()}
         dead = [member for member in self.members.values() if member.incarnation and member.process is None and member.state != states.DONE]
@@ -141,7 +141,8 @@ class Coordinator:
             row.pid = member.process.pid if member.process else None
             row.cause, row.paused, row.incidents = member.last_cause, member.paused, len(member.incidents)
             if distributions:
-                row.cpu_s = member.past_cpu_s + ((cpu_s(row.pid) or 0.0) if row.pid else 0.0)
+                row.cpu_s = member.past_cpu_s + ((row.pid and cpu_s(row.pid)) or 0.0)
+                row.core_wait_s = member.past_core_wait_s + ((row.pid and core_wait_s(row.pid)) or 0.0)
         return taken
 
     def account(self) -> dict[str, Any]:

@@ -69,6 +69,18 @@ def cpu_s(pid: int) -> float | None:
     return sum(map(int, fields[11:15])) / _TICKS_PER_S
 
 
+def core_wait_s(pid: int) -> float | None:
+    """How long the main thread of a process, ended or not, was ready to run and had no core; None if the kernel does not say.
+
+    Node code runs there: with its CPU time this tells a node that computes on a full box from one that waits for something else.
+    """
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return None
+
+
 def cores() -> int:
     """On how many cores this process and those that it starts may run."""
     return len(os.sched_getaffinity(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from streamcore.telemetry.blame import HELD_SHARE, Flow, Kind, Link, Stage
+from streamcore.telemetry.blame import HELD_SHARE, WAITS_SHARE, Flow, Kind, Link, Stage
 
 
 def words(
@@ -18,7 +18,8 @@ def words(
     said, helps = _SAID.get(kind, _busy)(flow, stage, links, others)
     if kind == "cores":
         used = sum(other.rates.cpu or 0.0 for other in flow.stages.values())
-        said += f"; all nodes together use {used:.2g} of {cores} core{'s' * (cores > 1)}"
+        waits = f", and it waits for a core {stage.rates.core_wait:.0%} of the time" if stage.rates.core_wait else ""
+        said += f"; all nodes together use {used:.2g} of {cores} core{'s' * (cores > 1)}{waits}"
     if share is not None:
         said += f"; {share:.0%} of the end-to-end time is its doing"
     if kind == "balanced":
@@ -43,7 +44,8 @@ def _busy(flow: Flow, stage: Stage, links: Sequence[Link], others: Sequence[Stag
     said = f"it works {stage.busy:.0%} of the time, {_ms(stage.work_s)} per packet"
     cpu = stage.rates.cpu
     if cpu is not None and stage.busy:
-        said += f", on {cpu:.0%} of a core" if cpu >= 0.3 * stage.busy else f", mostly waiting in its own code ({cpu:.0%} of a core)"
+        waits = (stage.wants_cpu or 0.0) < WAITS_SHARE
+        said += f", mostly waiting in its own code ({cpu:.0%} of a core)" if waits else f", on {cpu:.0%} of a core"
     return said + _waits(flow, links), ""
 
 
@@ -125,7 +127,7 @@ def _help_cpu(flow: Flow, stage: Stage, links: Sequence[Link]) -> str:
 
 
 def _help_cores(flow: Flow, stage: Stage, links: Sequence[Link]) -> str:
-    return "The box is full: lower the `rate` or the frame size at the source, or give it more cores; more processes would not help."
+    return "The cores are taken: lower the `rate` or the frame size at the source, or run less beside it; more processes would not help."
 
 
 def _help_balanced(flow: Flow, stage: Stage, links: Sequence[Link]) -> str:
@@ -143,7 +145,7 @@ def _help_drops(flow: Flow, stage: Stage, links: Sequence[Link]) -> str:
 
 
 def _help_sink(flow: Flow, stage: Stage, links: Sequence[Link]) -> str:
-    edge = next((link.edge.name for link in links if link.blocks and link.edge.completion == "hop"), "")
+    edge = next((link.edge.name for link in links if link.blocks and link.edge.completion == "hop" and link.consumer is stage), "")
     waves = f"if it is slow only at times, `outbox: true` on {edge} takes the waves; " if edge else ""
     return f"What it writes to is slow: {waves}`batch_max` lets a sink that knows batches write several packets at once."
 

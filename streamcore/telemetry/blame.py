@@ -31,6 +31,7 @@ Kind = Literal[
 ]  # of what holds a graph back
 
 BUSY_SHARE = 0.7  # a node that works this much of the time has no room for more; below, the graph waits for its sources
+WAITS_SHARE = 0.3  # who computes less of its working time waits inside its own code
 HELD_SHARE = 0.1  # a wait for credits below this share is the ordinary jitter of a pipeline
 DROPPED_SHARE = 0.02  # an edge that drops less had a hiccup
 DROPPED_MIN = 2.0
@@ -77,6 +78,12 @@ class Stage:
         waits = [link.rates.wait for link in self.inputs if link.rates.wait.mean_ns is not None]
         count = sum(wait.count for wait in waits)
         return sum((wait.mean_ns or 0.0) * wait.count for wait in waits) / count / 1e9 if count else 0.0
+
+    @property
+    def wants_cpu(self) -> float | None:
+        """The share of its working time that it computes, or would if it had a core; None if it is not known."""
+        cpu = self.rates.cpu
+        return None if cpu is None or not self.busy else (cpu + (self.rates.core_wait or 0.0)) / self.busy
 
     @property
     def backlog(self) -> float:

@@ -7,14 +7,14 @@ import math
 import msgspec
 
 from streamcore.telemetry import advice
-from streamcore.telemetry.blame import BUSY_SHARE, HELD_SHARE, NO_RATES, Flow, Kind, Link, Stage
+from streamcore.telemetry.blame import BUSY_SHARE, HELD_SHARE, NO_RATES, WAITS_SHARE, Flow, Kind, Link, Stage
 from streamcore.telemetry.history import Window, between
 from streamcore.telemetry.snapshot import Snapshot
 
 IDLE_SHARE = 0.5  # a node that works less, and that others wait for, is not slow: something else is in the way
 EQUAL_SHARE = 0.9  # nodes this near to the busiest are as busy
-CPU_SHARE = 0.5  # of its working time on a core: it computes. Not more, for other processes want the cores too
-WAITS_SHARE = 0.3  # less of it on a core: it waits inside its own code
+CPU_SHARE = 0.5  # who computes more of its working time is bound by it
+STARVED_SHARE = 0.3  # of its working time ready to run and without a core: there are too few of them
 FULL_SHARE = 0.9  # of all cores
 STALLED_S = 1.0  # a window too short for a packet to be taken says nothing
 NOT_AT_WORK: dict[str, Kind] = {
@@ -33,8 +33,8 @@ class Bottleneck(msgspec.Struct, frozen=True):
     """`node`: "" if no node holds the graph back. `kind`: docs/operations.md says what each means.
 
     `share_of_end_to_end`: see Flow.share_of_end_to_end; null where it was not measured. `advice`: what would help, perhaps "". `evidence`:
-    the numbers behind it, those that are known: busy, blocked and cpu of the node, work_ms, wait_ms, packets_per_s, held (the most that an
-    edge holds back for it), dropped_per_s, seconds.
+    the numbers behind it, those that are known: busy, blocked, cpu and core_wait of the node, work_ms, wait_ms, packets_per_s, held (the
+    most that an edge holds back for it), dropped_per_s, seconds.
     """
 
     node: str
@@ -88,8 +88,7 @@ def bottleneck(window: Window | None, now: Snapshot, now_ns: int, cores: int) ->
 def _evidence(flow: Flow, stage: Stage, links: tuple[Link, ...]) -> dict[str, float]:
     found = {"seconds": flow.seconds, "busy": stage.busy, "blocked": stage.blocked, "packets_per_s": stage.packets_per_s}
     found |= {"work_ms": stage.work_s * 1e3, "wait_ms": stage.wait_s * 1e3}
-    if stage.rates.cpu is not None:
-        found["cpu"] = stage.rates.cpu
+    found |= {name: value for name, value in (("cpu", stage.rates.cpu), ("core_wait", stage.rates.core_wait)) if value is not None}
     if links:
         found["held"] = max(link.held for link in links)
         found["dropped_per_s"] = sum(link.rates.dropped for link in links)
@@ -163,10 +162,8 @@ def _why(flow: Flow, stage: Stage, working: list[Stage], cores: int) -> Finding:
     links = tuple(flow.held_by(stage))
     if stage.busy < IDLE_SHARE and links:
         return _not_slow(flow, stage, links)
-    cpu = stage.rates.cpu
-    all_cpu = [other.rates.cpu or 0.0 for other in flow.stages.values()]
-    computing = sum(used >= WAITS_SHARE for used in all_cpu)
-    if cpu is not None and cpu >= WAITS_SHARE * stage.busy and sum(all_cpu) >= FULL_SHARE * cores and computing > 1:
+    wants_cpu = stage.wants_cpu or 0.0
+    if wants_cpu >= CPU_SHARE and _box_is_full(flow, stage, cores):
         return Finding("cores", stage, links)
     drops = links and all(not link.blocks for link in links)
     if not drops:
@@ -174,11 +171,19 @@ def _why(flow: Flow, stage: Stage, working: list[Stage], cores: int) -> Finding:
         others = tuple(other for other in others if other.blocked < HELD_SHARE)
         if others:
             return Finding("balanced", stage, links, others)
-    if cpu is not None and cpu >= CPU_SHARE * stage.busy:
+    if wants_cpu >= CPU_SHARE:
         return Finding("cpu_bound", stage, links)
     if drops:
         return Finding("drops", stage, links)
     return Finding(_BY_ROLE.get(stage.row.role, "slow_code"), stage, links)
+
+
+def _box_is_full(flow: Flow, stage: Stage, cores: int) -> bool:
+    """It waits for a core, whoever has them; or several nodes use all that there are."""
+    if (stage.rates.core_wait or 0.0) >= STARVED_SHARE * stage.busy:
+        return True
+    used = [other.rates.cpu or 0.0 for other in flow.stages.values()]
+    return sum(used) >= FULL_SHARE * cores and sum(one >= WAITS_SHARE for one in used) > 1
 
 
 def _not_slow(flow: Flow, stage: Stage, links: tuple[Link, ...]) -> Finding:
