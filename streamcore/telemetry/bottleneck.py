@@ -102,12 +102,12 @@ def _find(flow: Flow, now: Snapshot, cores: int) -> Finding:
     if held_up is not None:
         return held_up
     working = [stage for stage in flow.stages.values() if stage.packets_per_s]
-    if not working:
-        return _failed(flow) or Finding("nothing")
-    culprits = {stage.id: stage for stage in map(flow.culprit_of, (link for link in flow.links if link.holds)) if stage in working}
+    culprits = {stage.id: stage for stage in map(flow.culprit_of, (link for link in flow.links if link.holds))}
     if culprits:
         named = max(culprits.values(), key=lambda stage: (stage.busy, max(link.held for link in flow.held_by(stage))))
         return _why(flow, named, working, cores)
+    if not working:
+        return _failed(flow) or Finding("nothing")
     busiest = max(working, key=lambda stage: stage.busy)
     if busiest.busy >= BUSY_SHARE:
         return _why(flow, busiest, working, cores)
@@ -160,8 +160,12 @@ def _stalled(flow: Flow) -> Finding | None:
 
 def _why(flow: Flow, stage: Stage, working: list[Stage], cores: int) -> Finding:
     links = tuple(flow.held_by(stage))
+    if flow.live and stage.row.state == "FAILED":
+        return Finding("failed", stage, links)
     if stage.busy < IDLE_SHARE and links:
         return _not_slow(flow, stage, links)
+    if not stage.packets_per_s:
+        return Finding("stalled", stage, links)
     wants_cpu = stage.wants_cpu or 0.0
     if wants_cpu >= CPU_SHARE and _box_is_full(flow, stage, cores):
         return Finding("cores", stage, links)
@@ -196,6 +200,8 @@ def _not_slow(flow: Flow, stage: Stage, links: tuple[Link, ...]) -> Finding:
         return Finding("fan_in", _busy_one(flow, slowest.producer), links, (stage,))
     if flow.live and any(link.edge.in_flight >= link.edge.window and link.edge.waiting < link.edge.depth for link in links):
         return Finding("holds_packets", stage, links)
+    if not stage.packets_per_s:
+        return Finding("stalled", stage, links)
     return Finding("shallow_edge" if any(link.blocks for link in links) else "drops", stage, links)
 
 
