@@ -31,9 +31,8 @@ def _nobody(flow: Flow, busiest: Stage) -> tuple[str, str]:
     work = f"the busiest is '{busiest.id}', it works {busiest.busy:.0%} of the time, {_ms(busiest.work_s)} per packet"
     sources = [stage for stage in flow.stages.values() if stage.row.role == "source" and stage.rates.produced]
     given = " and ".join(f"'{stage.id}' gives {_per_s(stage.rates.produced)}" for stage in sources[:3])
-    helps = ""
-    if busiest.busy > 0.01:
-        helps = f"Nothing has to be done; there is room for about {min(100.0, 0.95 / busiest.busy):.2g} times as many packets."
+    room = f"about {0.95 / busiest.busy:.2g} times as many" if busiest.busy >= 0.05 else "far more"
+    helps = f"Nothing has to be done; there is room for {room} packets."
     return f"No node holds the graph back: {work}" + (f"; the graph waits for its source: {given}." if given else "."), helps
 
 

@@ -82,7 +82,7 @@ CASES = [
     case("a node that crashes", "cam>det det>file", ("det", "backoff"), cam=P(1, 10), det=P(1, state="BACKOFF")),
     case("a node that starts", "cam>det det>file", ("det", "starting"), cam=P(1, 10), det=P(1, state="STARTING")),
     case("a node that is gone for good", "cam>a:latest/1 cam>b:drop_new", ("b", "failed"), cam=P(1, 50), b=P(1, state="FAILED")),
-    case("a node that takes nothing any more", "cam>det det>file", ("det", "stalled"), cam=P(1, 10), det=P(1, stops_ms=1900)),
+    case("a node that takes nothing any more", "cam>det det>file", ("det", "stalled"), cam=P(1, 10), det=P(1, stops_ms=1450)),
     case("a call that does not end", "cam>det det>file", ("det", "stalled"), cam=P(1, 100), det=P(60_000)),
     case("a node that keeps packets", "cam>a/4 a>file", ("a", "holds_packets"), cam=P(1, 1), a=P(1, keeps=5)),
     case("feedback", "cam>a a>b b>a:latest/1 b>file", ("b", "slow_code"), cam=P(1, 10), b=P(30)),
