@@ -26,6 +26,7 @@ VERBS = (
     "ps",
     "stats",
     "account",
+    "trace",
     "logs",
     "incidents",
     "stack",
@@ -41,7 +42,12 @@ VERBS = (
     "completion",
 )
 
-_MODULES = {"queue": "queues", "recording": "recordings"}  # named for what they handle; `queue` is a module of the standard library
+# Named for what they handle; `queue` and `trace` are modules of the standard library.
+_MODULES = {
+    "queue": "queues",
+    "recording": "recordings",
+    "trace": "tracing",
+}
 
 
 class Verbs(click.Group):

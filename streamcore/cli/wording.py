@@ -35,6 +35,13 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
 
 
+def milliseconds(ns: float) -> str:
+    """A duration with three digits that matter: 0.012, 3.41, 84.2, 1,204."""
+    ms = ns / 1e6
+    digits = 3 if ms < 0.1 else 2 if ms < 10 else 1 if ms < 100 else 0
+    return f"{ms:,.{digits}f}"
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
     """Plain aligned columns, two spaces apart, for pipes and terminals alike; the columns in `right` are aligned right."""
     cells = [[str(cell) for cell in row] for row in rows]

@@ -16,6 +16,8 @@ from streamcore.telemetry.bottleneck import bottleneck
 from streamcore.telemetry.history import WINDOWS_S
 from streamcore.telemetry.snapshot import Snapshot
 
+SPANS_MAX = 20_000  # in one reply: a tenth of a second for the coordinator
+
 if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Coordinator
 
@@ -39,6 +41,8 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
         held_back = bottleneck(windows[JUDGED_S], taken, now_ns, cores())
         told = {str(seconds): msgspec.to_builtins(window) for seconds, window in windows.items()}
         return _head(run) | _rows(taken) | {"windows": told, "bottleneck": msgspec.to_builtins(held_back)}
+    if isinstance(request, protocol.Trace):
+        return _head(run) | _spans(run)
     if isinstance(request, protocol.Info):
         return _info(run)
     if isinstance(request, protocol.Account):
@@ -65,6 +69,16 @@ def _head(run: Coordinator) -> dict[str, Any]:
 def _rows(taken: Snapshot) -> dict[str, Any]:
     rows: dict[str, Any] = msgspec.to_builtins(taken)
     return rows
+
+
+def _spans(run: Coordinator) -> dict[str, Any]:
+    return {
+        "monotonic_ns": run.clock.monotonic_ns(),
+        "wall_ns": run.clock.wall_ns(),
+        "spans": msgspec.to_builtins(run.spans(SPANS_MAX // len(run.plan.nodes))),
+        "edges": {str(edge.id): [edge.name, edge.from_node] for edge in run.plan.edges},
+        "roles": {node.id: node.role for node in run.plan.nodes},
+    }
 
 
 def _info(run: Coordinator) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
 from streamcore.node.channel import Answered
+from streamcore.shm.status import Span
 from streamcore.supervisor import budget, prctl, states
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
@@ -144,6 +145,10 @@ class Coordinator:
                 row.cpu_s = member.past_cpu_s + ((row.pid and cpu_s(row.pid)) or 0.0)
                 row.core_wait_s = member.past_core_wait_s + ((row.pid and core_wait_s(row.pid)) or 0.0)
         return taken
+
+    def spans(self, count: int) -> dict[str, list[Span]]:
+        """What the nodes keep of traced packets, by node, the latest first. Only during run()."""
+        return {node: reader.spans(count) for node, reader in self._segments.readers.items()}
 
     def account(self) -> dict[str, Any]:
         """The `account` of protocol.py. A node may be between two counts at the moment of the look: then it is looked at again."""
