@@ -35,8 +35,9 @@ class Ps(msgspec.Struct, tag="ps", tag_field="verb", forbid_unknown_fields=True,
 
 
 class Stats(msgspec.Struct, tag="stats", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"run", "state", "uptime_s", "nodes": [NodeRow], "edges": [EdgeRow], "windows": {"1": Window or null, "10", "60"}}: the counters, and
-    what happened in the last seconds (telemetry/history.py); cheap enough to ask for often.
+    """{"run", "state", "uptime_s", "nodes": [NodeRow], "edges": [EdgeRow], "windows": {"1": Window or null, "10", "60"},
+    "bottleneck": Bottleneck}: the counters, what happened in the last seconds (telemetry/history.py), and what held the graph back in the
+    last ten (telemetry/bottleneck.py); cheap enough to ask for often.
     """
 
     v: Version

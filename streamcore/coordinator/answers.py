@@ -11,12 +11,16 @@ from streamcore.clock import iso_utc
 from streamcore.control import protocol
 from streamcore.control.server import Later
 from streamcore.secret import mask_hook
+from streamcore.supervisor.usage import cores
+from streamcore.telemetry.bottleneck import bottleneck
 from streamcore.telemetry.snapshot import Snapshot
 
 SPANS_MAX = 20_000  # in one reply: a tenth of a second for the coordinator
 
 if TYPE_CHECKING:
     from streamcore.coordinator.coordinator import Coordinator
+
+JUDGED_S = 10  # of WINDOWS_S: what holds the graph back is said of them
 
 
 def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Later:
@@ -30,8 +34,11 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
                 row.rss_growth_bytes_per_s = run.members[row.id].memory.growth_bytes_per_s
         return _head(run) | names | _rows(taken)
     if isinstance(request, protocol.Stats):
-        taken = run.view.snapshot()
-        return _head(run) | _rows(taken) | {"windows": _windows(run, taken)}
+        taken, now_ns = run.view.snapshot(), run.clock.monotonic_ns()
+        windows = run.view.windows(taken)
+        held_back = bottleneck(windows[JUDGED_S], taken, now_ns, cores())
+        told = {str(seconds): msgspec.to_builtins(window) for seconds, window in windows.items()}
+        return _head(run) | _rows(taken) | {"windows": told, "bottleneck": msgspec.to_builtins(held_back)}
     if isinstance(request, protocol.Trace):
         return _head(run) | _spans(run)
     if isinstance(request, protocol.Info):
@@ -62,10 +69,6 @@ def _head(run: Coordinator) -> dict[str, Any]:
 def _rows(taken: Snapshot) -> dict[str, Any]:
     rows: dict[str, Any] = msgspec.to_builtins(taken)
     return rows
-
-
-def _windows(run: Coordinator, taken: Snapshot) -> dict[str, Any]:
-    return {str(seconds): msgspec.to_builtins(window) for seconds, window in run.view.windows(taken).items()}
 
 
 def _spans(run: Coordinator) -> dict[str, Any]:

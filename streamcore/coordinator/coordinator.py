@@ -47,7 +47,7 @@ from streamcore.supervisor.incident import write as write_incident
 from streamcore.supervisor.interpreter import COMMAND
 from streamcore.supervisor.loop import Loop, Signals
 from streamcore.supervisor.segments import Segments
-from streamcore.supervisor.usage import Usage
+from streamcore.supervisor.usage import Usage, cores
 from streamcore.telemetry import report
 from streamcore.telemetry.account import AccountRow, account, lost
 from streamcore.telemetry.journal import Journal
@@ -275,10 +275,8 @@ class Coordinator:
         incidents = {member.id: member.incidents for member in self.members.values()}
         self._observer.ended(reason, failed=bool(self._failures))
         self.following.tell()  # the loop does not turn again
-        events = self._observer.journal.newest(report.EVENTS_MAX)
-        ending = report.Ending(
-            self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents, tuple(self.warnings), events
-        )
+        events, lived_ns, wall_ns = self._observer.journal.newest(report.EVENTS_MAX), now_ns - self.started_ns, self.clock.wall_ns()
+        ending = report.Ending(wall_ns, lived_ns, active_ns, reason, causes, incidents, tuple(self.warnings), events, cores())
         rows = account(final.edges)
         said = report.make_report(self.plan, final, ending)
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))

@@ -327,6 +327,8 @@ class Crew:
             self._reaped(process)
         else:
             self._lingering.append(process)
+        member.past_cpu_s += process.cpu_s
+        member.past_core_wait_s += process.core_wait_s
         member.process = None
         self._equipment.forget(member.id, member.incarnation)
         member.note_exit(process.status)

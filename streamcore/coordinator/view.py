@@ -11,6 +11,7 @@ from streamcore.graph.model import Plan
 from streamcore.shm.status import Span
 from streamcore.supervisor import states
 from streamcore.supervisor.segments import Segments
+from streamcore.supervisor.usage import core_wait_s, cpu_s
 from streamcore.telemetry import snapshot as snapshots
 from streamcore.telemetry.account import statement
 from streamcore.telemetry.history import WINDOWS_S, History, Window
@@ -26,7 +27,10 @@ class View:
         self._history = History()
 
     def snapshot(self, distributions: bool = True) -> snapshots.Snapshot:
-        """The state and counters of all nodes and edges now, without CPU and memory. Cheap: it reads status pages."""
+        """The state and counters of all nodes and edges now, without memory. Cheap: it reads status pages.
+
+        distributions: these and the CPU times of each node as well.
+        """
         pages = {node: reader.read(distributions) for node, reader in self._segments.readers.items()}
         members = self._members.values()
         dead = [member for member in members if member.incarnation and member.process is None and member.state != states.DONE]
@@ -37,6 +41,9 @@ class View:
             row.state, row.incarnation, row.restarts, row.exit = member.state, member.incarnation, member.restarts, member.exit
             row.pid = member.process.pid if member.process else None
             row.cause, row.paused, row.incidents = member.last_cause, member.paused, len(member.incidents)
+            if distributions:
+                row.cpu_s = member.past_cpu_s + ((row.pid and cpu_s(row.pid)) or 0.0)
+                row.core_wait_s = member.past_core_wait_s + ((row.pid and core_wait_s(row.pid)) or 0.0)
         return taken
 
     def note(self) -> None:

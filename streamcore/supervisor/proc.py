@@ -27,7 +27,9 @@ STATES = {
 
 
 class Stat(NamedTuple):
-    """`state` is a letter, a key of STATES; `started` are ticks since the box was booted, which with the pid name one process for ever."""
+    """`state` is a letter, a key of STATES. `reaped_cpu_s`: of children that it has collected. `started`: in ticks since the box was
+    booted, which with the pid names one process for ever.
+    """
 
     pid: int
     name: str
@@ -37,6 +39,7 @@ class Stat(NamedTuple):
     faults_minor: int
     faults_major: int
     cpu_s: float
+    reaped_cpu_s: float
     nice: int
     threads: int
     started: int
@@ -57,12 +60,12 @@ def stat(pid: int) -> Stat | None:
         return None
     fields = tail.split()  # the first is number 3 of proc_pid_stat(5)
     name = head.partition(b" (")[2].decode("utf-8", "replace")
-    parent, session, minor, major, user, kernel, nice, threads, started, pages = (
-        int(fields[n - 3]) for n in (4, 6, 10, 12, 14, 15, 19, 20, 22, 24)
+    parent, session, minor, major, user, kernel, reaped_user, reaped_kernel, nice, threads, started, pages = (
+        int(fields[n - 3]) for n in (4, 6, 10, 12, 14, 15, 16, 17, 19, 20, 22, 24)
     )
     state = fields[0].decode()
-    cpu_s = (user + kernel) / _TICKS_PER_S
-    return Stat(pid, name, state, parent, session, minor, major, cpu_s, nice, threads, started, pages * _PAGE_BYTES)
+    cpu_s, reaped_cpu_s = (user + kernel) / _TICKS_PER_S, (reaped_user + reaped_kernel) / _TICKS_PER_S
+    return Stat(pid, name, state, parent, session, minor, major, cpu_s, reaped_cpu_s, nice, threads, started, pages * _PAGE_BYTES)
 
 
 def families(roots: Iterable[int]) -> dict[int, list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from streamcore.clock import Clock
 from streamcore.supervisor.proc import families, has_children, stat
 
@@ -41,6 +43,29 @@ class Usage:
 
     def forget(self, pid: int) -> None:
         self._last.pop(pid, None)
+
+
+def cpu_s(pid: int) -> float | None:
+    """CPU seconds of a process, and of the children that it has reaped; None if it is gone. One read of /proc, 20 us."""
+    found = stat(pid)
+    return found.cpu_s + found.reaped_cpu_s if found is not None else None
+
+
+def core_wait_s(pid: int) -> float | None:
+    """How long the main thread of a process, ended or not, was ready to run and had no core; None if the kernel does not say.
+
+    Node code runs there: with its CPU time this tells a node that computes on a full box from one that waits for something else.
+    """
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return None
+
+
+def cores() -> int:
+    """On how many cores this process and those that it starts may run."""
+    return len(os.sched_getaffinity(0))
 
 
 def is_stopped(pid: int) -> bool:

@@ -15,7 +15,7 @@ from streamcore import __version__
 from streamcore.clock import iso_utc
 from streamcore.graph.model import Plan
 from streamcore.telemetry.account import AccountRow, account, lost, statement
-from streamcore.telemetry.bottleneck import bottleneck
+from streamcore.telemetry.bottleneck import of_run
 from streamcore.telemetry.history import quantiles
 from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
 
@@ -32,7 +32,7 @@ class Ending:
 
     `active_ns`: from when all nodes were ready, 0 if that never was. `failures`: one sentence per node that failed for good.
     `incidents`: node to the files that were written about it. `warnings`: what is wrong with its logs. `events`: the newest of
-    telemetry/journal.py.
+    telemetry/journal.py. `cores`: on which the nodes could run.
     """
 
     wall_ns: int
@@ -43,6 +43,7 @@ class Ending:
     incidents: Mapping[str, Sequence[str]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     events: Sequence[Mapping[str, Any]] = ()
+    cores: int = 1
 
 
 def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
     no degradation, and is counted.
     """
     rows = account(snapshot.edges)
+    held_back = of_run(snapshot, ending.active_ns, ending.cores)
     return {
         "ts": iso_utc(ending.wall_ns),
         "status": _status(snapshot, rows, ending),
@@ -69,7 +71,8 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
         "nodes": {row.id: _node(row) | {"incidents": list(ending.incidents.get(row.id, ()))} for row in snapshot.nodes},
         "edges": {row.name: _edge(row) for row in snapshot.edges},
         "account": _account(snapshot, rows),
-        "bottleneck": bottleneck(snapshot, ending.active_ns),
+        "bottleneck": held_back.sentence,
+        "bottleneck_detail": msgspec.to_builtins(held_back),
         "events": list(ending.events),
     }
 
