@@ -24,6 +24,7 @@ VERBS = (
     "schema",
     "convert",
     "ps",
+    "top",
     "stats",
     "account",
     "logs",
@@ -41,7 +42,11 @@ VERBS = (
     "completion",
 )
 
-_MODULES = {"queue": "queues", "recording": "recordings"}  # named for what they handle; `queue` is a module of the standard library
+_MODULES = {
+    "queue": "queues",
+    "recording": "recordings",
+    "top": "top.command",
+}  # named for what they handle; `queue` is a module of the standard library
 
 
 class Verbs(click.Group):
