@@ -108,7 +108,7 @@ class Terminal:
         return columns or 80, lines or 24
 
     def show(self, lines: Sequence[str]) -> None:
-        """Draw what has changed since the last time. Lines may have styles and are as wide as the terminal, so that none has to be erased."""
+        """Draw what has changed since the last time. Lines may have styles; they are as wide as the terminal: none has to be erased."""
         changes = [
             f"\x1b[{number};1H{line}\x1b[0m"
             for number, line in enumerate(lines, 1)

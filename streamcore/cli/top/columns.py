@@ -9,7 +9,7 @@ from rich.text import Text
 
 from streamcore.cli.colours import STYLES
 from streamcore.cli.top.facts import EdgeLine, NodeLine
-from streamcore.cli.wording import fit, short
+from streamcore.cli.wording import brief, fit, per_second, short
 
 BAR_CELLS, BAR_CELLS_WIDE, WIDE = 5, 10, 120  # a terminal of so many columns has room for longer bars
 NAME_CHARS_MIN, NAME_CHARS = 8, 18  # the least that tells names apart, and what is kept free for them before further columns get room
@@ -46,23 +46,6 @@ class Column(NamedTuple, Generic[Line]):
     rank: int
     cell: Callable[[Line], Text]
     left: bool = False
-
-
-def per_second(value: float) -> str:
-    """In at most six characters: 0, 0.3, 29.9, 1,204, 98.1k."""
-    return "0" if value < 0.05 else f"{value:.1f}" if value < 99.95 else short(value)
-
-
-def brief(ns: float | None) -> str:
-    """A duration in at most six characters: 850us, 1.25ms, 40.0ms, 125ms, 1.25s, 12.5s, 125s, 62min."""
-    if ns is None:
-        return "-"
-    for unit, unit_ns, above in (("us", 1e3, 1e6), ("ms", 1e6, 1e9), ("s", 1e9, 6e11)):
-        if ns < above * 0.9995:
-            value = ns / unit_ns
-            digits = 0 if unit == "us" or value >= 99.95 else 1 if value >= 9.995 else 2
-            return f"{value:.{digits}f}{unit}"
-    return f"{ns / 60e9:.0f}min"
 
 
 def brief_size(nbytes: float | None) -> str:

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
 from streamcore.cli.colours import STYLES
-from streamcore.cli.top.columns import BAR_CELLS, BAR_CELLS_WIDE, WIDE, Glyphs, Table, edge_columns, node_columns, per_second
-from streamcore.cli.top.facts import Picture
+from streamcore.cli.top.columns import BAR_CELLS, BAR_CELLS_WIDE, WIDE, Glyphs, Line, Table, edge_columns, node_columns
+from streamcore.cli.top.facts import EdgeLine, Picture
 from streamcore.cli.top.view import BOTH, EDGES, GRAPH_ORDER, LOG, NODES, STACK, View
-from streamcore.cli.wording import span
+from streamcore.cli.wording import per_second, span
 
 _FOLDING = Console(width=80)  # rich asks for one where it breaks lines
 NOTICES_MAX, SENTENCE_LINES_MAX = 3, 2
 HELP_TEXT = """\
-  up, down, j, k   select a node; PgUp, PgDn, Home, End, g, G
-  tab              nodes and edges, nodes, edges
-  s, r             sort by the next column (its head is underlined); reverse
-  /                show only names that contain what is typed; Enter keeps it, Esc ends it
-  w                rates and quantiles of the last 1, 10, 60 seconds
-  p                pause the selected node, or let it go on
-  l, Enter         its log, followed while its end is shown
-  t                what its threads are doing now: their Python stacks
-  q, Ctrl-C        leave; the run goes on
+up down j k   select a node; PgUp PgDn, Home End, g G
+tab           nodes and edges, nodes, edges
+s   r         sort by the next column (its head is underlined); reverse
+/             show names that contain what is typed; Enter keeps, Esc ends it
+w             rates and quantiles of the last 1, 10, 60 seconds
+p             pause the selected node, or let it go on
+l   t         its log, followed while its end is shown; its threads' stacks
+q   Ctrl-C    leave; the run goes on
+Among edges p, l and t go to the node that the edge leads to.
 
-In the table of edges p, l and t go to the node that the edge leads to.
-
-  BUSY       share of the time inside node code    IDLE      without input
-  BLOCKED    waiting for a credit or a slot        AGE95     of packets, when done
-  WORK50     half of the calls of node code took at most so long; 95 %; 99 %
-  WAIT50     half of the packets waited at most so long before they were taken
-  WAITING    of the depth, not yet taken           FLIGHT    of the window
-Names are left out from the right when the terminal is narrow: make it wider."""
+BUSY      share of the time inside node code
+BLOCKED   waiting for a credit or a slot; IDLE: without input
+WORK50    half of the calls of node code took at most so long; 95, 99 %
+AGE95     95 % of the packets were at most so old when it was done with them
+WAITING   packets of the depth, not yet taken; FLIGHT: of the window
+WAIT50    half of the packets waited at most so long before they were taken
+stuck     under one packet, or taking none that waits, for 5 s or more
+A wider terminal shows more columns."""
 
 
 class Sheet(NamedTuple):
@@ -84,35 +85,25 @@ class Page:
         return [first, Text.assemble(*counts), Text()]
 
     def _tables(self, shown: Picture, view: View, room: int | None) -> list[Text]:
-        nodes, edges = view.nodes(shown), view.edges(shown)
-        node_table = Table(
-            "NODE", node_columns(self._glyphs, self._cells), [line.id for line in shown.nodes], self._width, self._glyphs.gap
-        )
-        edge_table = Table(
-            "EDGE", edge_columns(self._glyphs, self._cells), [line.name for line in shown.edges], self._width, self._glyphs.gap
-        )
+        nodes, edges, names = view.nodes(shown), view.edges(shown), _short_names(shown.edges)
         node_room, edge_room = _shares(len(nodes), len(edges), room, view.panes)
+        alone = view.panes == EDGES
         lines: list[Text] = []
-        if view.panes != EDGES:
+        if not alone:
+            columns = node_columns(self._glyphs, self._cells)
+            table = Table("NODE", columns, [line.id for line in shown.nodes], self._width, self._glyphs.gap)
+            rows = [(line.id, line, line.id == view.node and room is not None) for line in nodes]
             at = next((number for number, line in enumerate(nodes) if line.id == view.node), 0)
-            rows = [lambda line=line: node_table.row(line.id, line, line.id == view.node and self._height is not None) for line in nodes]
-            lines += self._scrolled(node_table, view.node_sort, rows, at, node_room)
+            lines += _scrolled(table, view.node_sort, rows, at, node_room)
         if view.panes != NODES and edges:
             lines += [Text()] if lines else []
-            wanted = [view.edge] if view.panes == EDGES else [line.name for line in edges if view.node in (line.to_node, line.from_node)]
+            edge_table = Table("EDGE", edge_columns(self._glyphs, self._cells), list(names.values()), self._width, self._glyphs.gap)
+            edge_rows = [(names[line.name], line, alone and line.name == view.edge) for line in edges]
+            # Beside the nodes, the edges of the selected one are kept in sight.
+            wanted = [view.edge] if alone else [line.name for line in edges if view.node in (line.to_node, line.from_node)]
             at = next((number for number, line in enumerate(edges) if line.name in wanted), 0)
-            picked = view.edge if view.panes == EDGES else ""
-            rows = [lambda line=line: edge_table.row(line.name, line, line.name == picked) for line in edges]
-            lines += self._scrolled(edge_table, view.edge_sort if view.panes == EDGES else GRAPH_ORDER, rows, at, edge_room)
+            lines += _scrolled(edge_table, view.edge_sort if alone else GRAPH_ORDER, edge_rows, at, edge_room)
         return lines
-
-    def _scrolled(self, table: Table[Any], sort: str, rows: Sequence[Callable[[], Text]], at: int, room: int | None) -> list[Text]:
-        """The head and as many rows as there is room for, the one at `at` among them. Only those are drawn."""
-        if room is None or room >= len(rows):
-            return [table.heads(sort, ""), *(row() for row in rows)]
-        first = min(max(0, at - room // 2), len(rows) - room)
-        note = f"{first + 1}-{first + room} of {len(rows)}"
-        return [table.heads(sort, note), *(row() for row in rows[first : first + room])]
 
     def _sheet(self, sheet: Sheet, view: View, room: int) -> list[Text]:
         rows, lines = max(0, room - 1), [piece for line in sheet.lines for piece in self._folded(line)]
@@ -138,7 +129,11 @@ class Page:
             if len(kept) < len(found):
                 lines.append(Text(f"and {len(found) - len(kept)} more such notices", "dim"))
             sentence = textwrap.wrap(
-                shown.bottleneck, max(20, self._width), max_lines=SENTENCE_LINES_MAX, placeholder=f" {self._glyphs.gap}"
+                shown.bottleneck,
+                max(20, self._width),
+                break_on_hyphens=False,
+                max_lines=SENTENCE_LINES_MAX,
+                placeholder=f" {self._glyphs.gap}",
             )
             lines += [Text(line, "bold") for line in sentence]
         lines = [Text(), *lines] if lines else lines
@@ -154,7 +149,7 @@ class Page:
             keys += [("Esc", "back"), ("up down", "scroll")] + ([("t", "again")] if view.sheet == STACK else [])
         else:
             node = picture.node(view.node)
-            keys += [("s", f"sort: {view.sort}"), ("w", f"{view.window_s} s"), ("tab", view.panes if view.panes != BOTH else "both")]
+            keys += [("s", f"sort {view.sort}"), ("w", f"{view.window_s}s"), ("tab", view.panes if view.panes != BOTH else "both")]
             keys += [("/", view.filter or "filter"), ("p", "resume" if node and node.paused and view.panes != EDGES else "pause")]
             keys += [("l", "log"), ("t", "stack")]
         shown = Text()
@@ -162,6 +157,20 @@ class Page:
             if shown.cell_len + len(key) + len(word) + 3 <= self._width:
                 shown.append("  " if shown else "").append(key, "bold").append(f" {word}", "dim")
         return shown
+
+
+def _scrolled(table: Table[Line], sort: str, rows: Sequence[tuple[str, Line, bool]], at: int, room: int | None) -> list[Text]:
+    """The head and as many rows as there is room for, the one at `at` among them. Only those are drawn."""
+    if room is None or room >= len(rows):
+        return [table.heads(sort, ""), *(table.row(*row) for row in rows)]
+    first = min(max(0, at - room // 2), len(rows) - room)
+    return [table.heads(sort, f"{first + 1}-{first + room} of {len(rows)}"), *(table.row(*row) for row in rows[first : first + room])]
+
+
+def _short_names(edges: Sequence[EdgeLine]) -> dict[str, str]:
+    """By full names: ports are left out where the nodes say which edge it is."""
+    pairs = Counter((line.from_node, line.to_node) for line in edges)
+    return {line.name: f"{line.from_node}->{line.to_node}" if pairs[line.from_node, line.to_node] == 1 else line.name for line in edges}
 
 
 def _shares(nodes: int, edges: int, room: int | None, panes: str) -> tuple[int | None, int | None]:
