@@ -25,6 +25,7 @@ class Screen:
     """Cells of the alternate screen and of the main one. Without wrapping a line that is too long shows its end in the last column."""
 
     def __init__(self, columns: int, lines: int):
+        self.styles: set[int] = set()  # numbers of all that were asked for
         self.alternate, self.shows_cursor, self.wraps, self.overflows = False, True, True, 0
         self.resize(columns, lines)
 
@@ -69,6 +70,7 @@ class Screen:
                     row[:] = [" "] * self.columns
         else:
             assert letter == "m", f"the screen does not know {numbers}{letter}"
+            self.styles |= set(numbers)
 
     def _control(self, control: str) -> None:
         if control == "\n" and self._row == self.lines - 1:

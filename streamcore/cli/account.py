@@ -34,7 +34,7 @@ def account(run: str | None, as_json: bool) -> int:
     Exit status:
       0  every edge balances
       1  an edge does not
-      3  there is no such run
+      3  there is no such run, or it ended meanwhile
     """
     from streamcore.clock import Clock
     from streamcore.control.client import connect

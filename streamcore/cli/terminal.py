@@ -99,6 +99,11 @@ class Terminal:
         with suppress(OSError):
             os.write(self._wake_write, b"\0")
 
+    @property
+    def is_blank(self) -> bool:
+        """Nothing of ours stands on it: it was given back meanwhile, or has another size."""
+        return not self._lines
+
     def size(self) -> tuple[int, int]:
         """Columns and lines; 80 and 24 of a terminal that does not know."""
         try:

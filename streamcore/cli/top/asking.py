@@ -28,9 +28,11 @@ class Asker:
         self._asked.put((work, heard))
 
     def deliver(self) -> None:
-        """Call, in the caller's thread, who waits for what has been answered since the last time."""
+        """Call, in the caller's thread, who waits for what has been answered since the last time. Raises what is no StreamcoreError."""
         while not self._heard.empty():
             heard, what = self._heard.get()
+            if isinstance(what, Exception) and not isinstance(what, StreamcoreError):
+                raise what
             heard(what)
 
     def close(self) -> bool:
@@ -44,7 +46,7 @@ class Asker:
             work, heard = asked
             try:
                 what = work()
-            except StreamcoreError as error:
+            except Exception as error:  # whatever it is: it would end this thread, and nobody would hear of it
                 what = error
             self._heard.put((heard, what))
             self._wake()

@@ -67,7 +67,7 @@ def top(run: str | None, once: bool, as_json: bool, window: str, interval_s: flo
     Exit status:
       0  you left, or the run has ended
       2  the command line is wrong, or this is no terminal and --once was not given
-      3  there is no such run
+      3  there is no such run; with --once also: it ended meanwhile, or did not answer
       143, 129  SIGTERM; SIGHUP, or the terminal was closed
 
     \b

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ANSWER_S = 2.0  # then the run is asked again; until then keys are answered
 LATE_S, LATE_LOOK_S = 1.5, 0.5  # an answer that takes longer is said to be missing; how often what is said is renewed
+SAID_S = 4.0  # so long an answer to a key stands in the place of the keys, unless the next key comes before
 LOG_LINES = 500  # of the end of a log, to scroll in
 LEVEL_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
@@ -50,8 +51,8 @@ class Live:
         self._reply: dict[str, Any] = {}  # the last one
         self._picture: Picture | None = None  # of it
         self._used: dict[int, Usage] = {}
-        self._heard_ns = self._due_ns = clock.monotonic_ns()
-        self._asked = False
+        self._heard_ns = self._due_ns = self._said_ns = clock.monotonic_ns()
+        self._asked, self._changed = False, True
         self._sheet_lines: list[Text] = []
 
     def run(self) -> int:
@@ -62,9 +63,14 @@ class Live:
             if now_ns >= self._due_ns and not self._asked:
                 self._asked, self._due_ns = True, now_ns + self._interval_ns
                 self._asker.ask(lambda: self._client.request("stats", timeout_s=ANSWER_S), self._hear)
-            self._draw(now_ns)
+            silent_s = (now_ns - self._heard_ns) / 1e9
+            late = silent_s > self._interval_ns / 1e9 + LATE_S
+            if self._changed or self._terminal.is_blank or late:
+                self._draw(f"no answer for {silent_s:.0f} s, asked again" if late else "")
+                self._changed = late  # and once more when there is an answer
             wait_s = LATE_LOOK_S if self._asked else (self._due_ns - now_ns) / 1e9
             for key in self._terminal.wait(wait_s):
+                self._changed = True
                 leaving = leaving or self._press(key)
             self._asker.deliver()
         by = self._terminal.ended_by
@@ -75,12 +81,14 @@ class Live:
         return self._asker.close()
 
     def _hear(self, reply: Any) -> None:
-        self._asked = False
+        self._asked, self._changed = False, True
         if isinstance(reply, StreamcoreError):
             self.over = not self._client.live()
             return
         self._reply, self._heard_ns = reply, self._clock.monotonic_ns()
         self._used = usages(reply, self._usage)
+        if self._heard_ns - self._said_ns > SAID_S * 1e9:
+            self._view.said = ""
         self._look()
         if self._view.sheet == LOG and not self._view.scroll:
             self._read_log()
@@ -109,12 +117,15 @@ class Live:
         elif order.verb == STACK:
             self._ask_for_stack(order.node)
         else:
-            self._view.said = f"asking to {order.verb} {order.node}"
+            self._say(f"asking to {order.verb} {order.node}")
             self._asker.ask(lambda: self._client.request(order.verb, node=order.node), lambda reply: self._hear_order(order, reply))
 
     def _hear_order(self, order: Order, reply: Any) -> None:
-        self._view.said = str(reply) if isinstance(reply, StreamcoreError) else f"{order.node} is {order.verb}d"
+        self._say(str(reply) if isinstance(reply, StreamcoreError) else f"{order.node} is {order.verb}d")
         self._due_ns = self._clock.monotonic_ns()  # to be seen at once
+
+    def _say(self, text: str) -> None:
+        self._view.said, self._said_ns, self._changed = text, self._clock.monotonic_ns(), True
 
     def _read_log(self) -> None:
         node = self._view.sheet_node
@@ -137,20 +148,20 @@ class Live:
 
         def hear(found: Any) -> None:
             if (self._view.sheet, self._view.sheet_node) == (STACK, node):
-                self._sheet_lines = [Text(printable(line)) for line in stack_lines(row, found)]
+                self._sheet_lines, self._changed = [Text(printable(line)) for line in stack_lines(row, found)], True
 
         self._sheet_lines = [Text("asking its process", "dim")]
         self._asker.ask(lambda: stacks.look(row["pid"]), hear)
 
-    def _draw(self, now_ns: int) -> None:
+    def _draw(self, trouble: str) -> None:
         width, height = self._terminal.size()
-        silent_s = (now_ns - self._heard_ns) / 1e9
-        trouble = f"no answer for {silent_s:.0f} s, asked again" if silent_s > self._interval_ns / 1e9 + LATE_S else ""
         if self._picture is None:
             lines = [Text(f"run {self._client.info.run}: {trouble or 'asking'}".ljust(width)[:width])]
         else:
             lines = Page(self._glyphs, width, height).draw(self._picture, self._view, trouble, self._sheet())
-        self._terminal.show([self._ansi(line) for line in lines])
+        with self._console.capture() as captured:
+            self._console.print(Text("\n").join(lines), end="")
+        self._terminal.show(captured.get().split("\n"))
 
     def _sheet(self) -> Sheet | None:
         sheet, node = self._view.sheet, self._view.sheet_node
@@ -158,11 +169,6 @@ class Live:
             return Sheet("help", [Text(line) for line in HELP_TEXT.splitlines()])
         title = f"log of {node}" if sheet == LOG else f"threads of {node}"
         return Sheet(title, self._sheet_lines) if sheet else None
-
-    def _ansi(self, line: Text) -> str:
-        with self._console.capture() as captured:
-            self._console.print(line, end="")
-        return captured.get()
 
 
 def printable(line: str) -> str:

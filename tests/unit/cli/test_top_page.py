@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from rich.text import Text
 from top_replies import MS, edge, node, reply, slow_graph, took
@@ -42,7 +44,7 @@ def large(count=30):
     nodes = [
         node(f"stage-{number:02}-of-a-long-name", work_ns=10**9, **({"restarts": 1} if number == 7 else {})) for number in range(count)
     ]
-    edges = [edge(one.id, other.id, sent=10, dropped=10) for one, other in zip(nodes, nodes[1:], strict=False)]
+    edges = [edge(one.id, other.id, sent=10, dropped=10) for one, other in pairwise(nodes)]
     return picture(reply(nodes, edges), "graph", 10, 0)
 
 
