@@ -27,6 +27,7 @@ VERBS = (
     "top",
     "stats",
     "account",
+    "trace",
     "logs",
     "incidents",
     "stack",
@@ -42,11 +43,13 @@ VERBS = (
     "completion",
 )
 
+# Named for what they handle; `queue` and `trace` are modules of the standard library.
 _MODULES = {
     "queue": "queues",
     "recording": "recordings",
     "top": "top.command",
-}  # named for what they handle; `queue` is a module of the standard library
+    "trace": "tracing",
+}
 
 
 class Verbs(click.Group):

@@ -35,6 +35,13 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
 
 
+def milliseconds(ns: float) -> str:
+    """A duration with three digits that matter: 0.012, 3.41, 84.2, 1,204."""
+    ms = ns / 1e6
+    digits = 3 if ms < 0.1 else 2 if ms < 10 else 1 if ms < 100 else 0
+    return f"{ms:,.{digits}f}"
+
+
 def short(count: float) -> str:
     """A count in at most six characters: 1,204, 98.1k, 12.3M."""
     if count < 10_000:

@@ -41,6 +41,14 @@ class Stats(msgspec.Struct, tag="stats", tag_field="verb", forbid_unknown_fields
     v: Version
 
 
+class Trace(msgspec.Struct, tag="trace", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"run", "state", "uptime_s", "monotonic_ns", "wall_ns", "spans": {node: [Span]}, "edges": {number: [name, from_node]}, "roles"}: the
+    traced packets of the last moment, the latest of each node first; telemetry/traces.py joins them. `roles`: {node: source, node or sink}.
+    """
+
+    v: Version
+
+
 class Info(msgspec.Struct, tag="info", tag_field="verb", forbid_unknown_fields=True, frozen=True):
     """{"run", "run_id", "pid", "graph", "graph_version", "spec", "started", "plan"}: what changes at most by `up --reload`."""
 
@@ -98,7 +106,7 @@ class Order(msgspec.Struct, tag="order", tag_field="verb", forbid_unknown_fields
     arguments: dict[str, Any] = {}
 
 
-Request = Union[Ping, Ps, Stats, Info, Down, Account, Restart, Pause, Resume, Redrive, Order]
+Request = Union[Ping, Ps, Stats, Trace, Info, Down, Account, Restart, Pause, Resume, Redrive, Order]
 
 _requests = msgspec.json.Decoder(Request)
 _bodies = msgspec.json.Decoder(dict[str, Any])

@@ -58,6 +58,9 @@ class Decider(Protocol):
     def on_answered(self, member: Member, answered: channel.Answered) -> None:
         """It has carried out an order, or cannot."""
 
+    def on_log_lost(self, member: Member, why: str) -> None:
+        """Its log takes nothing any more. It goes on."""
+
     def on_end(self, member: Member) -> None:
         """Its process is gone, or could not be made: it is DONE, or EXITED and has to be retried or given up unless it was told to go."""
 
@@ -251,6 +254,8 @@ class Crew:
                 self._decider.on_ready(member)
         elif isinstance(report, channel.Answered):
             self._decider.on_answered(member, report)
+        elif isinstance(report, channel.LogLost):
+            self._decider.on_log_lost(member, report.why)
         elif isinstance(report, channel.Draining):
             self._advance(member, states.SAID_DRAINING, "")
         elif isinstance(report, channel.Done):

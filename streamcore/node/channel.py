@@ -99,6 +99,12 @@ class Answered(msgspec.Struct, tag="answered", frozen=True):
     error: str = ""
 
 
+class LogLost(msgspec.Struct, tag="log_lost", frozen=True):
+    """The log of the node takes nothing any more, e.g. for want of room on the disk; what the node prints is lost. Said once."""
+
+    why: str
+
+
 class Failed(msgspec.Struct, tag="failed", frozen=True):
     """The node cannot go on and exits with 1 next.
 
@@ -113,7 +119,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
 
 
 Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, PeerRestarted, PeerDone, PeerGone]
-Report = Union[Starting, Ready, Draining, Answered, Done, Failed]
+Report = Union[Starting, Ready, Draining, Answered, LogLost, Done, Failed]
 
 _encoder = msgspec.json.Encoder()
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)

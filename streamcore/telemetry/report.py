@@ -30,7 +30,7 @@ class Ending:
     """What only the coordinator knows of a run that has ended.
 
     `active_ns`: from when all nodes were ready, 0 if that never was. `failures`: one sentence per node that failed for good.
-    `incidents`: node to the files that were written about it.
+    `incidents`: node to the files that were written about it. `warnings`: what is wrong with its logs.
     """
 
     wall_ns: int
@@ -39,6 +39,7 @@ class Ending:
     reason: str
     failures: tuple[str, ...] = ()
     incidents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
         "duration_s": round(ending.duration_ns / 1e9, 3),
         "ended": ending.reason,
         "failures": list(ending.failures),
+        "warnings": list(ending.warnings),
         "metrics": _metrics(snapshot),
         "nodes": {row.id: _node(row) | {"incidents": list(ending.incidents.get(row.id, ()))} for row in snapshot.nodes},
         "edges": {row.name: _edge(row) for row in snapshot.edges},

@@ -153,8 +153,8 @@ def picture(reply: Mapping[str, Any], graph: str, asked_s: int, now_ns: int, usa
 
 
 def _window(reply: Mapping[str, Any], rows: Snapshot, asked_s: int) -> Window:
-    """The window that was asked for. A run too young to have one is looked at from its beginning."""
-    found = reply["windows"][str(asked_s)]
+    """The window that was asked for. A run too young to have one, or of a version without, is looked at from its beginning."""
+    found = reply.get("windows", {}).get(str(asked_s))
     if found is not None:
         window = msgspec.convert(found, Window)
         if all(row.id in window.nodes for row in rows.nodes) and all(row.name in window.edges for row in rows.edges):
