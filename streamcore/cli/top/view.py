@@ -49,7 +49,8 @@ class Order(NamedTuple):
 class View:
     """`sheet`: LOG, STACK or HELP, over the tables, of `sheet_node`. `scroll`: lines from the end of a log, from the beginning of others.
 
-    `node`, `edge`: the selected ones. `said`: an answer to the last key, until the next one. `page_rows`: how far PgUp and PgDn go.
+    `node`, `edge`: the selected ones. `on_top`: that is the first of each table, whichever it becomes, until it is moved or acted on.
+    `said`: an answer to the last key, until the next one. `page_rows`: how far PgUp and PgDn go.
     """
 
     window_s: int = 10
@@ -61,6 +62,7 @@ class View:
     typing: bool = False
     node: str = ""
     edge: str = ""
+    on_top: bool = True
     sheet: str = ""
     sheet_node: str = ""
     scroll: int = 0
@@ -83,9 +85,9 @@ class View:
     def settle(self, shown: Picture) -> None:
         """Let the selection be among what is shown: of what has gone the first one takes the place."""
         nodes, edges = [line.id for line in self.nodes(shown)], [line.name for line in self.edges(shown)]
-        if self.node not in nodes:
+        if self.on_top or self.node not in nodes:
             self.node = nodes[0] if nodes else ""
-        if self.edge not in edges:
+        if self.on_top or self.edge not in edges:
             self.edge = edges[0] if edges else ""
 
     def press(self, key: str, shown: Picture) -> Order | None:
@@ -126,6 +128,8 @@ class View:
             self.typing = True
         elif key == "esc":
             self.filter = ""
+        if key in ("s", "r"):  # who sorts wants to see what comes first then
+            self.on_top = True
 
     def _type(self, key: str) -> None:
         """Rows follow while the name is typed; Enter keeps it, Esc takes it back."""
@@ -144,6 +148,7 @@ class View:
 
     def _move(self, step: int, shown: Picture) -> None:
         self.settle(shown)
+        self.on_top = False
         names = [line.name for line in self.edges(shown)] if self.panes == EDGES else [line.id for line in self.nodes(shown)]
         if not names:
             return
@@ -167,6 +172,7 @@ class View:
     def _order(self, verb: str, shown: Picture) -> Order | None:
         """Of the selected node; of an edge, its consumer is meant."""
         self.settle(shown)
+        self.on_top = False  # the one that was acted on stays the selected one
         edge = next((line for line in shown.edges if line.name == self.edge), None)
         node = shown.node((edge.to_node if edge else "") if self.panes == EDGES else self.node)
         if node is None:

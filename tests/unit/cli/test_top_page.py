@@ -94,7 +94,7 @@ def test_columns_do_not_jump_however_large_the_numbers_are():
 
 
 def test_more_rows_than_room_are_scrolled_around_the_selected_one_and_counted():
-    shown, view = large(), View(node="stage-20-of-a-long-name")
+    shown, view = large(), View(node="stage-20-of-a-long-name", on_top=False)
     lines = drawn(shown, 80, 24, view)
     assert lines[3].startswith("NODE 18-23 of 30")
     assert sum("stage-20" in line for line in lines[4:10]) == 1
@@ -115,7 +115,7 @@ def test_the_bottom_says_the_worst_first_then_the_bottleneck_then_the_keys():
 
 
 def test_the_edges_alone_have_their_own_selection_and_order():
-    view = View(panes=EDGES, edge="detector.out->sink.in", edge_sort="DROP/S")
+    view = View(panes=EDGES, edge_sort="DROP/S")
     lines = drawn(small(), 80, 24, view)
     assert lines[3].startswith("EDGE")
     assert [line.split()[0] for line in lines[4:6]] == ["detector->sink", "camera->detector"]

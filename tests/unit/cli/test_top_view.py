@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from top_replies import edge, node, reply
 
@@ -68,9 +69,25 @@ def test_rows_without_a_difference_keep_the_order_of_the_graph(press, shown):
 
 
 def test_the_selection_stays_on_its_node_when_rows_change_places(press):
-    view = View()
-    press(view, "down", "s", "s", "r")
+    view = View(node_sort="BUSY")
+    press(view, "down")
     assert view.node == "blur"
+    now_busy = [msgspec.structs.replace(one, work_ns=10**10) if one.id == "camera" else one for one in NODES]
+    view.settle(picture(reply(now_busy, LINKS), "graph", 10, 0))
+    assert view.node == "blur"
+
+
+def test_who_sorts_sees_what_comes_first_until_the_selection_is_moved(press):
+    view = View()
+    press(view, "down", "down", "s", "s")
+    assert (view.sort, view.node) == ("BUSY", "detector")
+    now_busy = [msgspec.structs.replace(one, work_ns=10**10) if one.id == "camera" else one for one in NODES]
+    later = picture(reply(now_busy, LINKS), "graph", 10, 0)
+    view.settle(later)
+    assert view.node == "camera"
+    assert view.press("p", later) == Order("pause", "camera")
+    view.settle(picture(reply(NODES, LINKS), "graph", 10, 0))
+    assert view.node == "camera"  # the one that was acted on stays the selected one
 
 
 def test_a_filter_follows_what_is_typed_and_can_be_taken_back(press, shown):
