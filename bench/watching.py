@@ -1,4 +1,4 @@
-"""What it costs to look at a run: packets per second with everything on, beside the same run that nobody looks at and that counts no times."""
+"""What it costs to look at a run: packets per second with everything on, beside the same run that nobody looks at."""
 
 from __future__ import annotations
 

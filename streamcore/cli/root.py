@@ -24,6 +24,7 @@ VERBS = (
     "schema",
     "convert",
     "ps",
+    "top",
     "stats",
     "account",
     "trace",
@@ -47,6 +48,7 @@ VERBS = (
 _MODULES = {
     "queue": "queues",
     "recording": "recordings",
+    "top": "top.command",
     "trace": "tracing",
 }
 
