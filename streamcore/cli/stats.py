@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 from streamcore.cli.completing import complete_live_run
 from streamcore.cli.failures import FINE, NODE_FAILED
 from streamcore.cli.options import json_option, quiet_debug_option
-from streamcore.cli.wording import brief, fit, per_second, size, span, table
+from streamcore.cli.wording import brief, fit, folded, per_second, size, span, table
 
 NODE_HEADS = ("NODE", "STATE", "IN", "OUT", "FAILED", "WORKED", "BLOCKED", "HELD")
 EDGE_HEADS = ("EDGE", "POLICY", "SENT", "TAKEN", "COMPLETED", "DROPPED", "FAILED", "IN FLIGHT", "WAITING", "BYTES")
@@ -70,7 +71,8 @@ def stats(run: str | None, window: str | None, as_json: bool) -> int:
         head += f"  over the last {span(found['seconds'])}"
         tables = _rates(found)
     verdict = reply["bottleneck"]
-    said = ["", verdict["sentence"], *filter(None, [verdict["advice"]])] if reply["edges"] else []
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    said = ["", *(folded(text, columns) for text in (verdict["sentence"], verdict["advice"]) if text)] if reply["edges"] else []
     click.echo("\n".join([head, *tables, *said]))
     return FINE
 

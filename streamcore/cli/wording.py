@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 
@@ -73,6 +74,11 @@ def fit(name: str, most: int) -> str:
         return name
     kept = max(most - 1, 2)
     return name[: kept - kept // 2] + "…" + name[len(name) - kept // 2 :]
+
+
+def folded(text: str, columns: int | None) -> str:
+    """A sentence on as many lines as it takes; None: on one, for whoever reads it from a pipe."""
+    return text if columns is None else textwrap.fill(text, max(20, columns), break_on_hyphens=False)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
