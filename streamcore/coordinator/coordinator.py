@@ -21,6 +21,7 @@ from streamcore.control import protocol
 from streamcore.control.rundir import CONTROL_SOCKET, RunDir, RunInfo
 from streamcore.control.server import Server
 from streamcore.coordinator import answers
+from streamcore.coordinator.chronicle import Chronicle
 from streamcore.coordinator.course import DRAINING, ENDED, READY, STARTING, Course
 from streamcore.coordinator.crew import Crew, Equipment
 from streamcore.coordinator.member import Member
@@ -70,7 +71,7 @@ class Options:
     """What is asked of a run beside its plan.
 
     for_s: end it after so long, counted from when all nodes are ready. shm_limit: `limits.shm` of the spec, in bytes.
-    reloading: watch what the plan was made of, and follow its changes.
+    reloading: watch what the plan was made of, and follow its changes. timeline: the report is to have one.
     """
 
     spec_file: str = ""
@@ -79,6 +80,7 @@ class Options:
     debug: bool = False
     command: Sequence[str] = field(default=COMMAND)
     reloading: Reloading | None = None
+    timeline: bool = False
 
 
 class Coordinator:
@@ -105,6 +107,7 @@ class Coordinator:
         self.history = History()
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
+        self._chronicle = Chronicle(self.members, self.clock, self.started_ns, wanted=self.options.timeline)
         self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
         self._fork_server = fork_server
         self._failures: list[Failure] = []
@@ -260,7 +263,9 @@ class Coordinator:
         rounds.start()
 
     def _note_history(self) -> None:
-        self.history.note(self.clock.monotonic_ns(), self.snapshot())
+        now_ns, taken = self.clock.monotonic_ns(), self.snapshot()
+        self.history.note(now_ns, taken)
+        self._chronicle.note(now_ns, taken)
 
     def _spawn_more(self) -> None:
         """All at once if the box has the cores for it; of a large graph, one more whenever one is ready."""
@@ -274,7 +279,7 @@ class Coordinator:
         incidents = {member.id: member.incidents for member in self.members.values()}
         ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents)
         rows = account(final.edges)
-        said = report.make_report(self.plan, final, ending)
+        said = report.make_report(self.plan, final, ending, self._chronicle.close(now_ns, final))
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
 
     # --- events
@@ -312,6 +317,7 @@ class Coordinator:
         self.usage.forget(member.pid)
         self.orders.on_end(member)
         self._recovery.on_end(member)
+        self._chronicle.on_end(member)
         self._spawn_more()
 
     def on_answered(self, member: Member, answered: Answered) -> None:
@@ -325,7 +331,9 @@ class Coordinator:
         page, fds = self._segments.readers[member.id].read(), self._segments.rings_of(member.plan)
         number, cause = member.incarnation, member.last_cause
         case = Case(self.plan, self.run_id, member.id, number, member.pid, reason, cause, "" if alive else member.exit, alive, page, fds)
-        return write_incident(self._run_dir.path, case, self.clock)
+        path = write_incident(self._run_dir.path, case, self.clock)
+        self._chronicle.on_incident(member, reason, path)
+        return path
 
     def _fail(self, failure: Failure) -> None:
         """A node has failed for good."""
