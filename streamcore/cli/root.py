@@ -26,6 +26,7 @@ VERBS = (
     "ps",
     "stats",
     "account",
+    "report",
     "logs",
     "incidents",
     "stack",

@@ -169,6 +169,15 @@ class Report(msgspec.Struct):
         Timeline | msgspec.UnsetType, Meta(description="The course of the run; absent if none was kept, as by older versions.")
     ] = msgspec.UNSET
 
+    def busy(self, node: str) -> float:
+        """Which share of the run the node was in its code, from 0 to 1."""
+        return min(1.0, self.metrics.get(f"node.{node}.work_ns", 0.0) / 1e9 / self.duration_s) if self.duration_s else 0.0
+
+    @property
+    def slow_node(self) -> str | None:
+        """The node that holds the graph back. SYNC: bottleneck.py, whose sentence says it."""
+        return next((node for node in self.nodes if self.bottleneck.startswith(f"'{node}' holds ")), None)
+
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a report."""
