@@ -92,18 +92,17 @@ def _read(path: str) -> Report:
         raise CannotStart(f"{path}: cannot be read: {error.strerror}") from None
     expected = "expected the report of a run, as `streamctl up SPEC --report FILE` writes it"
     try:
-        return msgspec.json.decode(data, type=Report)
-    except msgspec.ValidationError as error:
-        raise CannotStart(f"{path}: found {_what(data)}; {expected}: {error}") from None
+        value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CannotStart(f"{path}: found {plural(len(data), 'byte')} that are no JSON ({error}); {expected}") from None
+    try:
+        return msgspec.convert(value, Report)
+    except msgspec.ValidationError as error:
+        raise CannotStart(f"{path}: found {_what(value)}; {expected}: {error}") from None
 
 
-def _what(data: bytes) -> str:
+def _what(value: object) -> str:
     """JSON of another shape, in a few words."""
-    import msgspec
-
-    value = msgspec.json.decode(data)
     if not isinstance(value, dict):
         return f"JSON that is no object but {type(value).__name__}"
     keys = ", ".join(repr(key[:40]) for key in list(value)[:KEYS_SHOWN])

@@ -26,9 +26,11 @@ h3 { font-size: 14px; margin: 0; display: inline; } p { margin: .4em 0; } .scrol
 .tile.bad b { color: var(--bad); } .tile.warn b { color: var(--warn); } .tile span { font-size: 12px; color: var(--minor); }
 .said { border-left: 4px solid var(--other); padding: 4px 12px; margin: .8em 0; } .said.slow { border-color: var(--warn); }
 .said.failed { border-color: var(--bad); } .dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 7px;
-  background: var(--hue); } .number.bad { color: var(--bad); font-weight: 600; } td.bad { color: var(--bad); } td { vertical-align: top; }
+  background: var(--hue); } .number.bad { color: var(--bad); font-weight: 600; } td.bad { color: var(--bad); }
+th, td { vertical-align: top; white-space: nowrap; }
+td.text { white-space: normal; overflow-wrap: anywhere; min-width: 24em; }
 details.course { margin: .9em 0; } details.course > summary { margin-bottom: 6px; }
-.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 8px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(245px, 100%), 1fr)); gap: 8px; }
 footer { margin-top: 2.5em; border-top: 1px solid var(--line); padding-top: .6em; font-size: 13px; }
 @media print { body { max-width: none; margin: 0; font-size: 11px; } .scroll { max-height: none; overflow: visible; }
   .plots { grid-template-columns: repeat(3, 1fr); } .plot, .tile { print-color-adjust: exact; break-inside: avoid; }
@@ -89,7 +91,9 @@ def _events(timeline: Timeline | None) -> Iterator[str]:
         return
     more = f', <span class="minor">{timeline.marks_left_out:,} more in between left out</span>' if timeline.marks_left_out else ""
     yield f"<h2>What happened</h2><p>{plural(len(timeline.marks), 'event')}{more}</p>"
-    rows = ((_cell(f"{mark.at_s:,.2f} s", "number"), _cell(mark.node), _cell(mark.what), _cell(mark.text)) for mark in timeline.marks)
+    rows = (
+        (_cell(f"{mark.at_s:,.2f} s", "number"), _cell(mark.node), _cell(mark.what), _cell(mark.text, "text")) for mark in timeline.marks
+    )
     yield from _table((("at", "number"), ("node", ""), ("what", ""), ("cause, or reason and file", "")), rows)
 
 
@@ -115,8 +119,9 @@ def _numbers(*names: str) -> list[tuple[str, str]]:
 def _nodes(report: Report) -> Iterator[str]:
     yield "<h2>Nodes</h2>"
     heads = [("node", ""), ("plugin", ""), ("state", ""), *_numbers("consumed", "produced", "failed", "restarts", "busy")]
-    heads += [*_numbers("work p50", "p95", "age p50", "p95"), ("last failure or restart", "")]
-    yield from _table(heads, (_node_row(report, number, name) for number, name in enumerate(report.nodes)))
+    heads += _numbers("work p50", "p95", "age p50", "p95")
+    causes = [("last failure or restart", "")] if any(node.cause for node in report.nodes.values()) else []
+    yield from _table([*heads, *causes], (_node_row(report, number, name) for number, name in enumerate(report.nodes)))
     yield '<p class="minor">work: one call of the code of the node. age: from the capture of a packet to the end of work on it.</p>'
 
 
@@ -126,7 +131,7 @@ def _node_row(report: Report, number: int, name: str) -> list[str]:
     row += [_count(node.consumed), _count(node.produced), _count(node.failed, bad=True), _count(node.restarts)]
     row.append(_cell(f"{report.busy(name):.0%}", "number"))
     times = (node.work.p50_ns, node.work.p95_ns, node.end_to_end.p50_ns, node.end_to_end.p95_ns)
-    return [*row, *(_cell(amount(NS, ns), "number") for ns in times), _cell(node.cause)]
+    return [*row, *(_cell(amount(NS, ns), "number") for ns in times), *([_cell(node.cause, "text")] if node.cause else [])]
 
 
 def _dot(number: int) -> str:
@@ -196,7 +201,8 @@ def _fold(said: str, plots: Iterable[str], *, unfolded: bool) -> Iterator[str]:
 def _node_plots(course: NodeCourse) -> Iterator[Plot]:
     flows = [Series("consumed", course.consumed_per_s, MAIN), Series("produced", course.produced_per_s, SECOND)]
     moving = [series for series in flows if any(series.values)]
-    yield Plot("Throughput", RATE, [replace(moving[0], drawn=MAIN)] if len(moving) == 1 else flows)
+    if moving:
+        yield Plot("Throughput", RATE, [replace(moving[0], drawn=MAIN)] if len(moving) == 1 else moving)
     if _measured(course.end_to_end_p95_ns):
         yield _latency("Age of packets", course.end_to_end_p50_ns, course.end_to_end_p95_ns)
     if _measured(course.work_p95_ns):

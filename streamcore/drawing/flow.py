@@ -58,7 +58,7 @@ def draw(nodes: Sequence[FlowNode], edges: Sequence[FlowEdge], title: str) -> st
     edges = [edge for edge in edges if edge.from_node in ids and edge.to_node in ids]
     layout = lay_out([node.id for node in nodes], [(edge.from_node, edge.to_node) for edge in edges])
     width = max(0, layout.columns - 1) * COLUMN + BOX_WIDTH + 2 * MARGIN
-    height = layout.rows * ROW + MARGIN + (BESIDE * sum(layout.back) + 20 if any(layout.back) else 0)
+    height = (layout.rows - 1) * ROW + BOX_HEIGHT + 2 * MARGIN + (BESIDE * sum(layout.back) + 10 if any(layout.back) else 0)
     parts = [
         f'<svg class="flow" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="flow-t flow-d">',
         f'<title id="flow-t">{safe(title)}</title><desc id="flow-d">{safe(_said(nodes, edges))}</desc>',
@@ -108,7 +108,7 @@ def _edges(edges: Sequence[FlowEdge], layout: Layout) -> Iterator[str]:
         kinds = "edge" + (" lossy" if edge.loss else "") + (" back" if layout.back[number] else "")
         yield f'<g class="{kinds}"><title>{safe(edge.said)}</title>'
         if layout.back[number]:
-            yield from _back(edge, layout, number, MARGIN / 2 + layout.rows * ROW + BESIDE * backs)
+            yield from _back(edge, layout, number, MARGIN + (layout.rows - 1) * ROW + BOX_HEIGHT + 22 + BESIDE * backs)
             backs += 1
         else:
             yield from _forward(edge, layout.ways[number], shift, 0.62 if out_of[edge.from_node] > 1 else 0.5)

@@ -105,13 +105,22 @@ def _sort(members: list[list[tuple[str | int, int]]], chains: list[list[tuple[st
         for first, second in pairwise(chain):
             before.setdefault(second, []).append(first)
             after.setdefault(first, []).append(second)
+    place: dict[tuple[str | int, int], float] = {}
+    for column in members:
+        _number(column, place)
     for sweep in range(SWEEPS):
         rightwards = sweep % 2 == 0
         neighbours = before if rightwards else after
         for column in members if rightwards else reversed(members):
-            row = {member: index / max(1, len(found) - 1) for found in members for index, member in enumerate(found)}
-            mean = {
-                member: sum(row[near] for near in neighbours[member]) / len(neighbours[member]) if member in neighbours else row[member]
-                for member in column
-            }
+            mean = {member: _mean([place[near] for near in neighbours.get(member, [member])]) for member in column}
             column.sort(key=mean.__getitem__)
+            _number(column, place)
+
+
+def _number(column: list[tuple[str | int, int]], place: dict[tuple[str | int, int], float]) -> None:
+    """From 0 at the top to 1 at the bottom, so that columns of different lengths compare."""
+    place.update((member, index / max(1, len(column) - 1)) for index, member in enumerate(column))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

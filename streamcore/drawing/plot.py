@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from streamcore.drawing.look import safe
-from streamcore.drawing.scale import SECONDS, amount, short, ticks, unit_of
+from streamcore.drawing.scale import SECONDS, SHARE, amount, short, ticks, unit_of
 
-WIDTH, HEIGHT = 320, 148
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 32, 20  # around the lines
+WIDTH, HEIGHT = 256, 140
+LEFT, RIGHT, TOP, BOTTOM = 38, 8, 40, 20  # around the lines
 _PLAIN, _DASHED, _BAD, _WORSE = "line", "line dashed", "line bad", "line bad dashed"
 MAIN, SECOND, DROPS, FAILURES = _PLAIN, _DASHED, _BAD, _WORSE  # how a series is drawn
 
@@ -75,6 +75,7 @@ def draw(plot: Plot, frame: Frame, of: str, hue: int, events: Sequence[Event] = 
     """One plot. `of`: the node or edge, for those who hear the page instead of seeing it."""
     known = [value for series in plot.series for value in series.values if value is not None]
     largest = max([*known, *([plot.limit[0]] if plot.limit and max(known, default=0.0) > 0.2 * plot.limit[0] else [])], default=0.0)
+    largest = 1.0 if plot.what == SHARE else largest  # so that shares of nodes can be compared
     unit = unit_of(plot.what, largest)
     steps = ticks(largest / unit.size)
     top = steps[-1] * unit.size
@@ -120,10 +121,10 @@ def _legend(plot: Plot) -> list[str]:
     """From the right, since the name stands on the left."""
     parts, x = [], float(WIDTH - RIGHT)
     for series in reversed(plot.series):
-        width = 5.4 * len(series.name) + 6
-        parts.append(f'<text x="{x - width + 6:.0f}" y="15">{safe(series.name)}</text>')
-        parts.append(f'<path class="{series.drawn}" d="M{x - width - 14:.0f} 11.5h15"/>')
-        x -= width + 24
+        width = 5.7 * len(series.name) + 5
+        parts.append(f'<text x="{x:.0f}" y="15" text-anchor="end">{safe(series.name)}</text>')
+        parts.append(f'<path class="{series.drawn}" d="M{x - width - 14:.0f} 11.5h13"/>')
+        x -= width + 22
     return parts
 
 
