@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,9 @@ from streamcore.drawing.look import HUES, safe, shortened
 BOX_WIDTH, BOX_HEIGHT = 164, 58
 COLUMN, ROW = 286, 92  # from one to the next
 MARGIN = 24
+LEAST = 0.65  # of its size: what is wider than the window then is scrolled, since smaller words could not be read
 BESIDE = 26  # between edges of one pair of nodes
-CHARS = 20  # of a text in a box
+CHARS = 18  # of an id in a box; smaller texts may have a few more
 
 STYLE = """
 .flow { font: 11px system-ui, sans-serif; } .flow text { fill: var(--text); } .flow .small { fill: var(--minor); font-size: 10.5px; }
@@ -25,6 +25,7 @@ STYLE = """
 .flow .edge.back path { stroke-dasharray: 5 4; }
 .flow .words { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round; text-anchor: middle; }
 .flow .loss { fill: var(--bad); font-weight: 600; }
+@media print { .flow { min-width: 0 !important; } }
 """
 
 
@@ -60,7 +61,8 @@ def draw(nodes: Sequence[FlowNode], edges: Sequence[FlowEdge], title: str) -> st
     width = max(0, layout.columns - 1) * COLUMN + BOX_WIDTH + 2 * MARGIN
     height = (layout.rows - 1) * ROW + BOX_HEIGHT + 2 * MARGIN + (BESIDE * sum(layout.back) + 10 if any(layout.back) else 0)
     parts = [
-        f'<svg class="flow" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="flow-t flow-d">',
+        f'<svg class="flow" style="min-width: {LEAST * width:.0f}px" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        'role="img" aria-labelledby="flow-t flow-d">',
         f'<title id="flow-t">{safe(title)}</title><desc id="flow-d">{safe(_said(nodes, edges))}</desc>',
         *_edges(edges, layout),
     ]
@@ -86,8 +88,8 @@ def _node(node: FlowNode, place: tuple[int, float], number: int) -> Iterator[str
     yield f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6"/>'
     yield f'<rect class="stripe" x="{x + 6:.1f}" y="{y + 8:.1f}" width="3.5" height="{BOX_HEIGHT - 22}" rx="1.5"/>'
     yield f'<text class="id" x="{x + 16:.1f}" y="{y + 17:.1f}">{safe(shortened(node.id, CHARS))}</text>'
-    yield f'<text class="small" x="{x + 16:.1f}" y="{y + 31:.1f}">{safe(shortened(node.plugin, CHARS + 4))}</text>'
-    yield f'<text class="small" x="{x + 16:.1f}" y="{y + 44:.1f}">{safe(shortened(node.words, CHARS + 5))}</text>'
+    yield f'<text class="small" x="{x + 16:.1f}" y="{y + 31:.1f}">{safe(shortened(node.plugin, CHARS + 6))}</text>'
+    yield f'<text class="small" x="{x + 16:.1f}" y="{y + 44:.1f}">{safe(shortened(node.words, CHARS + 7))}</text>'
     full = BOX_WIDTH - 12
     yield f'<rect class="rest" x="{x + 6:.1f}" y="{y + BOX_HEIGHT - 8:.1f}" width="{full}" height="3" rx="1.5"/>'
     busy = full * min(1.0, max(0.0, node.busy))
@@ -98,26 +100,36 @@ def _node(node: FlowNode, place: tuple[int, float], number: int) -> Iterator[str
 
 
 def _edges(edges: Sequence[FlowEdge], layout: Layout) -> Iterator[str]:
-    of_pair = Counter((edge.from_node, edge.to_node) for edge in edges)
-    out_of = Counter(edge.from_node for edge in edges)
-    drawn, backs = Counter[tuple[str, str]](), 0
+    leaves, arrives = _slots(layout, 0), _slots(layout, -1)
+    backs = 0
     for number, edge in enumerate(edges):
-        pair = edge.from_node, edge.to_node
-        shift = BESIDE * (drawn[pair] - (of_pair[pair] - 1) / 2)
-        drawn[pair] += 1
         kinds = "edge" + (" lossy" if edge.loss else "") + (" back" if layout.back[number] else "")
         yield f'<g class="{kinds}"><title>{safe(edge.said)}</title>'
         if layout.back[number]:
             yield from _back(edge, layout, number, MARGIN + (layout.rows - 1) * ROW + BOX_HEIGHT + 22 + BESIDE * backs)
             backs += 1
         else:
-            yield from _forward(edge, layout.ways[number], shift, 0.62 if out_of[edge.from_node] > 1 else 0.5)
+            yield from _forward(edge, layout.ways[number], leaves[number], arrives[number])
         yield "</g>"
 
 
-def _forward(edge: FlowEdge, way: list[tuple[int, float]], shift: float, share: float) -> Iterator[str]:
-    """`share`: how far along the first stretch the words stand; nearer to the consumer where edges leave one node."""
-    points = [(x, y + BOX_HEIGHT / 2 + shift) for x, y in map(_corner, way)]
+def _slots(layout: Layout, end: int) -> dict[int, float]:
+    """How far from the middle of its node each edge begins (`end` 0) or ends (-1): in the order of what is on the other side."""
+    of_place: dict[tuple[int, float], list[int]] = {}
+    for number, way in enumerate(layout.ways):
+        if not layout.back[number]:
+            of_place.setdefault(way[end], []).append(number)
+    found = {}
+    for numbers in of_place.values():
+        numbers.sort(key=lambda number: (layout.ways[number][1 if end == 0 else -2][1], number))
+        step = min(BESIDE, (BOX_HEIGHT - 14) / max(1, len(numbers) - 1))
+        found.update({number: step * (index - (len(numbers) - 1) / 2) for index, number in enumerate(numbers)})
+    return found
+
+
+def _forward(edge: FlowEdge, way: list[tuple[int, float]], leaves: float, arrives: float) -> Iterator[str]:
+    points = [(x, y + BOX_HEIGHT / 2) for x, y in map(_corner, way)]
+    points[0], points[-1] = (points[0][0], points[0][1] + leaves), (points[-1][0], points[-1][1] + arrives)
     path, x, y = "", points[0][0] + BOX_WIDTH, points[0][1]
     start = (x, y)
     for at, (next_x, next_y) in enumerate(points[1:], 1):
@@ -130,6 +142,7 @@ def _forward(edge: FlowEdge, way: list[tuple[int, float]], shift: float, share: 
             path += f"H{next_x + BOX_WIDTH:.1f}"
             x = next_x + BOX_WIDTH
     yield f'<path d="{path}"/>{_head(x, y)}'
+    share = 0.62 if leaves else 0.5  # of the first stretch, where the words stand: edges that leave one node are apart there
     smooth = share * share * (3 - 2 * share)
     yield from _words(edge, start[0] + share * (points[1][0] - start[0]), start[1] + smooth * (points[1][1] - start[1]))
 

@@ -121,7 +121,7 @@ def _legend(plot: Plot) -> list[str]:
     """From the right, since the name stands on the left."""
     parts, x = [], float(WIDTH - RIGHT)
     for series in reversed(plot.series):
-        width = 5.7 * len(series.name) + 5
+        width = 6.2 * len(series.name) + 5  # as wide as fonts are
         parts.append(f'<text x="{x:.0f}" y="15" text-anchor="end">{safe(series.name)}</text>')
         parts.append(f'<path class="{series.drawn}" d="M{x - width - 14:.0f} 11.5h13"/>')
         x -= width + 22
