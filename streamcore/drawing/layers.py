@@ -90,7 +90,7 @@ def _columns(nodes: Sequence[str], forward: Sequence[tuple[str, str]]) -> dict[s
     ready = [node for node in nodes if not missing[node]]
     for node in ready:  # grows
         for last in out[node]:
-            column[last] = max(column[last], column[node] + 1)
+            column[last] = column[node] + 1  # nodes come column by column, so the one that counts comes last
             missing[last] -= 1
             if not missing[last]:
                 ready.append(last)
