@@ -32,9 +32,11 @@ td.text { white-space: normal; overflow-wrap: anywhere; min-width: 24em; }
 details.course { margin: .9em 0; } details.course > summary { margin-bottom: 6px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(245px, 100%), 1fr)); gap: 8px; }
 footer { margin-top: 2.5em; border-top: 1px solid var(--line); padding-top: .6em; font-size: 13px; }
-@media print { body { max-width: none; margin: 0; font-size: 11px; } .scroll { max-height: none; overflow: visible; }
-  .plots { grid-template-columns: repeat(3, 1fr); } .plot, .tile { print-color-adjust: exact; break-inside: avoid; }
-  h2 { break-after: avoid; } }
+@media print { body { max-width: none; margin: 0; padding: 0; font-size: 11px; } .scroll { max-height: none; overflow: visible; }
+  h1 { font-size: 20px; } h2 { font-size: 14px; break-after: avoid; } h3 { font-size: 11px; } .tile b { font-size: 14px; }
+  .tile { padding: 4px 10px; } table { font-size: 8.5px; } th, td { white-space: normal; padding: 2px 6px 2px 0; }
+  td.number { white-space: nowrap; } td.text { min-width: 10em; } .plots { grid-template-columns: repeat(4, 1fr); }
+  details.course > summary { break-after: avoid; } .plot, .tile, .badge { print-color-adjust: exact; break-inside: avoid; } }
 """
 
 
