@@ -21,7 +21,6 @@ from streamcore.control import protocol
 from streamcore.control.rundir import CONTROL_SOCKET, RunDir, RunInfo
 from streamcore.control.server import Server
 from streamcore.coordinator import answers
-from streamcore.coordinator.chronicle import Chronicle
 from streamcore.coordinator.course import DRAINING, ENDED, READY, STARTING, Course
 from streamcore.coordinator.crew import Crew, Equipment
 from streamcore.coordinator.member import Member
@@ -31,6 +30,7 @@ from streamcore.coordinator.orders import Orders
 from streamcore.coordinator.recovery import Recovery
 from streamcore.coordinator.reload import Reload, Reloading
 from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
+from streamcore.coordinator.timekeeper import Timekeeper
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
 from streamcore.node.channel import Answered
@@ -107,7 +107,7 @@ class Coordinator:
         self.history = History()
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
-        self._chronicle = Chronicle(self.members, self.clock, self.started_ns, wanted=self.options.timeline)
+        self._timekeeper = Timekeeper(self.members, self.clock, self.started_ns, wanted=self.options.timeline)
         self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
         self._fork_server = fork_server
         self._failures: list[Failure] = []
@@ -265,7 +265,7 @@ class Coordinator:
     def _note_history(self) -> None:
         now_ns, taken = self.clock.monotonic_ns(), self.snapshot()
         self.history.note(now_ns, taken)
-        self._chronicle.note(now_ns, taken)
+        self._timekeeper.note(now_ns, taken)
 
     def _spawn_more(self) -> None:
         """All at once if the box has the cores for it; of a large graph, one more whenever one is ready."""
@@ -279,7 +279,7 @@ class Coordinator:
         incidents = {member.id: member.incidents for member in self.members.values()}
         ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents)
         rows = account(final.edges)
-        said = report.make_report(self.plan, final, ending, self._chronicle.close(now_ns, final))
+        said = report.make_report(self.plan, final, ending, self._timekeeper.close(now_ns, final))
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
 
     # --- events
@@ -317,7 +317,7 @@ class Coordinator:
         self.usage.forget(member.pid)
         self.orders.on_end(member)
         self._recovery.on_end(member)
-        self._chronicle.on_end(member)
+        self._timekeeper.on_end(member)
         self._spawn_more()
 
     def on_answered(self, member: Member, answered: Answered) -> None:
@@ -332,7 +332,7 @@ class Coordinator:
         number, cause = member.incarnation, member.last_cause
         case = Case(self.plan, self.run_id, member.id, number, member.pid, reason, cause, "" if alive else member.exit, alive, page, fds)
         path = write_incident(self._run_dir.path, case, self.clock)
-        self._chronicle.on_incident(member, reason, path)
+        self._timekeeper.on_incident(member, reason, path)
         return path
 
     def _fail(self, failure: Failure) -> None:

@@ -14,7 +14,7 @@ from streamcore.telemetry.timeline import FAILED, INCIDENT, RESTART, Timeline
 _ENDS = {states.BACKOFF: RESTART, states.FAILED: FAILED}
 
 
-class Chronicle:
+class Timekeeper:
     """Without `wanted` it keeps nothing and costs nothing."""
 
     def __init__(self, members: Mapping[str, Member], clock: Clock, began_ns: int, *, wanted: bool):
