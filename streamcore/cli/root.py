@@ -27,6 +27,8 @@ VERBS = (
     "stats",
     "account",
     "report",
+    "trace",
+    "events",
     "logs",
     "incidents",
     "stack",
@@ -42,7 +44,12 @@ VERBS = (
     "completion",
 )
 
-_MODULES = {"queue": "queues", "recording": "recordings"}  # named for what they handle; `queue` is a module of the standard library
+# Named for what they handle; `queue` and `trace` are modules of the standard library.
+_MODULES = {
+    "queue": "queues",
+    "recording": "recordings",
+    "trace": "tracing",
+}
 
 
 class Verbs(click.Group):

@@ -17,13 +17,15 @@ EDGE_HEADS = ("EDGE", "POLICY", "SENT", "TAKEN", "COMPLETED", "DROPPED", "FAILED
 
 @click.command(short_help="Show the counters of a run's nodes and edges.")
 @click.argument("run", required=False, shell_complete=complete_live_run)
-@json_option('Print {"run", "state", "uptime_s", "nodes": [...], "edges": [...]}.')
+@json_option('Print {"run", "state", "uptime_s", "nodes": [...], "edges": [...], "windows": {...}, "bottleneck": {...}}.')
 @quiet_debug_option
 def stats(run: str | None, as_json: bool) -> int:
     """Show the counters of RUN, or of the only live run, since it began.
 
     WORKED is the time inside node code, BLOCKED the time that a node waited for a credit or a slot, HELD the packets that its code keeps.
     Of every edge, SENT = COMPLETED + DROPPED + FAILED + IN FLIGHT; WAITING of those in flight have not been taken yet.
+
+    The sentence below says which node held the graph back in the last ten seconds, and what would help.
 
     \b
     Exit status:
@@ -42,6 +44,8 @@ def stats(run: str | None, as_json: bool) -> int:
     if reply["edges"]:
         click.echo("")
         click.echo("\n".join(table(EDGE_HEADS, map(_edge, reply["edges"]), right=range(2, len(EDGE_HEADS)))))
+        found = reply["bottleneck"]
+        click.echo("\n".join(["", found["sentence"], *filter(None, [found["advice"]])]))
     return 0
 
 

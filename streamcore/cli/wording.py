@@ -35,6 +35,29 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
 
 
+def milliseconds(ns: float) -> str:
+    """A duration with three digits that matter: 0.012, 3.41, 84.2, 1,204."""
+    ms = ns / 1e6
+    digits = 3 if ms < 0.1 else 2 if ms < 10 else 1 if ms < 100 else 0
+    return f"{ms:,.{digits}f}"
+
+
+def short(count: float) -> str:
+    """A count in at most six characters: 1,204, 98.1k, 12.3M."""
+    if count < 10_000:
+        return f"{count:,.0f}"
+    steps = 1 if count < 999_950 else 2 if count < 999_950_000 else 3
+    return f"{count / 1000**steps:.1f}{' kMG'[steps]}"
+
+
+def fit(name: str, most: int) -> str:
+    """A name in at most so many characters: of one that is longer both ends, which tell names apart."""
+    if len(name) <= most:
+        return name
+    kept = max(most - 1, 2)
+    return name[: kept - kept // 2] + "…" + name[len(name) - kept // 2 :]
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
     """Plain aligned columns, two spaces apart, for pipes and terminals alike; the columns in `right` are aligned right."""
     cells = [[str(cell) for cell in row] for row in rows]

@@ -67,14 +67,14 @@ class Exchange:
         self._incarnations: dict[str, int] = {}  # of the peers, as far as known
         self.call_guard: Callable[[Callable[[], bool]], None] = lambda guard: None
         self.timing = Timing(status)
-        self.idle_ns = self.credit_wait_ns = 0
+        self.idle_ns, self.credit_wait_ns = status.get("wait_ns"), status.get("credit_wait_ns")  # a predecessor's are counted on
         self._inbox, self._words = inbox, status.words
         self._edges: list[OutEdge] = []  # all of out_edges, to go through
         self._keeping: list[OutEdge] = []
         self._guarded_until_ns = 0
         self._turned_ns = monotonic_ns()
         self._since_turn = self._loops = 0
-        self._refused = status.get("refused")  # a predecessor's are counted on
+        self._refused = status.get("refused")
 
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""

@@ -52,6 +52,7 @@ class Host:
         self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
         self.metrics = PageMetrics(status)
         self.stopping, self.stopping_fd, self.run_id = False, -1, ""
+        self.next_events: Callable[[int], list[dict[str, Any]]] = lambda after: []
         self.positions = Positions(status) if isinstance(node, Source) else None
         self.resume_position = self.positions.resume if self.positions is not None else None
         self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None

@@ -25,7 +25,7 @@ class Timing:
         self._all: list[Histogram] = [self.work, self.end_to_end]
         self._words, self._spans_word = status.words, status.spans_word
         stamps = status.words[self._spans_word : self._spans_word + limits.SPANS_MAX * SPAN_WORDS : SPAN_WORDS]
-        self._next_span = max(stamps.tolist())
+        self._next_span = max(stamps)
         self._published_ns = 0
 
     def add(self, histogram: Histogram) -> None:
@@ -56,27 +56,20 @@ class Timing:
             self.end_to_end.note(ended_ns - capture_ns)
         if trace and 0 < trace[0][1] <= began_ns:
             edge, failed = record.inlet.plan.id, int(record.outcome >= messages.REFUSED)
-            self.span(trace[0][1], edge, record.sequence, capture_ns, record.sent_ns, began_ns, ended_ns, blocked_ns, failed)
+            times = record.sent_ns, began_ns, ended_ns, blocked_ns
+            self.span(trace[0][1], edge, record.sequence, capture_ns, times, failed, record.derived)
 
     def span(
-        self,
-        origin_ns: int,
-        edge: int,
-        sequence: int,
-        capture_ns: int,
-        sent_ns: int,
-        began_ns: int,
-        ended_ns: int,
-        blocked_ns: int,
-        failed: int,
+        self, origin_ns: int, edge: int, sequence: int, capture_ns: int, times: tuple[int, int, int, int], failed: int, outputs: int
     ) -> None:
-        """See status.Span."""
+        """See status.Span; `times`: sent, began, ended and blocked."""
         words, number = self._words, self._next_span
         at = self._spans_word + number % limits.SPANS_MAX * SPAN_WORDS
         self._next_span = number + 1
         words[at] = 0
-        words[at + 1], words[at + 2], words[at + 3], words[at + 4] = origin_ns, edge, sequence, max(0, min(capture_ns, ended_ns))
-        words[at + 5], words[at + 6], words[at + 7], words[at + 8], words[at + 9] = sent_ns, began_ns, ended_ns, blocked_ns, failed
+        words[at + 1], words[at + 2], words[at + 3], words[at + 4] = origin_ns, edge, sequence, max(0, min(capture_ns, times[2]))
+        words[at + 5], words[at + 6], words[at + 7], words[at + 8] = times
+        words[at + 9], words[at + 10] = failed, outputs
         words[at] = number + 1
 
 
@@ -93,4 +86,5 @@ class Tracer:
         timing = self._timing
         if timing is not None:
             sent_ns = max(0, min(capture_ns, now_ns))
-            timing.span(now_ns, NO_EDGE, sequence, capture_ns, sent_ns, sent_ns if timing.is_source else now_ns, now_ns, blocked_ns, 0)
+            times = sent_ns, sent_ns if timing.is_source else now_ns, now_ns, blocked_ns
+            timing.span(now_ns, NO_EDGE, sequence, capture_ns, times, 0, 1)

@@ -46,7 +46,7 @@ class Histogram:
     def __init__(self, words: memoryview, at: int):
         """A predecessor's counts go on."""
         self._words, self._at = words, at
-        self._counts: list[int] = words[at + COUNTS : at + BLOCK_WORDS].tolist()
+        self._counts: list[int] = list(words[at + COUNTS : at + BLOCK_WORDS])
         self._sum_ns: int = words[at + SUM]
         self._first, self._last = BUCKETS, -1  # of what changed since the last publish
 

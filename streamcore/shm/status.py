@@ -89,7 +89,7 @@ WORD = {name: index for index, name in enumerate(FIELDS)}
 ROWS_WORD, ROW_WORDS = 32, 16
 MARKS_WORD, MARKS_COUNT = 10, 11
 METRIC_WORDS, METRIC_NAME_BYTES = 8, 56
-SPAN_WORDS = 10
+SPAN_WORDS = 11
 
 assert len(FIELDS) <= ROWS_WORD
 
@@ -108,12 +108,12 @@ class EdgeCounters(msgspec.Struct, frozen=True):
     waiting: int = 0
 
 
-class Span(msgspec.Struct, frozen=True):
+class Span(msgspec.Struct, frozen=True, array_like=True):
     """What one traced packet met at one node; times in monotonic nanoseconds.
 
     `origin_ns`: when the packet at the beginning of the trace was emitted, which names the trace. `edge`: by which the packet came, NO_EDGE
     where the trace begins. `sent_ns` to `began_ns` it waited, to `ended_ns` the node had it, of that `blocked_ns` without credit for an
-    output. `failed`: 1 if it failed here.
+    output. `failed`: 1 if it failed here. `outputs`: packets that were made of it.
     """
 
     origin_ns: int
@@ -125,6 +125,7 @@ class Span(msgspec.Struct, frozen=True):
     ended_ns: int
     blocked_ns: int
     failed: int = 0
+    outputs: int = 0
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -252,12 +253,14 @@ class StatusReader:
         waits = dict(zip(page.edges, blocks[FIRST_WAIT:], strict=False))
         return msgspec.structs.replace(page, work=blocks[WORK], end_to_end=blocks[END_TO_END], waits=waits)
 
-    def spans(self) -> list[Span]:
-        """Of the packets that were traced here last, in no order. One that is being written is left out."""
+    def spans(self, count: int = limits.SPANS_MAX) -> list[Span]:
+        """Of the packets that were traced here last, the latest first, `count` at most. One that is being written is left out."""
         words, first, found = self._words, _spans_word(self._edge_count), []
-        for at in range(first, first + limits.SPANS_MAX * SPAN_WORDS, SPAN_WORDS):
+        latest = max(words[first : first + limits.SPANS_MAX * SPAN_WORDS : SPAN_WORDS].tolist())
+        for number in range(latest, max(0, latest - min(count, limits.SPANS_MAX)), -1):
+            at = first + (number - 1) % limits.SPANS_MAX * SPAN_WORDS
             stamp, *fields = words[at : at + SPAN_WORDS].tolist()
-            if stamp and words[at] == stamp:
+            if stamp == number == words[at]:
                 found.append(Span(*fields))
         return found
 

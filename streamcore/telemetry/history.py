@@ -26,7 +26,9 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 class NodeRates(msgspec.Struct, frozen=True):
-    """Of one node in a window. Packets per second; shares of the time from 0 to 1."""
+    """Of one node in a window. Packets per second; shares of the time from 0 to 1; `cpu`: of one core, above 1 with several
+    threads; `core_wait`: of the time that it was ready to run and had no core; null where unknown.
+    """
 
     consumed: float
     produced: float
@@ -36,6 +38,8 @@ class NodeRates(msgspec.Struct, frozen=True):
     blocked: float
     work: Quantiles
     end_to_end: Quantiles
+    cpu: float | None = None
+    core_wait: float | None = None
 
 
 class EdgeRates(msgspec.Struct, frozen=True):
@@ -86,9 +90,14 @@ def _node_rates(before: NodeRow, after: NodeRow, seconds: float) -> NodeRates:
     def share(field: str) -> float:
         return min(1.0, per_s(field) / 1e9)
 
+    def of_a_core(past: float | None, now: float | None) -> float | None:
+        return None if now is None else max(0.0, now - (past or 0.0)) / seconds
+
     work, end_to_end = quantiles(after.work.since(before.work)), quantiles(after.end_to_end.since(before.end_to_end))
+    cpu = of_a_core(before.cpu_s, after.cpu_s), of_a_core(before.core_wait_s, after.core_wait_s)
     shares = share("work_ns"), share("wait_ns"), share("credit_wait_ns")
-    return NodeRates(per_s("consumed"), per_s("produced"), per_s("failed"), *shares, work, end_to_end)
+
+    return NodeRates(per_s("consumed"), per_s("produced"), per_s("failed"), *shares, work, end_to_end, *cpu)
 
 
 def _edge_rates(before: EdgeRow, after: EdgeRow, seconds: float) -> EdgeRates:

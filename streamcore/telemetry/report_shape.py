@@ -164,6 +164,9 @@ class Report(msgspec.Struct):
     account: Annotated[Account, Meta(description="What became of every packet.")]
     bottleneck: Annotated[str, Meta(description="One sentence: which node holds the graph back.")]
     versions: Annotated[dict[str, str], Meta(description="Of streamcore, Python, libraries, the kernel and the machine.")] = {}
+    bottleneck_detail: Annotated[dict[str, Any], Meta(description="The same for programs: node, kind, share, advice, evidence.")] = {}
+    warnings: Annotated[list[str], Meta(description="What `up` warned of.")] = []
+    events: Annotated[list[dict[str, Any]], Meta(description="The newest events of the run, as `streamctl events` shows them.")] = []
     failures: Annotated[list[str], Meta(description="A sentence for each node that failed for good.")] = []
     timeline: Annotated[
         Timeline | msgspec.UnsetType, Meta(description="The course of the run; absent if none was kept, as by older versions.")
@@ -175,7 +178,9 @@ class Report(msgspec.Struct):
 
     @property
     def slow_node(self) -> str | None:
-        """The node that holds the graph back. SYNC: bottleneck.py, whose sentence says it."""
+        """The node that holds the graph back. SYNC: bottleneck.py; of older reports, its sentence says it."""
+        if self.bottleneck_detail:
+            return str(self.bottleneck_detail.get("node") or "") or None
         return next((node for node in self.nodes if self.bottleneck.startswith(f"'{node}' holds ")), None)
 
 

@@ -22,9 +22,10 @@ class NodeRow(msgspec.Struct):
     """One node. Counts since the run began; times in nanoseconds; `state` of supervisor/states.py; `pid` null without a process.
 
     `cpu_percent` (of one core) and `rss_bytes` are null where nobody asked for them or the process is gone; `rss_growth_bytes_per_s` is
-    that of the last minute, null for a young process. `exit` and `cause` are sentences about the last process that ended, empty as long
-    as there was none. `incidents`: files that were written about it. `work`: durations of calls of node code; `end_to_end`: from the
-    capture of a packet to the end of this node's work on it; both are empty in a snapshot without distributions.
+    that of the last minute, null for a young process. `cpu_s` is the CPU time of all its processes, `core_wait_s` how long their main
+    threads were ready to run and had no core; null where nobody asked. `exit` and `cause` are sentences about the last process that ended,
+    empty as long as there was none. `incidents`: files that were written about it. `work`: durations of calls of node code; `end_to_end`:
+    from the capture of a packet to the end of this node's work on it; both are empty in a snapshot without distributions.
     """
 
     id: str
@@ -43,9 +44,12 @@ class NodeRow(msgspec.Struct):
     wait_ns: int = 0
     credit_wait_ns: int = 0
     busy_since_ns: int = 0
+    waits_for_credit: int = 0
     leases: int = 0
     copied: int = 0
     cpu_percent: float | None = None
+    cpu_s: float | None = None
+    core_wait_s: float | None = None
     rss_bytes: int | None = None
     rss_growth_bytes_per_s: float | None = None
     paused: bool = False

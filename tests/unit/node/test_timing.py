@@ -30,7 +30,7 @@ def page():
 def record(sent_ns: int, outcome: int = messages.OK) -> Record:
     inlet = SimpleNamespace(plan=SimpleNamespace(id=4))
     made = Record(inlet, 12, 0, lambda mine: None, lambda mine: None)
-    made.sent_ns, made.outcome = sent_ns, outcome
+    made.sent_ns, made.outcome, made.derived = sent_ns, outcome, 2
     return made
 
 
@@ -72,7 +72,7 @@ def test_of_a_packet_its_waiting_its_age_and_its_span_are_kept(page, outcome, fa
     (span,) = page.reader.spans()
     times = (span.origin_ns, span.capture_ns, span.sent_ns, span.began_ns, span.ended_ns, span.blocked_ns)
     assert times == (NOW - 9 * MS, NOW - 10 * MS, NOW - 4 * MS, NOW, NOW + 3 * MS, 2 * MS)
-    assert (span.edge, span.sequence, span.failed) == (4, 12, failed)
+    assert (span.edge, span.sequence, span.failed, span.outputs) == (4, 12, failed, 2)
 
 
 @pytest.mark.parametrize("trace", [None, [], [("camera", -5)], [("camera", NOW + 1)]])
@@ -94,7 +94,7 @@ def test_the_last_spans_are_kept_over_a_restart_and_the_oldest_replaced(page):
     def some(count: int) -> None:
         timing = Timing(page.writer)
         for number in range(count):
-            timing.span(number, 4, number, 0, 0, 0, 0, 0, 0)
+            timing.span(number, 4, number, 0, (0, 0, 0, 0), 0, 0)
 
     some(limits.SPANS_MAX - 1)
     some(3)
