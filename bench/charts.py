@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from streamcore.drawing.look import COLOURS
 from streamcore_bench.results import MEASURES, OURS, Results, Row
 from streamcore_bench.tables import LIMITS, number, sections
 
 WIDTH, LEFT, RIGHT = 720, 118, 190  # pixels: the whole, the names, and what stands behind the longest bar
 BAR, GAP, HEAD, TITLE = 16, 5, 26, 30
 STYLE = """
-.chart { font: 13px system-ui, sans-serif; }
-.chart text { fill: #1f2328; } .chart .minor { fill: #59636e; font-size: 12px; } .chart .title { font-size: 15px; font-weight: 600; }
-.chart .ours { fill: #0969da; } .chart .other { fill: #9ba4ae; } .chart .limit { fill: none; stroke: #59636e; stroke-dasharray: 4 3; }
-.chart .range { stroke: #1f2328; stroke-width: 1.5; }
-@media (prefers-color-scheme: dark) {
-.chart text { fill: #e6edf3; } .chart .minor { fill: #9198a1; } .chart .ours { fill: #4493f8; } .chart .other { fill: #6b7681; }
-.chart .limit { stroke: #9198a1; } .chart .range { stroke: #e6edf3; }
-}
+.chart { font: 13px system-ui, sans-serif; margin: .8em 0; }
+.chart text { fill: var(--text); } .chart .minor { fill: var(--minor); font-size: 12px; }
+.chart .title { font-size: 15px; font-weight: 600; }
+.chart .ours { fill: var(--ours); } .chart .other { fill: var(--other); }
+.chart .limit { fill: none; stroke: var(--minor); stroke-dasharray: 4 3; } .chart .range { stroke: var(--text); stroke-width: 1.5; }
 """
 
 
@@ -54,7 +52,7 @@ def chart(case: str, measure: str, rows: Sequence[Row], *, alone: bool = False) 
         for row in of_point:
             parts += _bar(row, y, largest)
             y += BAR + GAP
-    style = f"<style>{STYLE}</style>" if alone else ""
+    style = f"<style>{COLOURS}{STYLE}</style>" if alone else ""
     name = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
     label = escape(title, quote=True)
     head = f'<svg{name} class="chart" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" role="img" aria-label="{label}">'

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
+from streamcore.drawing.look import document
 from streamcore_bench.cases import CASES
 from streamcore_bench.charts import STYLE, chart, charts
 from streamcore_bench.results import MEASURES, OURS, Results, Row
 from streamcore_bench.tables import LIMITS, against, number, sections
 
-PAGE_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 860px; margin: 2em auto; padding: 0 1em; background: #ffffff; color: #1f2328; }
-table { border-collapse: collapse; font-size: 13px; margin: .5em 0 1.5em; } th, td { padding: 3px 10px 3px 0; text-align: left; }
-th { font-weight: 600; border-bottom: 1px solid #9ba4ae; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-svg { max-width: 100%; height: auto; margin: .8em 0; display: block; } .minor { color: #59636e; } summary { cursor: pointer; }
-@media (prefers-color-scheme: dark) { body { background: #0d1117; color: #e6edf3; } .minor { color: #9198a1; } }
-"""
 INTRODUCTION = """
 streamcore moves packets, such as camera frames, between processes of one machine. This page shows how fast, how soon and at what cost,
 and the same for other programs that do this. Each program does the same work: a sender copies fresh bytes into the memory of a message
@@ -32,15 +25,13 @@ two programs differ by less than the values of one of them spread, there is no v
 
 def page(results: Results) -> str:
     drawn = charts(results)
-    parts = ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">']
-    parts.append(f"<title>streamcore, measured {escape(results.date[:10])}</title><style>{PAGE_STYLE}{STYLE}</style></head><body>")
-    parts += ["<h1>streamcore, measured</h1>", f"<p>{INTRODUCTION}</p><p>{READING}</p>", _machine(results)]
+    parts = ["<h1>streamcore, measured</h1>", f"<p>{INTRODUCTION}</p><p>{READING}</p>", _machine(results)]
     for case, rows in sections(results).items():
         known = CASES.get(case)
         parts.append(f"<h2>{escape(case)}</h2><p>{escape(known.what if known else 'a spec of the user')}.</p>")
         parts += [chart(case, measure, drawn[case, measure]) for measure in dict.fromkeys(row.measure for row in rows)]
         parts.append(f"<details><summary>All numbers</summary>{_table(results, rows)}</details>")
-    return "\n".join([*parts, "</body></html>"]) + "\n"
+    return document(f"streamcore, measured {results.date[:10]}", STYLE, parts)
 
 
 def _machine(results: Results) -> str:

@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "manifest": (1.7, {"msgspec"}),
     "plugins": (2.5, {"cerberus", "msgspec"}),
     "graph": (3, {"msgspec", "cerberus"}),
+    "drawing": (0.5, set()),
     "durable": (3, {"lmdb", "mcap", "msgspec"}),
     "node": (4, {"numpy", "msgspec", "zmq"}),
     "telemetry": (4, {"prometheus_client", "msgspec"}),

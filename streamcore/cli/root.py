@@ -27,6 +27,7 @@ VERBS = (
     "top",
     "stats",
     "account",
+    "report",
     "trace",
     "events",
     "logs",

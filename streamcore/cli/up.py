@@ -93,7 +93,7 @@ def up(
         plan = reloading.basis.plan if reloading else _prepare(spec, sets, allow, folders, name)
         from streamcore.coordinator.coordinator import Options
 
-        options = Options(os.path.abspath(spec), for_s, plan.shm_limit, debug, reloading=reloading)
+        options = Options(os.path.abspath(spec), for_s, plan.shm_limit, debug, reloading=reloading, timeline=report is not None)
         result = _supervise(plan, announcer, options, fork_server)
     return _conclude(result, report, announcer)
 

@@ -35,6 +35,7 @@ from streamcore.coordinator.orders import Orders
 from streamcore.coordinator.recovery import Recovery
 from streamcore.coordinator.reload import Reload, Reloading
 from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
+from streamcore.coordinator.timekeeper import Timekeeper
 from streamcore.coordinator.view import View
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
@@ -76,7 +77,7 @@ class Options:
     """What is asked of a run beside its plan.
 
     for_s: end it after so long, counted from when all nodes are ready. shm_limit: `limits.shm` of the spec, in bytes.
-    reloading: watch what the plan was made of, and follow its changes.
+    reloading: watch what the plan was made of, and follow its changes. timeline: the report is to have one.
     """
 
     spec_file: str = ""
@@ -85,6 +86,7 @@ class Options:
     debug: bool = False
     command: Sequence[str] = field(default=COMMAND)
     reloading: Reloading | None = None
+    timeline: bool = False
 
 
 class Coordinator:
@@ -110,6 +112,7 @@ class Coordinator:
         self.usage = Usage(self.clock)
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
+        self._timekeeper = Timekeeper(self.members, self.clock, self.started_ns, wanted=self.options.timeline)
         self._run_dir, self._signals = run_dir, signals
         self._observer = Chronicle(observer or Observer(), self.clock, Journal())
         self._observer.follow(plan)
@@ -252,7 +255,7 @@ class Coordinator:
             rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit), often=True)
         if self._reload is not None:
             rounds.also(self._reload.look, often=True)
-        rounds.also(self.view.note, often=False)
+        rounds.also(lambda: self._timekeeper.note(*self.view.note()), often=False)
         rounds.also(self._logs.look, often=False)
         edges = EdgeWatch(self.plan, self._observer)
         rounds.also(lambda: edges.look(rounds.pages, self.clock.monotonic_ns()), often=False)
@@ -278,7 +281,7 @@ class Coordinator:
         events, lived_ns, wall_ns = self._observer.journal.newest(report.EVENTS_MAX), now_ns - self.started_ns, self.clock.wall_ns()
         ending = report.Ending(wall_ns, lived_ns, active_ns, reason, causes, incidents, tuple(self.warnings), events, cores())
         rows = account(final.edges)
-        said = report.make_report(self.plan, final, ending)
+        said = report.make_report(self.plan, final, ending, self._timekeeper.close(now_ns, final))
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
 
     # --- events
@@ -317,6 +320,7 @@ class Coordinator:
         self.usage.forget(member.pid)
         self.orders.on_end(member)
         self._recovery.on_end(member)
+        self._timekeeper.on_end(member)
         self._spawn_more()
 
     def on_answered(self, member: Member, answered: Answered) -> None:
@@ -336,7 +340,9 @@ class Coordinator:
         page, fds = self._segments.readers[member.id].read(), self._segments.rings_of(member.plan)
         number, cause = member.incarnation, member.last_cause
         case = Case(self.plan, self.run_id, member.id, number, member.pid, reason, cause, "" if alive else member.exit, alive, page, fds)
-        return write_incident(self._run_dir.path, case, self.clock)
+        path = write_incident(self._run_dir.path, case, self.clock)
+        self._timekeeper.on_incident(member, reason, path)
+        return path
 
     def _fail(self, failure: Failure) -> None:
         """A node has failed for good."""

@@ -77,6 +77,11 @@ class Member:
         before, self.state = self.state, states.step(self.state, event, self.id, self.incarnation)
         return before
 
+    @property
+    def rss_bytes(self) -> int | None:
+        """Of the present process and its children, as last measured."""
+        return self.memory.rss_bytes if self.process is not None and self.memory.incarnation == self.incarnation else None
+
     def blame(self, where: str, cause: str, fault: str, traceback: str = "", kind: str = "") -> None:
         """Note why it fails. The first cause counts: what comes after it follows from it."""
         if self.failure is None:

@@ -44,7 +44,7 @@ class Rounds:
         self._restart_for_memory = restart_for_memory
         self._crew, self._readers, self._loop, self._clock, self._usage, self._observer = crew, readers, loop, clock, usage, observer
         self._limited = any(member.plan.rss_bytes_max for member in crew.members.values())
-        self._due_ns, self._measure_ns = 0, clock.monotonic_ns() + round(MEASURE_S * 1e9)
+        self._due_ns, self._measure_ns = 0, 0  # memory is read in the first round too, so that short runs have a reading
         # What begins after a round cannot be due before the shortest progress_s has passed.
         self._idle_ns = round(1e9 * min([IDLE_ROUND_S, *(member.plan.progress_s or IDLE_ROUND_S for member in crew.members.values())]))
         self.pages: dict[str, NodeStatus] = {}  # as they were read in this round; of a node without a process, as they were left
@@ -79,10 +79,10 @@ class Rounds:
             moved = self._note_move(member, page) or moved
             due_ns = min(due_ns, self._look_at_clocks(member, page, now_ns))
         self.moved = moved
-        for look in self._more:
-            look()
         if self._limited or now_ns >= self._measure_ns:
             self._look_at_memory(now_ns)
+        for look in self._more:
+            look()
         self._again(self._pause_s(moved, due_ns - now_ns))
 
     def _pause_s(self, moved: bool, until_due_ns: int) -> float:

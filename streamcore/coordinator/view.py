@@ -46,9 +46,11 @@ class View:
                 row.core_wait_s = member.past_core_wait_s + ((row.pid and core_wait_s(row.pid)) or 0.0)
         return taken
 
-    def note(self) -> None:
-        """Remember how things stand, to tell later what has happened since."""
-        self._history.note(self._clock.monotonic_ns(), self.snapshot())
+    def note(self) -> tuple[int, snapshots.Snapshot]:
+        """Remember how things stand, to tell later what has happened since. Returns the time and what was seen."""
+        seen = self._clock.monotonic_ns(), self.snapshot()
+        self._history.note(*seen)
+        return seen
 
     def windows(self, now: snapshots.Snapshot) -> dict[int, Window | None]:
         """What happened in the last seconds before `now`, for each of WINDOWS_S."""

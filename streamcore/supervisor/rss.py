@@ -16,8 +16,8 @@ class RssWatch:
 
     def __init__(self, limit_bytes: int):
         self.limit_bytes = limit_bytes
-        self.rss_bytes = 0
-        self._incarnation = 0
+        self.rss_bytes = 0  # as last measured, of which incarnation
+        self.incarnation = 0
         self._began_ns = 0
         self._met = False  # this incarnation was below the limit once
         self._freed_ns: int | None = None  # the last restart that the limit brought about
@@ -26,8 +26,8 @@ class RssWatch:
     def note(self, incarnation: int, now_ns: int, rss_bytes: int) -> bool:
         """True if it has just crossed the limit: once, and again only after it was met meanwhile."""
         before = self.above
-        if incarnation != self._incarnation:
-            self._incarnation, self._began_ns, self._met, before = incarnation, now_ns, False, False
+        if incarnation != self.incarnation:
+            self.incarnation, self._began_ns, self._met, before = incarnation, now_ns, False, False
             self._samples.clear()
         self.rss_bytes = rss_bytes
         self._met = self._met or not self.above

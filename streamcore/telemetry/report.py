@@ -46,8 +46,8 @@ class Ending:
     cores: int = 1
 
 
-def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
-    """The report of an ended run.
+def make_report(plan: Plan, snapshot: Snapshot, ending: Ending, timeline: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The report of an ended run, in the shape of report_shape.py. `timeline`: of timeline.py, if one was kept.
 
     status: error if a node failed for good; degraded if a packet failed in a node, or on an edge whose producer forgets it then, if the
     account does not balance, or if packets were under way when the last process ended; else ok. A drop that the edge's policy allows is
@@ -74,6 +74,7 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
         "bottleneck": held_back.sentence,
         "bottleneck_detail": msgspec.to_builtins(held_back),
         "events": list(ending.events),
+        **({} if timeline is None else {"timeline": timeline}),
     }
 
 
@@ -82,7 +83,7 @@ def write_report(path: str, report: dict[str, Any]) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+            file.write(_text(report, "") + b"\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -92,6 +93,17 @@ def write_report(path: str, report: dict[str, Any]) -> None:
         except FileNotFoundError:
             pass
         raise
+
+
+def _text(value: Any, indent: str) -> bytes:
+    """JSON to be read by people too: an object in lines, a list of numbers or texts in one."""
+    inner = f"\n{indent}  ".encode()
+    if isinstance(value, dict) and value:
+        lines = (inner + msgspec.json.encode(key) + b": " + _text(item, indent + "  ") for key, item in value.items())
+        return b"{" + b",".join(lines) + f"\n{indent}}}".encode()
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return b"[" + b",".join(inner + msgspec.json.encode(item) for item in value) + f"\n{indent}]".encode()
+    return msgspec.json.encode(value)
 
 
 def _status(snapshot: Snapshot, rows: tuple[AccountRow, ...], ending: Ending) -> str:

@@ -45,7 +45,7 @@ def make_run(runtime: Path, name: str, *nodes: str) -> Path:
 
 
 def test_commands_and_options_are_offered(runtime):
-    assert complete("re") == ["resume", "restart", "recording"]
+    assert complete("re") == ["report", "resume", "restart", "recording"]
     assert set(complete("node", "")) == {"new", "check", "list", "describe"}
     assert "--detach" in complete("up", "--")
     assert set(complete("")) == set(VERBS)
