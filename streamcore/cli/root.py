@@ -26,6 +26,7 @@ VERBS = (
     "ps",
     "stats",
     "account",
+    "tap",
     "logs",
     "incidents",
     "stack",
