@@ -374,8 +374,6 @@ class RingReader:
 
 
 class _Shown:
-    """What numpy makes an array of."""
-
     def __init__(self, interface: dict[str, Any]):
         self.__array_interface__ = interface
 
