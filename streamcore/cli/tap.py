@@ -65,7 +65,7 @@ def tap(
 
     The run goes on as if nobody looked. A tap is an edge of its own that takes what is fresh and lets the rest pass: it has one frame under
     way at most, in a slot that no other edge counts on, and the account does not know of it. Unless --every says otherwise it takes up to
-    30 frames and 1,000 other packets per second; the others are counted as passed unseen. A tap that is stopped while it copies is let go
+    30 frames and 250 other packets per second; the others are counted as passed unseen. A tap that is stopped while it copies is let go
     after a second, and attached again when it goes on. If the node is restarted the tap waits for it, and goes on with what its next
     process gives. Any number of ports can be tapped, each up to four times.
 

@@ -66,6 +66,7 @@ class Outlet:
         self._position_of: list[int | None] = [None] * writer.geometry.entry_count
         self._copy_slot = -1  # claimed by a copy that is not yet committed
         self.taps: Any = None  # node.tapping.Taps while somebody taps this port
+        self.rest_until_ns = self.passed = 0  # when a tap may want a packet again; packets that none was offered since
 
     # --- after a restart
 
@@ -186,11 +187,17 @@ class Outlet:
                 self.positions.emitted(packet.position)
                 self.positions.completed(packet.position)
             self._tell_completed(without_payload(packet, id16), messages.DROPPED if self.edges else messages.OK)
-            if self.taps is not None:
+            if self.taps is not None and self._may_show(now_ns):
                 self.taps.offer_dropped(packet, id16, now_ns)
         if self.emitted_ids is not None:
             self.emitted_ids.add(id16)
         return True
+
+    def _may_show(self, now_ns: int) -> bool:
+        if now_ns >= self.rest_until_ns:
+            return True
+        self.passed += 1
+        return False
 
     @property
     def has_room(self) -> bool:
@@ -252,7 +259,7 @@ class Outlet:
                 displaced = edge.keep(entry, sequence, raw, flags)
                 if displaced is not None:
                     self._finish(*displaced, edge.bit, messages.DROPPED)
-        if self.taps is not None:
+        if self.taps is not None and self._may_show(now_ns):
             self.taps.offer(meta, raw, packet.payload, sequence, flags, now_ns)
 
     def _pack(self, meta: Meta, payload: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:

@@ -38,7 +38,7 @@ from streamcore.wire.tapping import DONE, HELD, HELLO, NEXT, NO_SEQUENCE, PACKET
 
 HOLD_NS: Final = 1_000_000_000  # a tap that has not copied a frame by then is stopped, or hangs: copying takes a millisecond
 FRAME_NS: Final = 33_000_000  # between frames, unless it is asked for another rate: copying them takes memory bandwidth from the graph
-SMALL_NS: Final = 1_000_000  # between other packets: sending one costs the node about 10 us
+SMALL_NS: Final = 4_000_000  # between other packets: one costs the node about 10 us, and the tap some 50
 SMALL_BURST: Final = 64  # so many may come at once
 _WAITS: Final = WORD["waits_for_credit"]
 _CREDENTIALS: Final = struct.Struct("iII")  # pid, uid, gid
@@ -50,8 +50,12 @@ class Pace:
     def __init__(self, interval_ns: int, burst: int):
         self._interval_ns, self._room_ns, self._due_ns = interval_ns, interval_ns * (burst - 1), 0
 
+    @property
+    def due_ns(self) -> int:
+        return self._due_ns - self._room_ns
+
     def allows(self, now_ns: int) -> bool:
-        return self._due_ns - self._room_ns <= now_ns
+        return self.due_ns <= now_ns
 
     def count(self, now_ns: int) -> None:
         self._due_ns = max(self._due_ns, now_ns) + self._interval_ns
@@ -73,6 +77,12 @@ class Tap:
 
     def wants(self, heavy: bool, now_ns: int) -> bool:
         return not (heavy and (self.held or not self.ready)) and (self._frame_pace if heavy else self._small_pace).allows(now_ns)
+
+    @property
+    def rest_until_ns(self) -> int:
+        """Before that time it wants nothing, nor is there anything to be done about it."""
+        due_ns = min(self._frame_pace.due_ns, self._small_pace.due_ns)
+        return min(due_ns, self.since_ns + HOLD_NS) if self.held else due_ns
 
     def show(self, raw: bytes, sequence: int, redelivered: bool, slot: int, now_ns: int) -> bool:
         """Send a packet; `slot`, if it is not -1, is held for it. False if it does not go out: then nothing is held."""
@@ -137,6 +147,7 @@ class Taps:
     def offer(self, meta: Meta, raw: bytes, payload: Any, sequence: int, flags: int, now_ns: int) -> None:
         """A packet was committed. Never waits, never raises for what a packet or a tap is like."""
         ref, slot = meta.ref, -1
+        self.count_passed()
         for tap in [*self.taps]:
             if tap.held and now_ns - tap.since_ns > HOLD_NS:
                 self.drop(tap, f"it has not copied a frame within {HOLD_NS // 1_000_000} ms")
@@ -155,9 +166,20 @@ class Taps:
             tap.passed += 1
         if slot >= 0:
             self._writer.release_slot(slot)
+        self._rest()
+
+    def count_passed(self) -> None:
+        """What the outlet has not offered while it was not time for it."""
+        for tap in self.taps:
+            tap.passed += self.outlet.passed
+        self.outlet.passed = 0
+
+    def _rest(self) -> None:
+        self.outlet.rest_until_ns = min((tap.rest_until_ns for tap in self.taps), default=0)
 
     def offer_dropped(self, packet: StreamPacket, id16: bytes, now_ns: int) -> None:
         """No edge has taken the packet, or the port has none. It has no row; its payload is copied, for its author may write it again."""
+        self.count_passed()
         taps = [tap for tap in self.taps if tap.wants(tap.frames, now_ns)]
         try:
             meta, slot = self._meta_of(packet, id16, now_ns, any(tap.frames for tap in taps)) if taps else (None, -1)
@@ -176,6 +198,7 @@ class Taps:
             tap.passed += not shown
         if slot >= 0:
             self._writer.release_slot(slot)
+        self._rest()
 
     def _slot_of(self, meta: Meta, raw: bytes, payload: Any) -> tuple[int, bytes]:
         """The slot in which the payload lies, held once for the caller, and the metadata that names it. -1: there is no room for it."""
@@ -280,8 +303,9 @@ class Tapping:
             pass  # it has gone; the lifeline hears that
         finally:
             os.close(fd)
+        port.count_passed()
         port.taps.append(tap)
-        port.outlet.taps = port
+        port.outlet.taps, port.outlet.rest_until_ns = port, 0
         fd = link.fileno()
         self._lifeline.watch(fd, lambda: self._on_word(tap, fd))
 

@@ -412,3 +412,33 @@ def test_a_port_of_any_kind_shows_the_kind_of_the_packet(make_rig):
     rig.wire.flush()
     assert tap.take()[1].kind == "own"
     assert rig.wire.consumers[0].take().kind == "own"
+
+
+@pytest.mark.source
+def test_what_passes_while_no_tap_may_want_it_costs_no_call_and_is_counted(make_rig, monkeypatch):
+    now = [10**15]
+    monkeypatch.setattr("streamcore.node.outlet.monotonic_ns", lambda: now[0])
+    rig = make_rig("block")
+    first = rig.attach(frames=False, every_ns=1000)
+    rig.wire.emit({"n": 0})
+    offers = []
+    offer = rig.wire.outlet.taps.offer
+    monkeypatch.setattr(rig.wire.outlet.taps, "offer", lambda *args: offers.append(now[0]) or offer(*args))
+    for number in range(1, 4):
+        rig.wire.emit({"n": number})
+    assert not offers
+    second = rig.attach(frames=False, every_ns=1000)  # which is not told of what passed before it came
+    finish(rig.wire)
+    rig.wire.emit({"n": 4})
+    now[0] += 1000
+    rig.wire.emit({"n": 5})
+    assert [(meta.value["n"], word.passed) for word, meta in first.packets()] == [(0, 0), (5, 4)]
+    assert [(meta.value["n"], word.passed) for word, meta in second.packets()] == [(4, 0), (5, 0)]
+
+
+def test_a_tap_that_hangs_is_let_go_however_seldom_it_wants_a_packet(rig):
+    tap = rig.attach(every_ns=10**18)
+    tap.ready()
+    rig.wire.emit(frame(1))
+    assert tap.packets()
+    assert rig.wire.outlet.rest_until_ns < 10**18, "its frame is looked after in a second, not in thirty years"
