@@ -1,6 +1,7 @@
 """What a tap costs the graph that it looks at: `.venv/bin/python tools/tap_cost.py`.
 
-One run per case, in which windows with and without a tap take turns. Prints packets/s of both and their ratio, medians of the windows. Nothing else should run on the box.
+One run per case, in which windows with and without a tap take turns. Prints packets/s of both and their ratio, medians of the windows.
+Nothing else should run on the box.
 """
 
 from __future__ import annotations
