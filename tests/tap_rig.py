@@ -30,8 +30,9 @@ class Ears:
     def watch(self, fd: int, call: Callable[[], None]) -> None:
         self.calls[fd] = call
 
-    def unwatch(self, fd: int) -> None:
-        self.calls.pop(fd, None)
+    def unwatch(self, fd: int, call: Callable[[], None]) -> None:
+        if self.calls.get(fd) is call:
+            del self.calls[fd]
 
     def poke(self) -> None:
         self.pokes += 1

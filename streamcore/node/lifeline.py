@@ -50,6 +50,7 @@ class Lifeline:
         self.started = False
         self._guard: Callable[[], bool] | None = None
         self._calls: dict[int, Callable[[], None]] = {}  # by descriptor
+        self._watching = threading.Lock()
         self._poller = select.poll()
         self._thread = threading.Thread(target=self._run, name="lifeline", daemon=True)
 
@@ -69,14 +70,17 @@ class Lifeline:
 
     def watch(self, fd: int, call: Callable[[], None]) -> None:
         """Call it in this thread whenever the descriptor is readable. The main loop is not woken for that."""
-        self._calls[fd] = call
-        self._poller.register(fd, select.POLLIN)
+        with self._watching:
+            self._calls[fd] = call
+            self._poller.register(fd, select.POLLIN)
         self.poke()
 
-    def unwatch(self, fd: int) -> None:
-        """From any thread, any number of times."""
-        if self._calls.pop(fd, None) is not None:
-            self._poller.unregister(fd)
+    def unwatch(self, fd: int, call: Callable[[], None]) -> None:
+        """From any thread, any number of times. `call` as it was given: by now the descriptor may be another one."""
+        with self._watching:
+            if self._calls.get(fd) is call:
+                del self._calls[fd]
+                self._poller.unregister(fd)
 
     def close(self) -> None:
         self._closing = True

@@ -70,6 +70,7 @@ class Tap:
         self.since_ns = 0  # when it was sent
         self.ready = False  # it waits for one
         self.passed = 0
+        self.call: Callable[[], None] = lambda: None  # of the lifeline, when a word has come
         self._incarnation, self._number, self._give_back = incarnation, 0, give_back
         every_ns = command.every_ns
         self._frame_pace = Pace(FRAME_NS if every_ns is None else every_ns, 1)
@@ -92,7 +93,7 @@ class Tap:
             self.held.append((self._number, slot))
         flags = (HELD if slot >= 0 else 0) | (tapping.REDELIVERED if redelivered else 0)
         if not self.say(PACKET, flags, self._number, sequence, self.passed, rest=raw):
-            self.ready = True
+            self.ready = self.ready or slot >= 0
             return slot >= 0 and not self._take_back()
         (self._frame_pace if slot >= 0 else self._small_pace).count(now_ns)
         return True
@@ -184,7 +185,7 @@ class Taps:
         try:
             meta, slot = self._meta_of(packet, id16, now_ns, any(tap.frames for tap in taps)) if taps else (None, -1)
             raw = encode_meta(meta) if meta is not None else b""
-        except PayloadError:  # it is dropped, so nobody has checked it
+        except (PayloadError, TypeError, ValueError):  # it is dropped, so nobody has checked it
             meta, slot, raw = None, -1, b""
         for tap in self.taps:
             heavy = meta is not None and meta.ref is not None and tap.frames
@@ -279,40 +280,53 @@ class Tapping:
                 tap.say(VOUCHED, number=number)
 
     def _attach(self, command: channel.Tap) -> None:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Whatever is in the way of it, the node goes on."""
+        port = self._ports[command.port]
         try:
-            link.setblocking(False)
-            link.connect(f"{self._run_dir}/{command.name}")
-            uid = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
-            if uid != os.geteuid():
-                raise OSError(f"it belongs to user {uid}")
-            port = self._ports[command.port]
-            tap = Tap(link, command, self._incarnation, lambda slot: self._give_back(port.outlet, slot))
-            if len(port.taps) >= limits.TAPS_PER_PORT_MAX or not port.outlet.writer.lend():
-                tap.say(REFUSED, rest=f"port {port.outlet.full_name} has {len(port.taps)} taps, the most there may be; end one".encode())
-                link.close()
-                return
-        except (OSError, KeyError) as error:  # it has gone meanwhile
+            link = self._connect(command.name)
+        except OSError as error:  # it has gone meanwhile, or this process has no descriptors left
             self._log.info("tap %s of port %s: %s", command.name, command.port, error)
+            return
+        tap = Tap(link, command, self._incarnation, lambda slot: self._give_back(port.outlet, slot))
+        if len(port.taps) >= limits.TAPS_PER_PORT_MAX or not port.outlet.writer.lend():
+            tap.say(REFUSED, rest=f"port {port.outlet.full_name} has {len(port.taps)} taps, the most there may be; end one".encode())
             link.close()
             return
-        fd = segment.reopen_readonly(self._ring_fds[str(port.outlet.writer.shape.id)])
-        try:
-            socket.send_fds(link, [tapping.header(HELLO, 0, self._incarnation)], [fd])
-        except OSError:
-            pass  # it has gone; the lifeline hears that
-        finally:
-            os.close(fd)
         port.count_passed()
         port.taps.append(tap)
         port.outlet.taps, port.outlet.rest_until_ns = port, 0
         fd = link.fileno()
-        self._lifeline.watch(fd, lambda: self._on_word(tap, fd))
+        tap.call = lambda: self._on_word(tap, fd)
+        self._lifeline.watch(fd, tap.call)
+        try:
+            self._greet(link, self._ring_fds[str(port.outlet.writer.shape.id)])
+        except OSError as error:
+            self._drop(tap, f"it cannot be given the ring: {error}")
+
+    def _connect(self, name: str) -> socket.socket:
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            link.setblocking(False)
+            link.connect(f"{self._run_dir}/{name}")
+            uid = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+            if uid != os.geteuid():
+                raise OSError(f"it belongs to user {uid}")
+        except OSError:
+            link.close()
+            raise
+        return link
+
+    def _greet(self, link: socket.socket, ring_fd: int) -> None:
+        fd = segment.reopen_readonly(ring_fd)
+        try:
+            socket.send_fds(link, [tapping.header(HELLO, 0, self._incarnation)], [fd])
+        finally:
+            os.close(fd)
 
     def _on_word(self, tap: Tap, fd: int) -> None:
         """In the lifeline's thread."""
         if not tap.hear():
-            self._lifeline.unwatch(fd)
+            self._lifeline.unwatch(fd, tap.call)
             self._count += 1
             self._heard[self._count] = tap
             self._commands.append(channel.Untap(self._count))
@@ -330,7 +344,7 @@ class Tapping:
 
     def _detach(self, tap: Tap) -> None:
         port = self._ports[tap.port]
-        self._lifeline.unwatch(tap.link.fileno())
+        self._lifeline.unwatch(tap.link.fileno(), tap.call)
         while tap.held:
             try:
                 self._give_back(port.outlet, tap.held.popleft()[1])
