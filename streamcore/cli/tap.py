@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streamcore.control.tapping import Tap, Tapped
     from streamcore.durable.record import Record
 
+NICE = 10  # who looks takes what the graph leaves of the cores: writing PNG or MCAP keeps one of them busy
 VIEW_NS = 100_000_000  # between two pictures in a terminal, which takes some milliseconds to draw one
 EVERY_S_MAX = 1e9  # in nanoseconds it fits 64 bits
 
@@ -89,6 +90,7 @@ def tap(
     if view and (as_json or not sys.stdout.isatty()):
         raise click.BadParameter("needs a terminal, and no --json", param_hint="--view")
     _check_record(record)
+    os.nice(NICE)
     with connect(run) as client, _stop_signals() as stop_fd:
         info = client.request("info")
         found = find(info["plan"], port)
