@@ -12,12 +12,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streamcore.node import channel
 from streamcore.node.tapping import Tapping
 from streamcore.packet import Meta, decode_meta
 from streamcore.shm import segment
 from streamcore.wire import tapping
 from streamcore.wire.tapping import DONE, HELD, NEXT, PACKET, VOUCHED, Word
+
+
+def frame(number: int) -> np.ndarray[Any, Any]:
+    return np.full((8, 10, 3), number % 251, np.uint8)
+
+
+def finish(wire: Any) -> None:
+    """Every consumer takes and lets go of everything."""
+    for consumer in wire.consumers:
+        while consumer.arrive():
+            packet = consumer.take()
+            if packet is not None:
+                packet.parent.settle()
+            del packet
+    wire.report()
 
 
 class Ears:
