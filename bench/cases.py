@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamcore_bench import lives, recovering, storing
+from streamcore_bench import lives, recovering, storing, watching
 from streamcore_bench.flows import Flow
 from streamcore_bench.points import Case, Options, Point
 from streamcore_bench.sizes import Size, parse_size
@@ -166,6 +166,12 @@ CASES = {
             storing.points,
         ),
         Case("recovery", "start on a durable queue with a backlog", "1,000, 100,000 and 1,000,000 records of 1 KiB", recovering.points),
+        Case(
+            "watched",
+            "all that looks at a run, beside a run that nobody looks at",
+            "64B 1080p; flat out; histograms, traces, /metrics every second, `top`",
+            watching.points,
+        ),
         Case("spec", "time to check a spec", "10, 100 and 500 nodes", spec),
     )
 }

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -146,11 +146,11 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def streamctl(stop: Stop, place: Path, *words: str, cwd: Path | None = None) -> Iterator[Program]:
+def streamctl(stop: Stop, place: Path, *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Iterator[Program]:
     """`streamctl` from this environment, its run directory in `place`; ended at the end."""
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []
-    env = {**os.environ, "XDG_RUNTIME_DIR": str(place)}
-    program = Program(stop, [sys.executable, *safe_path, "-m", "streamcore", *words], place, env, cwd)
+    its_env = {**os.environ, **(env or {}), "XDG_RUNTIME_DIR": str(place)}
+    program = Program(stop, [sys.executable, *safe_path, "-m", "streamcore", *words], place, its_env, cwd)
     try:
         yield program
     finally:

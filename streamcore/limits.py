@@ -29,7 +29,8 @@ BATCH_BYTES_MAX = 32 * KIB  # DATA records that share one message; with one META
 NDIM_MAX = 8  # an array of more axes is a mistake; bounds the descriptor
 KIND_CHARS_MAX = 64
 SOURCE_ID_CHARS_MAX = 128
-TRACE_EVERY = 64  # one packet in so many carries the trace of its hops: a hop costs about 0.5 us and 24 bytes
+TRACE_EVERY_NS = 20_000_000  # between two packets of a port that begin a trace: every frame of a camera, and no cost where 100,000/s flow
+TRACE_BURST_NS = 1_000_000_000  # so much of it may come at once: all packets of a burst, not only its first
 TRACE_HOPS_MAX = 64
 
 # --- rings -------------------------------------------------------------------------------------------------------------------------
@@ -55,5 +56,9 @@ TERM_S = 1.0  # between TERM and KILL
 IPC_PATH_BYTES_MAX = 107  # sun_path is 108 with its NUL
 RECEIPT_IDLE_MS = 50  # receipts of an idle consumer wait so long for company; longer than a frame at 25 fps
 POLL_MS_MAX = (1 << 31) - 1  # ZeroMQ counts a wait in an int; whoever waits for longer waits again
+LOG_BYTES = 16 * MIB  # of one node's log on the disk, or in memory where run directories lie there; some 150,000 lines
+LOG_KEPT_BYTES = 8 * MIB  # what is left of it when it is trimmed; so much less that this is not in every round
 LOG_TAIL_LINES = 20  # of a failed node, printed at the end
 USER_METRICS_MAX = 32  # named slots on a status page
+SPANS_MAX = 1024  # of traced packets on a status page: the last 20 s of one source, 80 KiB if they are all used
+TIMINGS_NS = 50_000_000  # between two times that a busy node brings its histograms to its page: 3 us each

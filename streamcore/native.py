@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 MODULES = (
+    "streamcore.node.completions",
     "streamcore.node.exchange",
     "streamcore.node.host",
     "streamcore.node.inlet",
@@ -33,6 +34,8 @@ MODULES = (
     "streamcore.node.outlet",
     "streamcore.node.placing",
     "streamcore.node.pulling",
+    "streamcore.node.timing",
+    "streamcore.shm.histogram",
     "streamcore.shm.layout",
     "streamcore.shm.ring",
     "streamcore.wire.credit",

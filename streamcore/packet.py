@@ -291,7 +291,7 @@ class StreamPacket(msgspec.Struct, eq=False, weakref=True):
       capture_ns: capture time on the monotonic clock.     position: where a source may resume, or None.
       sequence: of the edge it came by.                    redelivered: True if it may have been delivered before.
       port: the output port it is meant for; "" is the node's only one.
-      trace: (node, monotonic ns of the commit) per hop, on one packet in 64.
+      trace: (node, monotonic ns of the commit) per hop; only some packets carry it, of a slow stream all.
     """
 
     kind: str

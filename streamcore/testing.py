@@ -29,6 +29,12 @@ from streamcore.spec.schema import Checker
 
 RUN_ID = "run_node"  # all calls are one run: a node may be given again what it has had
 OLD_BYTE = 0xA5  # loans are filled with it, as a slot still holds an earlier frame: a node that leaves a gap is seen
+_BLANK = {"ts": "2026-11-23T07:00:00.000000Z", "monotonic_ns": 1_000_000_000, "severity": "info", "edge": "", "path": "", "value": None}
+LIFE = (  # what happens in a run, as a source sees it: SYNC: telemetry/journal.py
+    {**_BLANK, "number": 1, "event": "node_ready", "node": "node", "detail": "", "run": "run_node"},
+    {**_BLANK, "number": 2, "event": "run_up", "node": "", "detail": "", "run": "run_node"},
+    {**_BLANK, "number": 3, "event": "run_ending", "node": "", "detail": "end of stream", "run": "run_node"},
+)
 
 
 class Outputs(list[StreamPacket]):
@@ -181,6 +187,10 @@ class Bench:
     def wait_until(self, deadline_ns: int) -> bool:
         self.outputs.deadlines_ns.append(deadline_ns)
         return not self.stopping
+
+    def next_events(self, after: int) -> list[dict[str, Any]]:
+        """The life of a run in three events, one at a time."""
+        return [event | {"lost": 0} for event in LIFE if event["number"] == after + 1]
 
     def still_starting(self) -> None:
         """Here nobody waits for it."""

@@ -50,6 +50,23 @@ class Fake:
         where, cause = where_and_cause
         self.say("failed", where=where, cause=cause, fault="spec")
 
+    def follow(self, after):
+        """Ask for events."""
+        self.say("follow", after=after)
+
+    def follow_to_the_end(self, after):
+        """As core.health does: until it is told that nothing more is to come. Each event is logged."""
+        while True:
+            self.follow(after)
+            news = {"type": ""}
+            while news["type"] != "news":
+                news = json.loads(self.control.recv(65536) or os._exit(0))
+            if not news["events"]:
+                return
+            for event in news["events"]:
+                print("event", event["event"], event["node"], flush=True)
+                after = event["number"]
+
     def bind(self, name):
         """A socket file as an inbox is one."""
         socket.socket(socket.AF_UNIX).bind(f"{self.boot['run_dir']}/{name}")

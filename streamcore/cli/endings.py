@@ -60,7 +60,7 @@ def summary(report: dict[str, Any], report_path: str | None) -> list[str]:
     if report["account"]["unbalanced"]:
         lines.append(f"the account does not balance, an error in streamcore: {', '.join(report['account']['unbalanced'])}")
     if emitted:
-        lines.append(report["bottleneck"])
+        lines += [report["bottleneck"], *filter(None, [report["bottleneck_detail"]["advice"]])]
     if report_path:
         lines.append(f"report: {report_path}")
     return lines

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from streamcore.cli.colours import STYLES
 from streamcore.cli.lines import Lines
 from streamcore.cli.wording import rate, span
 from streamcore.clock import Clock
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     from streamcore.telemetry.snapshot import NodeRow, Snapshot
 
 RATE_SAMPLES = 5  # rates are averages over so many ticks, two seconds: less jitters, more lags behind
-STYLES = {
-    "READY": "green",
-    "DONE": "green",
-    "DRAINING": "yellow",
-    "STARTING": "yellow",
-    "BACKOFF": "yellow",
-    "PAUSED": "yellow",
-    "FAILED": "red",
-    "EXITED": "red",
-}
 
 
 class Row(NamedTuple):

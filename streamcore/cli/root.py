@@ -24,8 +24,11 @@ VERBS = (
     "schema",
     "convert",
     "ps",
+    "top",
     "stats",
     "account",
+    "trace",
+    "events",
     "tap",
     "logs",
     "incidents",
@@ -42,7 +45,13 @@ VERBS = (
     "completion",
 )
 
-_MODULES = {"queue": "queues", "recording": "recordings"}  # named for what they handle; `queue` is a module of the standard library
+# Named for what they handle; `queue` and `trace` are modules of the standard library.
+_MODULES = {
+    "queue": "queues",
+    "recording": "recordings",
+    "top": "top.command",
+    "trace": "tracing",
+}
 
 
 class Verbs(click.Group):

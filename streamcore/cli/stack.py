@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +12,9 @@ from streamcore.cli.asking import node_row
 from streamcore.cli.completing import complete_live_node
 from streamcore.cli.failures import NODE_FAILED
 from streamcore.cli.options import json_option, quiet_debug_option, run_option
+
+if TYPE_CHECKING:
+    from streamcore.supervisor.stacks import Stacks
 
 
 @click.command(short_help="Print the stacks of all threads of a live node.")
@@ -46,10 +51,15 @@ def stack(node: str, run: str | None, as_json: bool) -> int:
         head = {"version": 1, "run": client.info.run, "node": node, "pid": row["pid"], "incarnation": row["incarnation"]}
         click.echo(json.dumps({**head, "state": found.state, "python": found.python, "note": found.note, "threads": threads}))
         return 0 if found.python else NODE_FAILED
-    click.echo(f"node {node}, pid {row['pid']}, incarnation {row['incarnation']}, {row['state']}, process {found.state or 'gone'}")
-    click.echo(found.python or found.note)
-    click.echo("\nthreads as the kernel sees them")
+    click.echo("\n".join(stack_lines(row, found)))
+    return 0 if found.python else NODE_FAILED
+
+
+def stack_lines(row: Mapping[str, Any], found: Stacks) -> list[str]:
+    """For people: which process of which node (`row` of `ps` or `stats`), its Python stacks, its threads."""
+    lines = [f"node {row['id']}, pid {row['pid']}, incarnation {row['incarnation']}, {row['state']}, process {found.state or 'gone'}"]
+    lines += [*(found.python or found.note).splitlines(), "", "threads as the kernel sees them"]
     for thread in found.threads:
         where = " < ".join(thread.stack) or thread.wchan or "running, or not to be seen"
-        click.echo(f"  {thread.tid} {thread.name} {thread.state}  {where}")
-    return 0 if found.python else NODE_FAILED
+        lines.append(f"  {thread.tid} {thread.name} {thread.state}  {where}")
+    return lines

@@ -6,7 +6,7 @@ import re
 
 import click
 
-from streamcore.clock import Clock, parse_time
+from streamcore.clock import Clock, parse_duration, parse_time
 
 
 def time(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
@@ -15,6 +15,18 @@ def time(ctx: click.Context, param: click.Parameter, text: str | None) -> int | 
         return None if text is None else parse_time(text, Clock.wall_ns())
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def time_or_span(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    """The same; a duration means so long ago."""
+    try:
+        return None if text is None else Clock.wall_ns() - round(parse_duration(text) * 1e9)
+    except ValueError:
+        pass
+    try:
+        return parse_time(text or "", Clock.wall_ns())
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, or 10m: so long ago", ctx, param) from None
 
 
 def byte_size(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:

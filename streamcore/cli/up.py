@@ -150,6 +150,7 @@ def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: 
     from streamcore.control.rundir import RunDir
     from streamcore.coordinator import Coordinator
     from streamcore.errors import BudgetError, RunError
+    from streamcore.node.output import keep_printing
     from streamcore.supervisor.loop import Signals
 
     signals = Signals()  # before anything is made: what comes from here on ends the run in order
@@ -158,6 +159,8 @@ def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: 
         shown = _display(plan, run_dir.path / "logs", announcer, debug=options.debug)
         coordinator = Coordinator(plan, run_dir, shown, options, signals=signals, fork_server=fork_server)
         shown.snapshot = coordinator.snapshot
+        lost = "the output of `streamctl up` cannot be written: {}; the run goes on"
+        keep_printing().tell(lambda why: coordinator.warnings.append(lost.format(why)))
         try:
             return coordinator.run()
         finally:

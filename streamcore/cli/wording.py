@@ -35,6 +35,46 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
 
 
+def milliseconds(ns: float) -> str:
+    """A duration with three digits that matter: 0.012, 3.41, 84.2, 1,204."""
+    ms = ns / 1e6
+    digits = 3 if ms < 0.1 else 2 if ms < 10 else 1 if ms < 100 else 0
+    return f"{ms:,.{digits}f}"
+
+
+def short(count: float) -> str:
+    """A count in at most six characters: 1,204, 98.1k, 12.3M."""
+    if count < 10_000:
+        return f"{count:,.0f}"
+    steps = 1 if count < 999_950 else 2 if count < 999_950_000 else 3
+    return f"{count / 1000**steps:.1f}{' kMG'[steps]}"
+
+
+def per_second(value: float) -> str:
+    """In at most six characters: 0, 0.3, 29.9, 1,204, 98.1k."""
+    return "0" if value < 0.05 else f"{value:.1f}" if value < 99.95 else short(value)
+
+
+def brief(ns: float | None) -> str:
+    """A duration in at most six characters: 850us, 1.25ms, 40.0ms, 125ms, 1.25s, 12.5s, 125s, 62min."""
+    if ns is None:
+        return "-"
+    for unit, unit_ns, above in (("us", 1e3, 1e6), ("ms", 1e6, 1e9), ("s", 1e9, 6e11)):
+        if ns < above * 0.9995:
+            value = ns / unit_ns
+            digits = 0 if unit == "us" or value >= 99.95 else 1 if value >= 9.995 else 2
+            return f"{value:.{digits}f}{unit}"
+    return f"{ns / 60e9:.0f}min"
+
+
+def fit(name: str, most: int) -> str:
+    """A name in at most so many characters: of one that is longer both ends, which tell names apart."""
+    if len(name) <= most:
+        return name
+    kept = max(most - 1, 2)
+    return name[: kept - kept // 2] + "…" + name[len(name) - kept // 2 :]
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
     """Plain aligned columns, two spaces apart, for pipes and terminals alike; the columns in `right` are aligned right."""
     cells = [[str(cell) for cell in row] for row in rows]

@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from streamcore.clock import Clock
-from streamcore.control import protocol, rundir
+from streamcore.control import private, protocol, rundir
 from streamcore.errors import RunError
 
 REQUEST_S = 5.0  # a coordinator answers within a millisecond unless the box stands still
@@ -26,31 +26,55 @@ def runs() -> list[rundir.RunInfo]:
 def directory(name: str | None) -> Path:
     """The directory of a run, live or ended, e.g. for its logs. Without a name: the only live run, else the only directory.
 
+    A name with a slash is the directory itself.
+
     Raises:
-      RunError: there is none, or several.
+      RunError: there is none, or several; it belongs to another user.
     """
+    if name is not None and "/" in name:
+        return _verified(name)
     if name is None and len(runs()) == 1:
         return Path(runs()[0].path)
     found = [path for path in rundir.known() if name in (None, path.name)]
     live = [path for path in found if rundir.live_info(path)]
-    one: Path = _the_one(name, live or found, [path.name for path in found])
+    one: Path = _the_one(name, live or found, [path.name for path in found], list(map(str, live or found)))
     return one
 
 
 def connect(name: str | None, clock: Clock | None = None) -> Client:
-    """A client of the run of this name, or of the only live one.
+    """A client of the run of this name, or of the only live one. A name with a slash is the directory of the run.
 
     Raises:
-      RunError: there is no such run, or several and no name was given.
+      RunError: there is no such run, or several and no name was given; its directory belongs to another user.
     """
-    live = runs()
-    found = [info for info in live if name in (None, info.run)]
-    return Client(_the_one(name, found, [info.run for info in live]), clock)
+    if name is not None and "/" in name:
+        left = [_verified(name)]
+        live = found = [info for info in map(rundir.live_info, left) if info]
+    else:
+        live = runs()
+        found = [info for info in live if name in (None, info.run)]
+        left = [path for path in rundir.known() if path.name == name]
+    if left and not found:
+        raise RunError(
+            f"no run '{name}' found: it is not up; what it left is in {left[0]}, its logs show with `streamctl logs --run {name}`"
+        )
+    return Client(_the_one(name, found, [info.run for info in live], [info.path for info in found]), clock)
 
 
-def _the_one(name: str | None, found: list[Any], names: list[str]) -> Any:
+def _verified(name: str) -> Path:
+    path = Path(name).absolute()
+    try:
+        private.verify(path.lstat(), path)
+    except OSError as error:
+        raise RunError(f"run directory {path}: {error.strerror}") from None
+    return path
+
+
+def _the_one(name: str | None, found: list[Any], names: list[str], paths: list[str]) -> Any:
     if len(found) == 1:
         return found[0]
+    if found and (name is not None or len(set(names)) < len(names)):
+        raise RunError(f"several runs, some of one name: give the directory of the one that is meant, {' or '.join(paths)}")
     if found:
         raise RunError(f"several runs: {', '.join(names)}; say which one")
     if name is None:

@@ -19,6 +19,7 @@ from streamcore.wire.tapping import NAME_PATTERN
 
 VERSION = 1
 RECORD_CHARS_MAX = 64  # a packet id has 32; it goes on to the node in one datagram, as does the name of an order
+EVENTS_WAIT_S_MAX = 300.0  # an asker that has gone away is forgotten by then
 Version = Literal[1]
 
 
@@ -35,7 +36,18 @@ class Ps(msgspec.Struct, tag="ps", tag_field="verb", forbid_unknown_fields=True,
 
 
 class Stats(msgspec.Struct, tag="stats", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"run", "state", "uptime_s", "nodes": [NodeRow], "edges": [EdgeRow]}: the counters alone, cheap enough to ask for often."""
+    """{"run", "state", "uptime_s", "nodes": [NodeRow], "edges": [EdgeRow], "windows": {"1": Window or null, "10", "60"},
+    "bottleneck": Bottleneck}: the counters, what happened in the last seconds (telemetry/history.py), and what held the graph back in the
+    last ten (telemetry/bottleneck.py); cheap enough to ask for often.
+    """
+
+    v: Version
+
+
+class Trace(msgspec.Struct, tag="trace", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"run", "state", "uptime_s", "monotonic_ns", "wall_ns", "spans": {node: [Span]}, "edges": {number: [name, from_node]}, "roles"}: the
+    traced packets of the last moment, the latest of each node first; telemetry/traces.py joins them. `roles`: {node: source, node or sink}.
+    """
 
     v: Version
 
@@ -112,7 +124,19 @@ class Tap(msgspec.Struct, tag="tap", tag_field="verb", forbid_unknown_fields=Tru
     every_ns: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-Request = Union[Ping, Ps, Stats, Info, Down, Account, Restart, Pause, Resume, Redrive, Order, Tap]
+class Events(msgspec.Struct, tag="events", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"events": [Event of telemetry/journal.py], "lost", "next"}: what happened after event `since`, the oldest first.
+
+    `lost`: how many before the first were forgotten. Ask again with `next` until there are none. If there are none and `wait_s` is not 0,
+    the reply comes with the next event, or after so long without one.
+    """
+
+    v: Version
+    since: Annotated[int, msgspec.Meta(ge=0)] = 0
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=EVENTS_WAIT_S_MAX)] = 0.0
+
+
+Request = Union[Ping, Ps, Stats, Trace, Info, Down, Account, Restart, Pause, Resume, Redrive, Order, Tap, Events]
 
 _requests = msgspec.json.Decoder(Request)
 _bodies = msgspec.json.Decoder(dict[str, Any])

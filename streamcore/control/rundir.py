@@ -111,10 +111,16 @@ class RunDir:
     def log_path(self, node: str) -> str:
         return str(self.path / "logs" / f"{node}.log")
 
-    def open_log(self, node: str) -> int:
-        """A descriptor that appends to the node's log."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(f"logs/{node}.log", flags, 0o600, dir_fd=self._directory_fd)
+    def open_log(self, node: str, flags: int = os.O_WRONLY | os.O_CREAT | os.O_APPEND) -> int:
+        """A descriptor of the node's log; one that appends to it, unless other flags are given."""
+        return os.open(f"logs/{node}.log", flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._directory_fd)
+
+    def log_bytes(self, node: str) -> int:
+        """The size of the node's log with what was dropped at its front; 0 if there is none."""
+        try:
+            return os.stat(f"logs/{node}.log", dir_fd=self._directory_fd, follow_symlinks=False).st_size
+        except OSError:
+            return 0
 
     @property
     def in_place(self) -> bool:

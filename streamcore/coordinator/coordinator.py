@@ -21,8 +21,13 @@ from streamcore.control import protocol
 from streamcore.control.rundir import CONTROL_SOCKET, RunDir, RunInfo
 from streamcore.control.server import Server
 from streamcore.coordinator import answers
+from streamcore.coordinator.chronicle import Chronicle
 from streamcore.coordinator.course import DRAINING, ENDED, READY, STARTING, Course
 from streamcore.coordinator.crew import Crew, Equipment
+from streamcore.coordinator.disk_watch import DiskWatch, folders_of, measure
+from streamcore.coordinator.edge_watch import EdgeWatch
+from streamcore.coordinator.following import Following
+from streamcore.coordinator.log_watch import LogWatch
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.memory_watch import MemoryWatch
 from streamcore.coordinator.observer import Failure, Observer
@@ -30,9 +35,10 @@ from streamcore.coordinator.orders import Orders
 from streamcore.coordinator.recovery import Recovery
 from streamcore.coordinator.reload import Reload, Reloading
 from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
+from streamcore.coordinator.view import View
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
-from streamcore.node.channel import Answered
+from streamcore.node.channel import Answered, Follow
 from streamcore.supervisor import budget, prctl, states
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
@@ -41,14 +47,15 @@ from streamcore.supervisor.incident import write as write_incident
 from streamcore.supervisor.interpreter import COMMAND
 from streamcore.supervisor.loop import Loop, Signals
 from streamcore.supervisor.segments import Segments
-from streamcore.supervisor.usage import Usage
-from streamcore.telemetry import report, snapshot
-from streamcore.telemetry.account import AccountRow, account, lost, statement
+from streamcore.supervisor.usage import Usage, cores
+from streamcore.telemetry import report
+from streamcore.telemetry.account import AccountRow, account, lost
+from streamcore.telemetry.journal import Journal
+from streamcore.telemetry.snapshot import Snapshot
 
 TICK_S = 0.5  # for a person who looks at a table
 # A process takes 0.25 s of a core to start. Hundreds that start together on two cores would miss startup_s; so many keep them busy.
 STARTING_MAX = max(8, 4 * (os.cpu_count() or 1))
-ACCOUNT_LOOKS = 5
 ISOLATE = "isolate"  # of on_give_up: the run goes on without the node
 
 
@@ -103,9 +110,12 @@ class Coordinator:
         self.usage = Usage(self.clock)
         self.started_wall_ns, self.started_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
-        self._run_dir, self._observer, self._signals = run_dir, observer or Observer(), signals
+        self._run_dir, self._signals = run_dir, signals
+        self._observer = Chronicle(observer or Observer(), self.clock, Journal())
+        self._observer.follow(plan)
         self._fork_server = fork_server
         self._failures: list[Failure] = []
+        self.warnings: list[str] = []  # for the report; whoever prints for this run may add to them
         self._to_spawn = deque(plan.start_order)
         self._up_ns = 0
         self._loop: Loop
@@ -113,10 +123,13 @@ class Coordinator:
         self._course: Course
         self._recovery: Recovery
         self.orders: Orders
+        self.view: View
+        self.following: Following
         self._segments: Segments
         self._server: Server
         self._guard: Guard | None = None
         self._reload: Reload | None = None
+        self._logs: LogWatch
 
     # --- what others call while it runs
 
@@ -124,26 +137,9 @@ class Coordinator:
         """Ask the run to end: orderly, or at once. Asking again, orderly, changes nothing. Only from the loop's thread."""
         self._course.stop(reason, now)
 
-    def snapshot(self) -> snapshot.Snapshot:
-        """The state and counters of all nodes and edges now, without CPU and memory. Cheap: it reads status pages. Only during run()."""
-        pages = {node: reader.read() for node, reader in self._segments.readers.items()}
-        dead = [member for member in self.members.values() if member.incarnation and member.process is None and member.state != states.DONE]
-        left = {edge: what for member in dead for edge, what in self._segments.left_by(member.plan).items()}
-        taken = snapshot.take(self.plan, pages, left)
-        for row in taken.nodes:
-            member = self.members[row.id]
-            row.state, row.incarnation, row.restarts, row.exit = member.state, member.incarnation, member.restarts, member.exit
-            row.pid = member.process.pid if member.process else None
-            row.cause, row.paused, row.incidents = member.last_cause, member.paused, len(member.incidents)
-        return taken
-
-    def account(self) -> dict[str, Any]:
-        """The `account` of protocol.py. A node may be between two counts at the moment of the look: then it is looked at again."""
-        for _ in range(ACCOUNT_LOOKS):
-            found = statement(self.snapshot())
-            if found["balanced"]:
-                break
-        return found
+    def snapshot(self) -> Snapshot:
+        """The state and counters of all nodes and edges now. Only during run()."""
+        return self.view.snapshot()
 
     @property
     def phase(self) -> str:
@@ -197,11 +193,14 @@ class Coordinator:
             self._fork_server.on_failure = self._on_lost_fork_server
         segments = self._segments = Segments(self.plan, self.run_id)
         made.callback(segments.close)
+        self.view = View(lambda: self.plan, self.members, segments, self.clock)
         server = self._server = Server(str(self._run_dir.path / CONTROL_SOCKET), lambda request: answers.answer(self, request))
         made.callback(server.close)
+        self._logs = LogWatch(self._run_dir, self.members, loop, self.clock, self._observer, self.warnings)
         self._crew = Crew(self._equipment(segments), self.members, loop, guard, self._observer, self)
         self._course = Course(self.plan.drain_s, self._crew, loop, self._observer)
         self.orders = Orders(self._crew)
+        self.following = Following(self.plan, self.members, self._observer, loop, lambda: self.phase)
         reloading, told = self.options.reloading, (self._write_incident, self._fail)
         self._recovery = Recovery(
             self.plan, self._crew, self._course, segments.readers, self._observer, self.clock, *told, holds=reloading is not None
@@ -253,6 +252,13 @@ class Coordinator:
             rounds.also(lambda: watch_rings(watch, self._segments.allocated, self._observer, self._on_shm_limit), often=True)
         if self._reload is not None:
             rounds.also(self._reload.look, often=True)
+        rounds.also(self.view.note, often=False)
+        rounds.also(self._logs.look, often=False)
+        edges = EdgeWatch(self.plan, self._observer)
+        rounds.also(lambda: edges.look(rounds.pages, self.clock.monotonic_ns()), often=False)
+        written_to = folders_of(self.plan.nodes, str(self._run_dir.path))
+        disks = DiskWatch(lambda: measure(written_to), self._observer, self.clock)
+        rounds.also(lambda: disks.look(busy=rounds.moved), often=False)
         rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
         rounds.start()
 
@@ -262,11 +268,15 @@ class Coordinator:
             self._crew.spawn(self.members[self._to_spawn.popleft()])
 
     def _result(self) -> RunResult:
+        self._logs.look()  # nobody trims them any more
         final, reason = self.snapshot(), self._course.reason
         now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
         active_ns = now_ns - self._up_ns if self._up_ns else 0
         incidents = {member.id: member.incidents for member in self.members.values()}
-        ending = report.Ending(self.clock.wall_ns(), now_ns - self.started_ns, active_ns, reason, causes, incidents)
+        self._observer.ended(reason, failed=bool(self._failures))
+        self.following.tell()  # the loop does not turn again
+        events, lived_ns, wall_ns = self._observer.journal.newest(report.EVENTS_MAX), now_ns - self.started_ns, self.clock.wall_ns()
+        ending = report.Ending(wall_ns, lived_ns, active_ns, reason, causes, incidents, tuple(self.warnings), events, cores())
         rows = account(final.edges)
         said = report.make_report(self.plan, final, ending)
         return RunResult(1 if self._failures else 0, reason, said, tuple(self._failures), rows, lost(rows))
@@ -286,6 +296,7 @@ class Coordinator:
     def _adopt(self, plan: Plan) -> None:
         """From here on the run is one of this plan. Rings, edges and what others know of them are those of the old one."""
         self.plan = plan
+        self._observer.follow(plan)
         self._run_dir.write_info(self.info())
 
     def _begin_if_ready(self) -> None:
@@ -310,6 +321,12 @@ class Coordinator:
 
     def on_answered(self, member: Member, answered: Answered) -> None:
         self.orders.on_answered(member, answered)
+
+    def on_log_lost(self, member: Member, why: str) -> None:
+        self._logs.lost(member.id, why)
+
+    def on_follow(self, member: Member, follow: Follow) -> None:
+        self.following.on_follow(member, follow)
 
     def before_kill(self, member: Member) -> None:
         self._recovery.before_kill(member)

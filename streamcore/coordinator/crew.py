@@ -58,6 +58,12 @@ class Decider(Protocol):
     def on_answered(self, member: Member, answered: channel.Answered) -> None:
         """It has carried out an order, or cannot."""
 
+    def on_log_lost(self, member: Member, why: str) -> None:
+        """Its log takes nothing any more. It goes on."""
+
+    def on_follow(self, member: Member, follow: channel.Follow) -> None:
+        """It wants to know what happens in the run."""
+
     def on_end(self, member: Member) -> None:
         """Its process is gone, or could not be made: it is DONE, or EXITED and has to be retried or given up unless it was told to go."""
 
@@ -138,8 +144,10 @@ class Crew:
 
     def pause(self, members: Iterable[Member]) -> None:
         for member in members:
-            member.paused = True
             self.send([member], channel.Pause())
+            if not member.paused:
+                member.paused = True
+                self._observer.paused(member.id)
 
     def resume(self, members: Iterable[Member]) -> None:
         for member in members:
@@ -147,6 +155,7 @@ class Crew:
                 member.paused = False
                 member.clocks.excuse(self._loop.now_ns())
                 self.send([member], channel.Resume())
+                self._observer.resumed(member.id)
 
     def ask_to_end(self, member: Member, why: str) -> None:
         """Have it end between two packets; `Decider.on_end` then finds `ended_as_asked`. Its children are its own to end.
@@ -186,6 +195,7 @@ class Crew:
     def kill_hung(self, member: Member, why: str, *, stopped: bool) -> None:
         """One of its clocks has run out. `stopped`: because somebody keeps the process from running."""
         if member.process is not None:
+            self._observer.hung(member.id, why)
             member.blame("hang", why, "box" if stopped else "plugin", kind=exits.HALTED if stopped else exits.HUNG)
             self._kill_late(member, member.process)
 
@@ -251,6 +261,10 @@ class Crew:
                 self._decider.on_ready(member)
         elif isinstance(report, channel.Answered):
             self._decider.on_answered(member, report)
+        elif isinstance(report, channel.LogLost):
+            self._decider.on_log_lost(member, report.why)
+        elif isinstance(report, channel.Follow):
+            self._decider.on_follow(member, report)
         elif isinstance(report, channel.Draining):
             self._advance(member, states.SAID_DRAINING, "")
         elif isinstance(report, channel.Done):
@@ -313,6 +327,8 @@ class Crew:
             self._reaped(process)
         else:
             self._lingering.append(process)
+        member.past_cpu_s += process.cpu_s
+        member.past_core_wait_s += process.core_wait_s
         member.process = None
         self._equipment.forget(member.id, member.incarnation)
         member.note_exit(process.status)

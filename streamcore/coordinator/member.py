@@ -39,6 +39,7 @@ class Member:
         self.process: Process | None = None
         self.pid = -1  # of the present or the last process
         self.exit = ""
+        self.past_cpu_s = self.past_core_wait_s = 0.0  # of the processes that have ended
         self.status: int | None = None
         self.failure: Failure | None = None
         self.last_cause = ""

@@ -45,6 +45,36 @@ class Observer:
     def restarting(self, failure: Failure, delay_s: float) -> None:
         """A node has failed and gets a new process after `delay_s`. Nothing is lost on edges that block."""
 
+    def renewing(self, node: str, why: str) -> None:
+        """The process of a node has ended between two packets, as it was asked to, and it gets a new one: nothing has failed."""
+
+    def hung(self, node: str, why: str) -> None:
+        """One of a node's clocks has run out; its process is killed next."""
+
+    def stalled(self, node: str, why: str) -> None:
+        """Half of a node's time without progress has passed. It is not hung, and may never be."""
+
+    def moving(self, node: str) -> None:
+        """A node that was stalled gets on again."""
+
+    def paused(self, node: str) -> None:
+        """Somebody has paused it."""
+
+    def resumed(self, node: str) -> None:
+        """It was paused and goes on."""
+
+    def dropping(self, edge: str, policy: str) -> None:
+        """An edge has begun to drop packets."""
+
+    def flowing(self, edge: str, dropped: int) -> None:
+        """An edge that dropped packets has not done so for a while. `dropped`: how many from beginning to end."""
+
+    def disk_filling(self, path: str, percent: int, detail: str) -> None:
+        """A file system that the run writes to has reached this level."""
+
+    def disk_freed(self, path: str, percent: int, detail: str) -> None:
+        """It is below this level again."""
+
     def failed(self, failure: Failure) -> None:
         """A node failed for good. The rest of the run drains and ends with status 1, or goes on without it if the spec says `isolate`."""
 

@@ -88,6 +88,7 @@ class Recovery:
                 self._fail(member)
         elif member.ended_as_asked:
             self._crew.retry(member, 0.0, member.asked)
+            self._observer.renewing(member.id, member.asked)
         elif member.failure is not None:
             self._recover(member)
         elif self._course.phase == DRAINING:  # its own drain_s was over: it has not failed, and nobody is to wait for it

@@ -47,6 +47,9 @@ class Rounds:
         self._due_ns, self._measure_ns = 0, clock.monotonic_ns() + round(MEASURE_S * 1e9)
         # What begins after a round cannot be due before the shortest progress_s has passed.
         self._idle_ns = round(1e9 * min([IDLE_ROUND_S, *(member.plan.progress_s or IDLE_ROUND_S for member in crew.members.values())]))
+        self.pages: dict[str, NodeStatus] = {}  # as they were read in this round; of a node without a process, as they were left
+        self.moved = False  # in this round something has
+        self._stalled: set[str] = set()
         self._moved_before: dict[str, tuple[int, int]] = {}
         self._more: list[Callable[[], None]] = []
 
@@ -72,9 +75,10 @@ class Rounds:
             moved = member.state in _UNSETTLED or moved
             if member.process is None or member.state not in _WATCHED:
                 continue
-            page = self._readers[member.id].read()
+            page = self.pages[member.id] = self._readers[member.id].read()
             moved = self._note_move(member, page) or moved
             due_ns = min(due_ns, self._look_at_clocks(member, page, now_ns))
+        self.moved = moved
         for look in self._more:
             look()
         if self._limited or now_ns >= self._measure_ns:
@@ -105,9 +109,20 @@ class Rounds:
         else:
             stopped = hang.silent(page, now_ns) and is_stopped(member.process.pid)
             why, due_ns = member.clocks.look(page, now_ns, stopped=stopped)
+            self._tell_of_stall(member, "" if why else member.clocks.stalled)
         if why:
             self._crew.kill_hung(member, why, stopped=stopped)
         return due_ns
+
+    def _tell_of_stall(self, member: Member, why: str) -> None:
+        """Once when it begins, and once when it is over."""
+        if why and member.id not in self._stalled:
+            self._stalled.add(member.id)
+            self._observer.stalled(member.id, why)
+        elif not why and member.id in self._stalled:
+            self._stalled.remove(member.id)
+            if member.clocks.stalled == "":
+                self._observer.moving(member.id)
 
     # --- memory
 

@@ -91,6 +91,8 @@ class Runtime(Protocol):
     def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]: ...
     def outlet(self, port: str) -> Room: ...
     def wait_until(self, deadline_ns: int) -> bool: ...
+    @property
+    def next_events(self) -> Callable[[int], list[dict[str, Any]]]: ...
     def fail(self, packet: StreamPacket, error: Exception) -> None: ...
     def still_starting(self) -> None: ...
 
@@ -256,6 +258,15 @@ class Source(Node):
         Use this instead of time.sleep to pace a source.
         """
         return self._runtime.wait_until(deadline_ns)
+
+    def next_events(self, after: int) -> list[dict[str, Any]]:
+        """What has happened in this run since the event of this number, 0 for all; waits until there is something. See docs/operations.md.
+
+        Each is a JSON object with a rising `number`; `lost` says how many before it were forgotten. None at all: nothing more is to come,
+        for all nodes that this one does not feed are done. Until then events come also while the run drains: after run() has been left
+        because the run is to end, flush() can go on with them.
+        """
+        return self._runtime.next_events(after)
 
     @property
     def resume_position(self) -> int | None:

@@ -6,7 +6,7 @@ Commands go from the coordinator to the node, reports come back. End of file mea
 from __future__ import annotations
 
 import socket
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import msgspec
 
@@ -86,6 +86,16 @@ class Untap(msgspec.Struct, tag="untap", frozen=True):
     number: int
 
 
+class News(msgspec.Struct, tag="news", frozen=True):
+    """The answer to Follow: events of telemetry/journal.py in order, the first of them behind `lost` that were forgotten.
+
+    No events: nothing more is to come, for all that has work of its own is done.
+    """
+
+    events: tuple[dict[str, Any], ...]
+    lost: int = 0
+
+
 class PeerGone(msgspec.Struct, tag="peer_gone", frozen=True):
     """A node failed for good, and its process is gone: its edges end. What waited for it fails; what it had committed is processed."""
 
@@ -118,6 +128,18 @@ class Answered(msgspec.Struct, tag="answered", frozen=True):
     error: str = ""
 
 
+class LogLost(msgspec.Struct, tag="log_lost", frozen=True):
+    """The log of the node takes nothing any more, e.g. for want of room on the disk; what the node prints is lost. Said once."""
+
+    why: str
+
+
+class Follow(msgspec.Struct, tag="follow", frozen=True):
+    """A node wants to know what happens in the run after the event of this number, as soon as there is something: once, by News."""
+
+    after: Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Failed(msgspec.Struct, tag="failed", frozen=True):
     """The node cannot go on and exits with 1 next.
 
@@ -131,8 +153,8 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     traceback: str = ""
 
 
-Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, Tap, Untap, PeerRestarted, PeerDone, PeerGone]
-Report = Union[Starting, Ready, Draining, Answered, Done, Failed]
+Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, Tap, Untap, PeerRestarted, PeerDone, PeerGone, News]
+Report = Union[Starting, Ready, Draining, Answered, LogLost, Follow, Done, Failed]
 
 _encoder = msgspec.json.Encoder()
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)

@@ -20,6 +20,7 @@ from streamcore.node.inlet import Inlet, Waiting
 from streamcore.node.lease import Record
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
+from streamcore.node.timing import Timing, Tracer
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.inbox import Inbox, Peer
@@ -66,20 +67,23 @@ class Exchange:
         self.open_peer: Callable[[str, int], Peer]  # node and incarnation; set by `start`
         self._incarnations: dict[str, int] = {}  # of the peers, as far as known
         self.call_guard: Callable[[Callable[[], bool]], None] = lambda guard: None
-        self.idle_ns = self.credit_wait_ns = 0
+        self.timing = Timing(status)
+        self.idle_ns, self.credit_wait_ns = status.get("wait_ns"), status.get("credit_wait_ns")  # a predecessor's are counted on
         self._inbox, self._words = inbox, status.words
         self._edges: list[OutEdge] = []  # all of out_edges, to go through
         self._keeping: list[OutEdge] = []
         self._guarded_until_ns = 0
         self._turned_ns = monotonic_ns()
         self._since_turn = self._loops = 0
-        self._refused = status.get("refused")  # a predecessor's are counted on
+        self._refused = status.get("refused")
 
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""
         self.inlets = {inlet.plan.id: inlet for inlet in inlets}
         self._inlets = list(self.inlets.values())
         self.looped = any(inlet.plan.feedback for inlet in self._inlets)
+        for inlet in self._inlets:
+            self.timing.add(inlet.wait)
         self.outlets = outlets
         self.out_edges = {edge.plan.id: (outlet, edge) for outlet in outlets.values() for edge in outlet.edges}
         self._edges = [edge for _, edge in self.out_edges.values()]
@@ -88,6 +92,7 @@ class Exchange:
             edge.on_batch = self._need_guard
         for outlet in outlets.values():
             outlet.glance = self.glance
+            outlet.tracer = Tracer(self.timing)
 
     def released_in(self, poke: Callable[[], None]) -> Callable[[Record], None]:
         """What a lease's finalizer calls. From another thread it also ends the main loop's wait."""
@@ -154,7 +159,8 @@ class Exchange:
                     inlet.flush(now_ns)
                 else:
                     unreported = True
-        timeout_ms = limits.RECEIPT_IDLE_MS if unreported else None
+        left_ms = self.timing.publish(now_ns)
+        timeout_ms = limits.RECEIPT_IDLE_MS if unreported else left_ms or None
         if deadline_ns is not None:
             left_ms = min(limits.POLL_MS_MAX, max(0, -(-(deadline_ns - now_ns) // 1_000_000)))
             timeout_ms = left_ms if timeout_ms is None else min(timeout_ms, left_ms)

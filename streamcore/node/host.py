@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic_ns
 from typing import Any, Final
@@ -13,6 +12,7 @@ import numpy as np
 from streamcore.errors import PayloadError, Stopped
 from streamcore.graph.model import NodePlan
 from streamcore.node.api import Node, Source
+from streamcore.node.completions import Completions
 from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
 from streamcore.node.failures import DELIVERY, Failures
@@ -52,6 +52,7 @@ class Host:
         self.node, self.plan, self.log, self.exchange = node, plan, log, exchange
         self.metrics = PageMetrics(status)
         self.stopping, self.stopping_fd, self.run_id = False, -1, ""
+        self.next_events: Callable[[int], list[dict[str, Any]]] = lambda after: []
         self.positions = Positions(status) if isinstance(node, Source) else None
         self.resume_position = self.positions.resume if self.positions is not None else None
         self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None
@@ -63,10 +64,12 @@ class Host:
         self._outlets: dict[str, Outlet] = {}
         self._only_outlet: Outlet | None = None
         self._page_inlet: Inlet | None = None  # whose edge the page names as that of the packet under work
-        self._completed_out: deque[tuple[StreamPacket, int]] = deque()
         # A successor goes on counting where its predecessor's page stands.
         self._work_ns, self._consumed, self._produced = map(status.get, ("work_ns", "consumed", "produced"))
         self._failures = Failures(status, log, plan.on_error == "stop")
+        self._completions = Completions(self._failures)
+        self._timing = exchange.timing
+        self._timing.is_source = self._is_source
 
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""
@@ -77,7 +80,7 @@ class Host:
             outlet.emitted_ids = set() if self.plan.retries and not self._is_source else None
             outlet.positions = self.positions
             if type(self.node).on_completed is not Node.on_completed:
-                outlet.on_completed = self._remember_completed
+                outlet.on_completed = self._completions.remember
             outlet.adopt(self.exchange.inlets)
         self._produced = max(self._produced, sum(outlet.writer.next_sequence for outlet in outlets.values()))
 
@@ -139,8 +142,8 @@ class Host:
                 edge.end(outlet.writer.next_sequence)
         while not self.exchange.delivered:
             self.exchange.wait(None)
-            self._deliver_completed()
-        self._deliver_completed()  # of a port without edges, and of what was completed before the loop
+            self._completions.deliver(self.node)
+        self._completions.deliver(self.node)  # of a port without edges, and of what was completed before the loop
         if failure is not None:
             raise failure
 
@@ -210,7 +213,7 @@ class Host:
     def _run_consumer(self) -> None:
         exchange, waiting, batch_max = self.exchange, self.exchange.waiting, self.plan.batch_max
         simple = batch_max == 1 and not self.plan.retries
-        puller = Puller(self.node, exchange, self._words, self._emit, self._failures, self._remember_completed)
+        puller = Puller(self.node, exchange, self._words, self._emit, self._failures, self._completions.remember)
         while (waiting and not exchange.looped) or not exchange.ended or self.node.pending:
             if puller.pulls and not exchange.paused:
                 puller.pull_all()
@@ -221,14 +224,14 @@ class Host:
             else:
                 self._publish()
                 puller.wait()
-                self._deliver_completed()
+                self._completions.deliver(self.node)
         self._publish()
 
     # --- one packet, or one batch
 
     def _handle_one(self) -> None:
         """What `_handle` and `_process` do, for the common node: one packet a call, no retries. Most of a small packet's time is here."""
-        exchange, words = self.exchange, self._words
+        exchange, words, timing = self.exchange, self._words, self._timing
         inlet, record = exchange.waiting.popleft()
         packet = inlet.take(record)
         if inlet.due or inlet.want:
@@ -248,6 +251,7 @@ class Host:
         words[_ENTRY], words[_SEQUENCE] = mine.entry, mine.sequence
         words[_BUSY] = began_ns = monotonic_ns()
         waited_ns = exchange.credit_wait_ns + exchange.idle_ns
+        capture_ns, trace, blocked_ns = packet.capture_ns, packet.trace, -exchange.credit_wait_ns
         exchange.in_node_code = True
         try:
             out = self.node.process(packet)
@@ -262,7 +266,10 @@ class Host:
         words[_CONSUMED] = self._consumed = self._consumed + 1
         mine.settle()
         words[_BUSY] = 0  # not later: who dies between two packets must not be said to have died over the first
-        self._between(began_ns, waited_ns)
+        blocked_ns += exchange.credit_wait_ns
+        ended_ns = self._between(began_ns, waited_ns)
+        if timing.on:
+            timing.packet(mine, inlet.wait, capture_ns, trace, began_ns, ended_ns, blocked_ns)
 
     def _report(self, inlet: Inlet) -> None:
         now_ns = monotonic_ns()
@@ -308,8 +315,8 @@ class Host:
 
     def _process(self, packets: list[StreamPacket]) -> None:
         """Empties `packets`: from then on only node code holds them."""
-        records = [packet.parent for packet in packets]
-        words, first = self._words, records[0]
+        records, times = [packet.parent for packet in packets], [(packet.capture_ns, packet.trace) for packet in packets]
+        words, first, blocked_ns = self._words, records[0], -self.exchange.credit_wait_ns
         self._page_inlet = None
         words[_EDGE], words[_ENTRY], words[_SEQUENCE] = first.inlet.plan.id, first.entry, first.sequence
         words[_BUSY] = began_ns = monotonic_ns()
@@ -341,7 +348,11 @@ class Host:
         for record in records:
             record.settle()
         words[_BUSY] = 0
-        self._between(began_ns, waited_ns)
+        blocked_ns += self.exchange.credit_wait_ns
+        ended_ns = self._between(began_ns, waited_ns)
+        for record, (capture_ns, trace) in zip(records, times, strict=True):
+            if record.sent_ns and self._timing.on:
+                self._timing.packet(record, record.inlet.wait, capture_ns, trace, began_ns, ended_ns, blocked_ns)
 
     def _between(self, began_ns: int, waited_before_ns: int) -> int:
         """After a packet: count its time, look whether something came in. The time it is now, in ns.
@@ -349,11 +360,15 @@ class Host:
         Waiting inside node code, for a credit or until a source's next packet is due, is not work.
         """
         exchange, now_ns = self.exchange, monotonic_ns()
-        self._work_ns += now_ns - began_ns - (exchange.credit_wait_ns + exchange.idle_ns - waited_before_ns)
+        work_ns = now_ns - began_ns - (exchange.credit_wait_ns + exchange.idle_ns - waited_before_ns)
+        self._work_ns += work_ns
+        if self._timing.on:
+            self._timing.work.note(work_ns)
         if exchange.look_around(now_ns):
             self._publish()
-            if self._completed_out:
-                self._deliver_completed()
+            self._timing.publish(now_ns)
+            if self._completions.waiting:
+                self._completions.deliver(self.node)
         return now_ns
 
     def _publish(self) -> None:
@@ -382,18 +397,3 @@ class Host:
             have = ", ".join(self._outlets) or "none"
             raise PayloadError(f"node {self.plan.id}: found output port {port!r}, expected one of: {have}")
         return outlet
-
-    # --- completions of our own outputs
-
-    def _remember_completed(self, packet: StreamPacket, outcome: int) -> None:
-        self._completed_out.append((packet, outcome))
-
-    def _deliver_completed(self) -> None:
-        while self._completed_out:
-            packet, outcome = self._completed_out.popleft()
-            try:
-                self.node.on_completed(packet, messages.OUTCOMES[outcome])
-            except Stopped:
-                raise
-            except Exception as error:  # the author's code. Whatever on_error says: the packet is done with, nothing is left to retry
-                self._failures.note("on_completed", error, packet)

@@ -60,6 +60,7 @@ class Inlet:
         self.want = False
         self.flushed_ns = 0
         self.refusal = ""
+        self.wait = status.waits(plan.id)
         self.check: Check | None = None  # asked by the host of what `take` gives, until it is done with
         self.send: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
         self._incarnation = incarnation
@@ -175,7 +176,7 @@ class Inlet:
 
         Why it is refused stands in `refusal`, which is empty otherwise.
         """
-        sequence, _, entry, flags, raw = record
+        sequence, sent_ns, entry, flags, raw = record
         self.waiting -= 1
         self._taken += 1
         self._taken_unreported += 1
@@ -184,6 +185,7 @@ class Inlet:
         if mine is None:
             mine = self._record(sequence, entry)
         self._open[sequence] = mine
+        mine.sent_ns = sent_ns
         self.refusal = ""
         mark = self._marks[entry] - ((sequence + 1) << MARK_BITS)
         if 0 <= mark <= LOST:

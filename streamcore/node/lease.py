@@ -36,13 +36,14 @@ class Record(Unique):
     process does not process it again. It is completed when, besides, every output that depends on it was completed by all its consumers.
     """
 
-    __slots__ = ("complete", "derived", "entry", "id16", "inlet", "mark", "outcome", "outputs", "ref", "sequence", "uses")
+    __slots__ = ("complete", "derived", "entry", "id16", "inlet", "mark", "outcome", "outputs", "ref", "sent_ns", "sequence", "uses")
 
     def __init__(self, inlet: Any, sequence: int, entry: int, mark: Callable[[Record], None], complete: Callable[[Record], None]):
         self.inlet, self.sequence, self.entry = inlet, sequence, entry
         self.mark, self.complete = mark, complete
         self.ref: SlotRef | None = None
         self.id16 = b""  # of its packet
+        self.sent_ns = 0  # when it was sent here; 0: it was not
         self.outcome = OK
         self.derived = 0  # outputs made from it so far, dropped ones included; part of their ids
         self.uses = 2  # the process call and the lease

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import prod
 from threading import get_ident
 from time import monotonic_ns
 from typing import Any
@@ -20,8 +21,9 @@ from streamcore.node.checks import ALL, OFF, Check
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
-from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_of, ref_to, small_bytes, without_payload
+from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_of, meta_too_long, ref_to, small_bytes, without_payload
 from streamcore.node.positions import Positions
+from streamcore.node.timing import Tracer
 from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, encode_json, encode_meta
 from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
 from streamcore.shm.layout import REDELIVERED
@@ -55,14 +57,14 @@ class Outlet:
         self._outcomes = [messages.OK] * writer.geometry.entry_count
         self._packets: list[StreamPacket | None] = [None] * writer.geometry.entry_count
         self.on_completed: Callable[[StreamPacket, int], None] | None = None
-        self.copied = 0
-        self.pinned = 0  # inputs that cannot complete before our consumers have completed an output
+        self.copied = self.pinned = 0  # pinned: inputs that cannot complete before our consumers have completed an output
         self.poke: Callable[[], None] = lambda: None  # ends the main loop's wait; for finalizers in other threads
         self.glance: Callable[[], None] = lambda: None  # answers what has come in: the slot given back last is the one in the cache
         self._home_thread = get_ident()
         self._adopted_ids: dict[bytes, int] = {}  # of packets that a predecessor committed: not committed again
         self.emitted_ids: set[bytes] | None = None  # by the running process(), where it may be tried again
         self.positions: Positions | None = None  # of a source
+        self.tracer = Tracer(None)
         self._position_of: list[int | None] = [None] * writer.geometry.entry_count
         self._copy_slot = -1  # claimed by a copy that is not yet committed
         self.taps: Any = None  # node.tapping.Taps while somebody taps this port
@@ -112,10 +114,7 @@ class Outlet:
         wanted = np.dtype(dtype)
         if wanted not in DTYPE_NAMES:
             raise PayloadError(f"port {self.full_name}: a loan of dtype {wanted} cannot travel")
-        nbytes = wanted.itemsize
-        for n in shape:
-            nbytes *= n
-        slot = self._claim_slot(nbytes, timeout_ns)
+        slot = self._claim_slot(wanted.itemsize * prod(shape), timeout_ns)
         address = self.writer.slots_address + slot * self.writer.geometry.slot_bytes
         interface = {"data": (address, False), "shape": tuple(shape), "typestr": wanted.str, "version": 3}
         return np.asarray(Loan(self.writer, slot, self._drop_loan, interface))
@@ -169,9 +168,12 @@ class Outlet:
         id16 = id16_of(packet, self._node, self._name, self.full_name)
         if (self._adopted_ids and id16 in self._adopted_ids) or (self.emitted_ids is not None and id16 in self.emitted_ids):
             return False
+        blocked_ns = 0
         for edge in self._blocking:
             if not edge.credit.has_credit:
+                blocked_ns = -monotonic_ns()
                 self._wait_for(self._may_send, None)
+                blocked_ns += monotonic_ns()
                 break
         now_ns = monotonic_ns()
         pending = 0
@@ -179,7 +181,7 @@ class Outlet:
             if edge.decide(now_ns) is not DROP:
                 pending |= edge.bit
         if pending:
-            self._commit(packet, id16, pending, now_ns, pressed)
+            self._commit(packet, id16, pending, now_ns, blocked_ns, pressed)
         else:
             for edge in self.edges:
                 edge.drop()
@@ -220,13 +222,15 @@ class Outlet:
         answers = [edge.may_send() for edge in self._blocking]  # ask them all, not up to the first that cannot
         return all(answers)
 
-    def _commit(self, packet: Any, id16: Any, pending: int, now_ns: int, pressed: bool) -> None:
+    def _commit(self, packet: Any, id16: Any, pending: int, now_ns: int, blocked_ns: int, pressed: bool) -> None:
         writer = self.writer
         if not writer.free_entries:
             self.press()
             self._wait_for(lambda: writer.free_entries > 0, None)
         parents: list[Record] = []
-        meta = meta_of(packet, id16, self._kind, self._node, writer.next_sequence, now_ns)
+        meta = meta_of(packet, id16, self._kind, self._node, now_ns, now_ns >= self.tracer.next_ns)
+        if packet.trace is None and meta.trace is not None:
+            self.tracer.begin(writer.next_sequence, meta.capture_ns, now_ns, blocked_ns)
         position, again = meta.position, packet.redelivered
         if position is not None and self.positions is not None:
             again = again or position <= self.positions.emitted_before
@@ -329,12 +333,8 @@ class Outlet:
         if len(encoded) > self.writer.geometry.meta_bytes and meta.trace:
             meta.trace = None  # one packet in many carries it: that one must not fail where the others pass
             encoded = encode_meta(meta)
-        found, allowed = len(encoded), self.writer.geometry.meta_bytes
-        if found > allowed:
-            raise PayloadError(
-                f"port {self.full_name}: metadata of {found} bytes, meta_bytes is {allowed}; put less into `meta`, "
-                f"or raise it with `ring: {{meta_bytes: {found}}}` at node '{self._node}'"
-            )
+        if len(encoded) > self.writer.geometry.meta_bytes:
+            raise meta_too_long(self.full_name, self._node, len(encoded), self.writer.geometry.meta_bytes)
         return ref, encoded
 
     # --- receipts

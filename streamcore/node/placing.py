@@ -41,14 +41,14 @@ def without_payload(packet: StreamPacket, id16: bytes) -> StreamPacket:
     return msgspec.structs.replace(packet, payload=None, lease=None, parent=None, id16=id16)
 
 
-def meta_of(packet: Any, id16: Any, kind: str, node_id: str, sequence: int, now_ns: int) -> Meta:
-    """What travels of a packet beside its payload, which is filled in later. One source packet in TRACE_EVERY begins a trace.
+def meta_of(packet: Any, id16: Any, kind: str, node_id: str, now_ns: int, may_begin: bool) -> Meta:
+    """What travels of a packet beside its payload, which is filled in later.
 
-    `kind`: what the port declares, or "" where each packet says it.
+    `kind`: what the port declares, or "" where each packet says it. `may_begin`: a trace, if it comes by no edge.
     """
     trace, parent = packet.trace, packet.parent
     if trace is None:
-        if parent is None and not sequence % limits.TRACE_EVERY:
+        if may_begin and parent is None:
             trace = [(node_id, now_ns)]
     elif type(trace) is list and len(trace) < limits.TRACE_HOPS_MAX:
         trace = [*trace, (node_id, now_ns)]
@@ -77,6 +77,11 @@ def id16_of(packet: Any, node_id: str, port: str, full_name: str) -> Any:
             raise PayloadError(f"port {full_name}: found position {packet.position!r:.40}, expected None or 0 to {POSITION_MAX}")
         return source_id16(node_id, port, packet.position)
     return packet.id16
+
+
+def meta_too_long(port: str, node_id: str, found: int, allowed: int) -> PayloadError:
+    hint = f"put less into `meta`, or raise it with `ring: {{meta_bytes: {found}}}` at node '{node_id}'"
+    return PayloadError(f"port {port}: metadata of {found} bytes, meta_bytes is {allowed}; {hint}")
 
 
 def ref_to(array: np.ndarray[Any, Any], ring: int, slot: int, start: int, dtype: str) -> SlotRef:

@@ -17,15 +17,16 @@ from typing import Any
 import msgspec
 
 from streamcore import limits, plugins
-from streamcore.clock import iso_utc
+from streamcore.clock import log_stamp
 from streamcore.errors import ConfigError, JobError, PluginError, Stopped, StreamcoreError
 from streamcore.graph.model import Boot, NodePlan, RingPlan
 from streamcore.interpreter import die_with
-from streamcore.node import channel, masking, stacks
+from streamcore.node import channel, masking, output, stacks
 from streamcore.node.api import Node, attach, forwarded_inputs
 from streamcore.node.checks import check_for
 from streamcore.node.dead_letter import Letters
 from streamcore.node.exchange import Exchange
+from streamcore.node.following import Following
 from streamcore.node.host import Host
 from streamcore.node.inlet import Inlet
 from streamcore.node.lifeline import Lifeline
@@ -51,10 +52,11 @@ def main(boot_fd: int) -> int:
     segment.keep_from_children([boot_fd, boot.status_fd, boot.control_fd, *boot.ring_fds.values()])
     os.close(boot_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the coordinator's to interpret
+    losses = output.keep_printing()
     faulthandler.enable()
     stacks.register()
     masking.mask_output(Masker(boot.secrets))
-    return NodeProcess(boot, _logger(boot)).run()
+    return NodeProcess(boot, _logger(boot), losses).run()
 
 
 def _take_place(plan: NodePlan) -> None:
@@ -73,14 +75,14 @@ def _take_place(plan: NodePlan) -> None:
 
 
 class _LineFormatter(logging.Formatter):
-    """`2026-11-23T07:00:00.123Z LEVEL text`, a traceback indented below it."""
+    """`2026-11-23T07:00:00.123Z LEVEL text`, its further lines and a traceback indented below it. SYNC: cli/follow.py LINE."""
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = iso_utc(round(record.created * 1e9))[:-4] + "Z"
-        lines = [f"{stamp} {record.levelname} {record.getMessage()}"]
+        first, *more = record.getMessage().splitlines() or [""]
         if record.exc_info:
-            lines += ["    " + line for line in self.formatException(record.exc_info).splitlines()]
-        return "\n".join(lines)
+            more += self.formatException(record.exc_info).splitlines()
+        head = f"{log_stamp(round(record.created * 1e9))} {record.levelname} {first}"
+        return "\n".join([head, *("    " + line for line in more)])
 
 
 def _logger(boot: Boot) -> logging.Logger:
@@ -93,16 +95,18 @@ def _logger(boot: Boot) -> logging.Logger:
 class NodeProcess:
     """One node's process; `where` says what it is doing, for the report of a failure."""
 
-    def __init__(self, boot: Boot, log: logging.Logger):
+    def __init__(self, boot: Boot, log: logging.Logger, losses: output.Losses):
         self.boot, self.log = boot, log
         self.where = "host"
         self._control = socket.socket(fileno=boot.control_fd)
+        losses.tell(lambda why: self._say(channel.LogLost(why)))
         self._status = StatusWriter(boot.status_fd)
         self._context = make_context()
         under_way = sum(edge.window for edge in boot.edges)
         path = inbox_path(boot.run_dir, boot.node.id, boot.incarnation)
         self._inbox = Inbox(self._context, path, limits.INBOX_SPARE + 2 * under_way)  # a packet is reported taken, then completed
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
+        self._following = Following(self._exchange, self._status, boot.run, self._say)
         self._host: Host
         self._tapping: Tapping
         self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status, boot.message_key)
@@ -146,6 +150,7 @@ class NodeProcess:
         host.letters = Letters(self.boot.run, self.boot.run_dir, self.boot.node.id, self.boot.poisoned, self.log)
         host.fail_poisoned = host.letters.keep
         host.on_draining = lambda: self._say(channel.Draining())
+        host.next_events = self._following.next_events
         host.still_starting = lambda: self._say(channel.Starting())
         self._wire(host, cls)
         attach(node, self.boot.node.id, self.boot.node.config, host)
@@ -221,7 +226,10 @@ class NodeProcess:
         """In the lifeline's thread."""
         if isinstance(command, (channel.Stop, channel.Drain)):
             self._ask_to_stop()
-        self._exchange.commands.append(command)
+        if isinstance(command, channel.News):
+            self._following.news.append(command)
+        else:
+            self._exchange.commands.append(command)
 
     def _on_sigterm(self, *_: object) -> None:
         self._exchange.terminating = True
@@ -254,6 +262,7 @@ class NodeProcess:
         return 1
 
     def _close(self, *, orderly: bool) -> None:
+        self._exchange.timing.publish_all()
         if self._lifeline.started:
             self._lifeline.close()  # first: its guard sends through the peers
         for peer in self._exchange.peers.values():

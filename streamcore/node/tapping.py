@@ -215,7 +215,7 @@ class Taps:
         return copy.slot, encode_meta(meta)
 
     def _meta_of(self, packet: StreamPacket, id16: bytes, now_ns: int, frames: bool) -> tuple[Meta, int]:
-        meta, payload, slot = meta_of(packet, id16, self._kind, self._node, 1, now_ns), packet.payload, -1
+        meta, payload, slot = meta_of(packet, id16, self._kind, self._node, now_ns, False), packet.payload, -1
         small = small_bytes(payload) if not isinstance(payload, np.ndarray) else None
         if small is not None or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
             meta.value = payload if small is None else small

@@ -1,4 +1,4 @@
-"""The status page of a node, version 1: one small segment, written by the node alone, readable from outside even when it hangs.
+"""The status page of a node, version 2: one small segment, written by the node alone, readable from outside even when it hangs.
 
  word   type field            meaning (one word is 8 bytes; every field is stored by one 8-byte store, so it never tears)
  0      u64  magic            stored last by the coordinator
@@ -34,6 +34,9 @@
   + 10  u64  marks_word       input edges: the word at which its marks begin; 0: there are none
   + 11  u64  marks_count      one word per entry of the producer's ring
  then   user metrics: USER_METRICS_MAX rows of 8 words: name (56 bytes UTF-8, zero padded), then an f64
+ then   blocks of shm/histogram.py: work, end to end, then for each row of an edge how long its packets waited (of output edges: unused)
+ then   spans: SPANS_MAX rows of SPAN_WORDS words, each what one traced packet met here, written in turn: the number of the span plus 1
+        (stored last; 0 while it is written), then the fields of Span
  then   marks: processed[edge][entry] = 8 x (sequence + 1) + outcome of the input that was processed and let go of, stored after its
         outputs were committed and before it completes; a successor does not process it again
 
@@ -47,15 +50,18 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from streamcore import limits
 from streamcore.errors import LayoutError
-from streamcore.shm import segment
+from streamcore.shm import distribution, segment
+from streamcore.shm.distribution import NOTHING, Distribution
+from streamcore.shm.histogram import BLOCK_WORDS, Histogram
 
 MAGIC = 0x3154415453525453  # "STRSTAT1"
-VERSION = 1
+VERSION = 2
 STATES = ("planned", "starting", "ready", "draining", "done")
 FIELDS: tuple[str, ...] = ("magic", "version", "edge_count", "pid", "incarnation", "state", "loop_count", "busy_since_ns")
 FIELDS += (
@@ -83,6 +89,7 @@ WORD = {name: index for index, name in enumerate(FIELDS)}
 ROWS_WORD, ROW_WORDS = 32, 16
 MARKS_WORD, MARKS_COUNT = 10, 11
 METRIC_WORDS, METRIC_NAME_BYTES = 8, 56
+SPAN_WORDS = 11
 
 assert len(FIELDS) <= ROWS_WORD
 
@@ -101,8 +108,32 @@ class EdgeCounters(msgspec.Struct, frozen=True):
     waiting: int = 0
 
 
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """What one traced packet met at one node; times in monotonic nanoseconds.
+
+    `origin_ns`: when the packet at the beginning of the trace was emitted, which names the trace. `edge`: by which the packet came, NO_EDGE
+    where the trace begins. `sent_ns` to `began_ns` it waited, to `ended_ns` the node had it, of that `blocked_ns` without credit for an
+    output. `failed`: 1 if it failed here. `outputs`: packets that were made of it.
+    """
+
+    origin_ns: int
+    edge: int
+    sequence: int
+    capture_ns: int
+    sent_ns: int
+    began_ns: int
+    ended_ns: int
+    blocked_ns: int
+    failed: int = 0
+    outputs: int = 0
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
-    """A status page as read at one moment. Times in monotonic nanoseconds, `state` one of STATES."""
+    """A status page as read at one moment. Times in monotonic nanoseconds, `state` one of STATES. Distributions only if asked for.
+
+    `work`: in node code per packet or batch; `end_to_end`: from capture to the end of the node's work on it; `waits`: by input edge, from
+    sending to taking.
+    """
 
     pid: int
     incarnation: int
@@ -130,10 +161,14 @@ class NodeStatus(msgspec.Struct, frozen=True):
     alive_ns: int
     edges: dict[int, EdgeCounters]
     metrics: dict[str, float]
+    work: Distribution = NOTHING
+    end_to_end: Distribution = NOTHING
+    waits: dict[int, Distribution] = {}
 
 
 EDGE_FIELDS = EdgeCounters.__struct_fields__
 EDGE_WORD = {name: index + 1 for index, name in enumerate(EDGE_FIELDS)}
+WORK, END_TO_END, FIRST_WAIT = 0, 1, 2  # blocks, in their order
 _COPIED_FIELDS = tuple(name for name in NodeStatus.__struct_fields__ if name in WORD and name != "state")
 
 assert len(EDGE_FIELDS) + 1 == MARKS_WORD
@@ -142,8 +177,16 @@ assert len(EDGE_FIELDS) + 1 == MARKS_WORD
 Edges = Sequence[tuple[int, int]]  # (edge, marks): marks is entry_count of the producer's ring for input edges, 0 for output edges
 
 
-def _marks_word(edge_count: int) -> int:
+def _blocks_word(edge_count: int) -> int:
     return ROWS_WORD + edge_count * ROW_WORDS + limits.USER_METRICS_MAX * METRIC_WORDS
+
+
+def _spans_word(edge_count: int) -> int:
+    return _blocks_word(edge_count) + (FIRST_WAIT + edge_count) * BLOCK_WORDS
+
+
+def _marks_word(edge_count: int) -> int:
+    return _spans_word(edge_count) + limits.SPANS_MAX * SPAN_WORDS
 
 
 def status_bytes(edges: Edges) -> int:
@@ -194,14 +237,32 @@ class StatusReader:
         self._memory, self._edge_count = _attach(fd, writable=False)
         self._words = memoryview(self._memory).cast("Q")
 
-    def read(self) -> NodeStatus:
+    def read(self, distributions: bool = False) -> NodeStatus:
         words = self._words
         edges = {}
         for start in range(ROWS_WORD, ROWS_WORD + self._edge_count * ROW_WORDS, ROW_WORDS):
             edges[words[start]] = EdgeCounters(*words[start + 1 : start + 1 + len(EDGE_FIELDS)])
-        plain = {name: words[WORD[name]] for name in _COPIED_FIELDS}
+        plain: dict[str, Any] = {name: words[WORD[name]] for name in _COPIED_FIELDS}
         state = STATES[min(words[WORD["state"]], len(STATES) - 1)]
-        return NodeStatus(state=state, edges=edges, metrics=self._metrics(), **plain)
+        found = NodeStatus(state=state, edges=edges, metrics=self._metrics(), **plain)
+        return self._with_distributions(found) if distributions else found
+
+    def _with_distributions(self, page: NodeStatus) -> NodeStatus:
+        first = _blocks_word(self._edge_count)
+        blocks = [distribution.read(self._words, first + block * BLOCK_WORDS) for block in range(FIRST_WAIT + self._edge_count)]
+        waits = dict(zip(page.edges, blocks[FIRST_WAIT:], strict=False))
+        return msgspec.structs.replace(page, work=blocks[WORK], end_to_end=blocks[END_TO_END], waits=waits)
+
+    def spans(self, count: int = limits.SPANS_MAX) -> list[Span]:
+        """Of the packets that were traced here last, the latest first, `count` at most. One that is being written is left out."""
+        words, first, found = self._words, _spans_word(self._edge_count), []
+        latest = max(words[first : first + limits.SPANS_MAX * SPAN_WORDS : SPAN_WORDS].tolist())
+        for number in range(latest, max(0, latest - min(count, limits.SPANS_MAX)), -1):
+            at = first + (number - 1) % limits.SPANS_MAX * SPAN_WORDS
+            stamp, *fields = words[at : at + SPAN_WORDS].tolist()
+            if stamp == number == words[at]:
+                found.append(Span(*fields))
+        return found
 
     def marks(self, edge: int) -> list[int]:
         """One word per entry of an input edge's producer; see the table. Raises KeyError for an edge of other nodes."""
@@ -265,6 +326,19 @@ class StatusWriter:
     def row(self, edge: int) -> int:
         """The word at which an edge's row begins; add EDGE_WORD[name]. Raises KeyError for an edge of other nodes."""
         return self._rows[edge]
+
+    def histogram(self, block: int) -> Histogram:
+        """WORK or END_TO_END."""
+        return Histogram(self.words, _blocks_word(self._edge_count) + block * BLOCK_WORDS)
+
+    def waits(self, edge: int) -> Histogram:
+        """Of an input edge. Raises KeyError for an edge of other nodes."""
+        return self.histogram(FIRST_WAIT + (self._rows[edge] - ROWS_WORD) // ROW_WORDS)
+
+    @property
+    def spans_word(self) -> int:
+        """The word at which the spans begin."""
+        return _spans_word(self._edge_count)
 
     def metric(self, name: str) -> UserMetric:
         """A named number on the page. Raises ValueError for a name too long, or one more than USER_METRICS_MAX."""

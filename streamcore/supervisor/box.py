@@ -7,13 +7,23 @@ import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from streamcore import limits
 from streamcore.graph.fit import Box, Room
 
 CGROUP_UNLIMITED = 1 << 60  # version 1 writes a huge number where version 2 writes "max"
 _CPUS_ONLINE = "sys/devices/system/cpu/online"
+_MEMORY_LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
 _ROOT = Path("/")
+
+
+class Bounds(NamedTuple):
+    """The control group of a process: its path, and the bytes and the CPUs that it may have. None: unknown, or without limit."""
+
+    path: str | None
+    memory_bytes: int | None
+    cpus: float | None
 
 
 def look(root: Path = _ROOT) -> Box:
@@ -25,8 +35,7 @@ def memory(root: Path = _ROOT) -> Iterator[Room]:
     """Bytes that could be allocated without swapping, and up to the limit of every control group that this process is in."""
     yield Room("MemAvailable", _mem_available(root))
     for group, version in _groups(root, "memory"):
-        names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        found = _limit_and_usage(group, *names)
+        found = _limit_and_usage(group, _MEMORY_LIMIT[version], "memory.current" if version == 2 else "memory.usage_in_bytes")
         with suppress(OSError):  # as every file here: a container may hide its ancestors
             if found:
                 # Page cache counts as usage but is given back on demand.
@@ -48,6 +57,18 @@ def cpus(root: Path = _ROOT) -> frozenset[int]:
         with suppress(OSError, ValueError):
             found &= _numbers((group / ("cpuset.cpus.effective" if version == 2 else "cpuset.effective_cpus")).read_text()) or found
     return frozenset(found)
+
+
+def bounds(pid: int, root: Path = _ROOT) -> Bounds:
+    """The control group of a process and what it may have there: the lowest limit, its own or of a group around it."""
+    of_memory = (_limit(group / _MEMORY_LIMIT[version]) for group, version in _groups(root, "memory", pid))
+    of_cpu = (_cpu_limit(group, version) for group, version in _groups(root, "cpu", pid))
+    paths = {controllers: path for controllers, path in _rows(root, pid) if controllers in ("", "memory")}
+    # A box with both versions puts processes into groups of version 1, and leaves them in the root of version 2.
+    path = paths.get("", "/")
+    path = paths.get("memory", path) if path == "/" else path
+    memory_bytes = min((limit for limit in of_memory if limit is not None), default=None)
+    return Bounds(path if paths else None, memory_bytes, min((limit for limit in of_cpu if limit is not None), default=None))
 
 
 def _tasks(root: Path) -> Iterator[Room]:
@@ -74,14 +95,20 @@ def _mem_available(root: Path) -> int:
     return 0  # a kernel without the field is older than any that has memfd seals
 
 
-def _groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
-    """(directory, version 1 or 2) of every control group that may bound this process, its ancestors included."""
+def _rows(root: Path, pid: int | str) -> Iterator[tuple[str, str]]:
+    """(controllers, path) of each hierarchy of control groups that a process is in. Version 2 names no controllers."""
     try:
-        rows = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / f"proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
         return
-    for row in rows:
-        _, controllers, path = row.split(":", 2)
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        yield controllers, path
+
+
+def _groups(root: Path, controller: str, pid: int | str = "self") -> Iterator[tuple[Path, int]]:
+    """(directory, version 1 or 2) of every control group that may bound a process, its ancestors included."""
+    for controllers, path in _rows(root, pid):
         if controllers and controller not in controllers.split(","):
             continue
         base, version = (root / "sys/fs/cgroup" / controller, 1) if controllers else (root / "sys/fs/cgroup", 2)
@@ -92,12 +119,29 @@ def _groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
 
 
 def _limit_and_usage(group: Path, limit_name: str, usage_name: str) -> tuple[int, int] | None:
+    limit = _limit(group / limit_name)
     try:
-        text = (group / limit_name).read_text().strip()
-        usage = int((group / usage_name).read_text())
+        return None if limit is None else (limit, int((group / usage_name).read_text()))
+    except OSError:
+        return None
+
+
+def _limit(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
     except OSError:
         return None  # the root group has no limit file, and a container may hide its ancestors
-    return None if text == "max" or int(text) >= CGROUP_UNLIMITED else (int(text), usage)
+    return None if text == "max" or int(text) >= CGROUP_UNLIMITED else int(text)
+
+
+def _cpu_limit(group: Path, version: int) -> float | None:
+    """In CPUs: quota by period."""
+    try:
+        names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota, period = " ".join((group / name).read_text() for name in names).split()
+    except (OSError, ValueError):
+        return None
+    return None if quota in ("max", "-1") or not int(period) else int(quota) / int(period)
 
 
 def _name(root: Path, group: Path) -> str:

@@ -59,7 +59,7 @@ def spawn_detached(argv: Sequence[str], log_path: str) -> tuple[int, str]:
 def _spawn(argv: Sequence[str], log_path: str, writer: int) -> subprocess.Popen[bytes]:
     """Closes `writer`."""
     try:
-        log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             return subprocess.Popen(
                 list(argv),

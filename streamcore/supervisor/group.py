@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 
+from streamcore.supervisor.usage import core_wait_s
+
 
 class Group:
     """`pid` is its leader, a child of this process; orphans of it become children too if this process is a subreaper.
 
-    status: the leader's exit code once it is reaped, as os.waitstatus_to_exitcode gives it.
+    status: the leader's exit code once it is reaped, as os.waitstatus_to_exitcode gives it. cpu_s: CPU time of what was
+    reaped. core_wait_s: how long the leader had waited for a core when this was last called for.
     """
 
     def __init__(self, pid: int):
         self.pid = pid
         self.status: int | None = None
+        self.cpu_s = self.core_wait_s = 0.0
         self._members_left = True
 
     def signal(self, number: signal.Signals) -> None:
@@ -30,14 +34,17 @@ class Group:
 
         Never by wait(-1): that would steal the statuses of children that are not ours.
         """
+        if self.status is None:
+            self.core_wait_s = core_wait_s(self.pid) or 0.0  # of a zombie too; once it is reaped nobody knows it
         while self._members_left:
             try:
-                pid, status = os.waitpid(-self.pid, os.WNOHANG)
+                pid, status, used = os.wait4(-self.pid, os.WNOHANG)
             except ChildProcessError:
                 self._members_left = False
                 break
             if pid == 0:
                 return False
+            self.cpu_s += used.ru_utime + used.ru_stime
             if pid == self.pid:
                 self.status = os.waitstatus_to_exitcode(status)
         return True

@@ -9,6 +9,8 @@ progress_s   one process() call, or one packet of a source, takes longer; or pac
 heartbeat_s  the helper thread of a process that is not in node code has not ticked, as when a thread of the plugin holds the
              interpreter's lock for ever. Inside node code it only names the cause: work that holds the lock is work.
 
+A node of which half of `progress_s` has passed in one of these ways is `stalled`: that is said and nothing is done.
+
 A node that is paused, starting, or at its end is never hung. The page has exact times, so that what is found is found on time although
 pages are seldom read: `Clocks.look` also says when it wants to see the page again.
 """
@@ -45,6 +47,7 @@ class Clocks:
         self._what = of_source if plan.role == "source" else "process() has not returned"
         self._seen: Seen | None = None
         self._got_on_ns = 0  # the reading by which it had got on within a packet
+        self.stalled = ""  # why it will be hung if it goes on so, as of the last look; "" while it gets on
         self._excused_ns = 0
         self._stopped_since_ns = 0  # of a process that is not ready yet
 
@@ -67,7 +70,8 @@ class Clocks:
             found.extend(self._between_packets(page, now_ns))
         if page.alive_ns and stopped:
             found.append((_stopped_for(now_ns - alive_ns), alive_ns + self._progress_ns))
-        elif page.alive_ns and not in_node_code:
+        self.stalled = next((why for why, deadline_ns in found if 2 * (deadline_ns - now_ns) <= self._progress_ns), "")
+        if page.alive_ns and not stopped and not in_node_code:
             why = f"none of its threads has run for {_seconds(now_ns - alive_ns)}: one of them holds the interpreter's lock"
             found.append((why, alive_ns + self._heartbeat_ns))
         for why, deadline_ns in found:

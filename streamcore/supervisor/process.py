@@ -63,6 +63,16 @@ class Process:
         return self._group.status
 
     @property
+    def cpu_s(self) -> float:
+        """CPU time of what was reaped of it."""
+        return self._group.cpu_s
+
+    @property
+    def core_wait_s(self) -> float:
+        """How long it had waited for a core when it ended."""
+        return self._group.core_wait_s
+
+    @property
     def channel_fd(self) -> int:
         """-1 once the channel is at its end."""
         return self._channel.fileno() if self._channel else -1

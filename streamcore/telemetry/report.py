@@ -15,10 +15,12 @@ from streamcore import __version__
 from streamcore.clock import iso_utc
 from streamcore.graph.model import Plan
 from streamcore.telemetry.account import AccountRow, account, lost, statement
-from streamcore.telemetry.bottleneck import bottleneck
+from streamcore.telemetry.bottleneck import of_run
+from streamcore.telemetry.history import quantiles
 from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
 
 OK, DEGRADED, ERROR = "ok", "degraded", "error"
+EVENTS_MAX = 200  # the newest; a report is read by people as well
 _LIBRARIES = ("numpy", "pyzmq", "msgspec")
 _EDGE_METRICS = ("sent", "taken", "completed", "dropped", "failed", "in_flight", "redelivered", "bytes")
 _NODE_METRICS = ("consumed", "produced", "emitted", "failed", "work_ns", "credit_wait_ns", "copied", "restarts")
@@ -29,7 +31,8 @@ class Ending:
     """What only the coordinator knows of a run that has ended.
 
     `active_ns`: from when all nodes were ready, 0 if that never was. `failures`: one sentence per node that failed for good.
-    `incidents`: node to the files that were written about it.
+    `incidents`: node to the files that were written about it. `warnings`: what is wrong with its logs. `events`: the newest of
+    telemetry/journal.py. `cores`: on which the nodes could run.
     """
 
     wall_ns: int
@@ -38,6 +41,9 @@ class Ending:
     reason: str
     failures: tuple[str, ...] = ()
     incidents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    events: Sequence[Mapping[str, Any]] = ()
+    cores: int = 1
 
 
 def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any]:
@@ -48,6 +54,7 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
     no degradation, and is counted.
     """
     rows = account(snapshot.edges)
+    held_back = of_run(snapshot, ending.active_ns, ending.cores)
     return {
         "ts": iso_utc(ending.wall_ns),
         "status": _status(snapshot, rows, ending),
@@ -59,11 +66,14 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending) -> dict[str, Any
         "duration_s": round(ending.duration_ns / 1e9, 3),
         "ended": ending.reason,
         "failures": list(ending.failures),
+        "warnings": list(ending.warnings),
         "metrics": _metrics(snapshot),
         "nodes": {row.id: _node(row) | {"incidents": list(ending.incidents.get(row.id, ()))} for row in snapshot.nodes},
         "edges": {row.name: _edge(row) for row in snapshot.edges},
         "account": _account(snapshot, rows),
-        "bottleneck": bottleneck(snapshot, ending.active_ns),
+        "bottleneck": held_back.sentence,
+        "bottleneck_detail": msgspec.to_builtins(held_back),
+        "events": list(ending.events),
     }
 
 
@@ -115,11 +125,15 @@ def _metrics(snapshot: Snapshot) -> dict[str, float]:
 
 def _node(row: NodeRow) -> dict[str, Any]:
     wanted = ("plugin", "role", "state", "exit", "cause", "incarnation", "restarts", "consumed", "produced", "failed")
-    return {name: getattr(row, name) for name in wanted} | {"metrics": dict(row.metrics)}
+    durations = {"work": quantiles(row.work), "end_to_end": quantiles(row.end_to_end)}
+    found = {name: getattr(row, name) for name in wanted}
+    return {**found, "metrics": dict(row.metrics), **msgspec.to_builtins(durations)}
 
 
 def _edge(row: EdgeRow) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(row).items() if name != "name"}
+    found: dict[str, Any] = msgspec.to_builtins(row)
+    del found["name"]
+    return found | {"wait": msgspec.to_builtins(quantiles(row.wait))}
 
 
 def _versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from streamcore.graph.model import EdgePlan, NodePlan, Plan
+from streamcore.shm.distribution import NOTHING, Distribution
 from streamcore.shm.status import EdgeCounters, NodeStatus
 
 NO_COUNTERS = EdgeCounters()
@@ -21,8 +22,10 @@ class NodeRow(msgspec.Struct):
     """One node. Counts since the run began; times in nanoseconds; `state` of supervisor/states.py; `pid` null without a process.
 
     `cpu_percent` (of one core) and `rss_bytes` are null where nobody asked for them or the process is gone; `rss_growth_bytes_per_s` is
-    that of the last minute, null for a young process. `exit` and `cause` are sentences about the last process that ended, empty as long
-    as there was none. `incidents`: files that were written about it.
+    that of the last minute, null for a young process. `cpu_s` is the CPU time of all its processes, `core_wait_s` how long their main
+    threads were ready to run and had no core; null where nobody asked. `exit` and `cause` are sentences about the last process that ended,
+    empty as long as there was none. `incidents`: files that were written about it. `work`: durations of calls of node code; `end_to_end`:
+    from the capture of a packet to the end of this node's work on it; both are empty in a snapshot without distributions.
     """
 
     id: str
@@ -41,9 +44,12 @@ class NodeRow(msgspec.Struct):
     wait_ns: int = 0
     credit_wait_ns: int = 0
     busy_since_ns: int = 0
+    waits_for_credit: int = 0
     leases: int = 0
     copied: int = 0
     cpu_percent: float | None = None
+    cpu_s: float | None = None
+    core_wait_s: float | None = None
     rss_bytes: int | None = None
     rss_growth_bytes_per_s: float | None = None
     paused: bool = False
@@ -51,12 +57,15 @@ class NodeRow(msgspec.Struct):
     exit: str = ""
     cause: str = ""
     metrics: dict[str, float] = {}
+    work: Distribution = NOTHING
+    end_to_end: Distribution = NOTHING
 
 
 class EdgeRow(msgspec.Struct):
     """One edge. Quiet, `sent = completed + dropped + failed + in_flight`; `waiting` of those in flight were not yet taken.
 
-    What fails on an edge of `completion: delivered` its producer hears of: a durable queue sends it again.
+    What fails on an edge of `completion: delivered` its producer hears of: a durable queue sends it again. `credit`: packets that may be
+    sent now. `wait`: from sending to taking, empty in a snapshot without distributions.
     """
 
     name: str
@@ -75,6 +84,8 @@ class EdgeRow(msgspec.Struct):
     redelivered: int = 0
     bytes: int = 0
     completion: str = "hop"
+    credit: int = 0
+    wait: Distribution = NOTHING
 
     @property
     def failed_for_good(self) -> int:
@@ -116,7 +127,9 @@ def take(plan: Plan, pages: Mapping[str, NodeStatus], left: Mapping[int, Left] |
 
 
 def _node_row(plan: NodePlan, page: NodeStatus) -> NodeRow:
-    return NodeRow(plan.id, plan.plugin, plan.role, **{name: getattr(page, name) for name in _SAME_NAME})
+    row = NodeRow(plan.id, plan.plugin, plan.role, **{name: getattr(page, name) for name in _SAME_NAME})
+    row.produced = max(row.produced, row.emitted)  # a source that waits for room has not published the former
+    return row
 
 
 def _edge_row(plan: EdgePlan, producer: NodeStatus, consumer: NodeStatus, left: Left | None) -> EdgeRow:
@@ -141,6 +154,8 @@ def _edge_row(plan: EdgePlan, producer: NodeStatus, consumer: NodeStatus, left: 
         redelivered=taken.redelivered,
         bytes=max(offered.bytes, taken.bytes),
         completion=plan.completion,
+        credit=max(0, min(plan.depth - taken.waiting, plan.window - offered.in_flight)),
+        wait=consumer.waits.get(plan.id, NOTHING),
     )
 
 

@@ -74,7 +74,17 @@ def test_ended_runs_are_offered_only_where_the_command_takes_them(runtime):
     assert complete("logs", "--run", "") == complete("incidents", "list", "") == complete("dlq", "list", "g") == ["gate"]
     assert complete("incidents", "show", "") == ["motion", "motion.2"]
     assert complete("dlq", "show", "a") == complete("dlq", "drop", "") == ["ab" * 16]
-    for words in (("restart", ""), ("stack", ""), ("pause", ""), ("resume", ""), ("down", ""), ("ps", ""), ("stats", ""), ("account", "")):
+    for words in (
+        ("restart", ""),
+        ("stack", ""),
+        ("pause", ""),
+        ("resume", ""),
+        ("down", ""),
+        ("ps", ""),
+        ("top", ""),
+        ("stats", ""),
+        ("account", ""),
+    ):
         assert complete(*words) == []
     assert complete("stack", "camera", "--run", "") == []
 

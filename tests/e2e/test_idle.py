@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from boxes import Box
+from boxes import Box, wait_until
 
 SILENT = """
 version: 2
@@ -15,7 +15,10 @@ nodes:
   - {id: quiet, plugin: "silent_source:Quiet"}
   - {id: pass, plugin: flow.forward}
   - {id: sink, plugin: debug.null}
+  - {id: health, plugin: core.health}
+  - {id: told, plugin: file.jsonl, config: {path: health.jsonl}}
 edges:
+  - {from: health, to: told}
   - {from: quiet, to: pass}
   - {from: pass, to: sink}
 """
@@ -47,6 +50,8 @@ def test_no_process_of_a_silent_run_wakes_more_than_once_a_second(box: Box) -> N
     box.env["PYTHONPATH"] = str(box.folder)
     coordinator = box.start("up", box.write_spec(SILENT))
     running = box.wait_running("silent")
+    health = box.folder / "health.jsonl"
+    wait_until("the last event of the start to be told", lambda: health.exists() and "run_up" in health.read_text())
     pids = {"coordinator": coordinator.pid, **{node["id"]: node["pid"] for node in running["nodes"]}}
     time.sleep(0.5)  # receipts of the one packet
     before = {name: wake_ups(pid) for name, pid in pids.items()}

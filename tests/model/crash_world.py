@@ -78,7 +78,7 @@ class World:
         self.gone: set[str] = set()
         self.paused = False
         self.poison = {name: Poison(2) for name in self.graph.nodes}
-        self.seen_by: set[tuple[Me, str]] = set()
+        self.seen_by: dict[tuple[Me, str], Any] = {}  # the record of the input
         self.poison_deaths: Counter[str] = Counter()
         self.killers = self._chosen(0.15)  # packets that kill this node's process
         self.bad = self._chosen(0.3)  # packets that make this node raise
@@ -136,9 +136,11 @@ class World:
             return  # the host tries again
         if not packet.redelivered and any(name == before for before, _, _ in seen):
             self.violation(f"{process.me}: repeat of {name} is not flagged")
-        if (process.me, name) in self.seen_by:
+        before = self.seen_by.get((process.me, name))
+        # What failed further on may come again: its producer may have died before it heard of that.
+        if before is not None and not (before.inlet.delivered and before.outcome >= messages.REFUSED):
             self.violation(f"{process.me}: {name} came twice to one incarnation")
-        self.seen_by.add((process.me, name))
+        self.seen_by[process.me, name] = packet.parent
         seen.append((name, packet.redelivered, packet.sequence))
         self.say("      arrives", process.me, name, "again" if packet.redelivered else "")
 

@@ -243,6 +243,7 @@ def server() -> Iterator[Answering]:
 @pytest.mark.parametrize("plugin", sorted(name for name, target in names().items() if target.startswith("streamcore_nodes.")))
 def test_the_standard_nodes_keep_the_contract(plugin, clips, server, tmp_path):
     configs = {
+        "core.health": {"level": "info"},
         "debug.slow": {"work_ms": 1},
         "durable.queue": {"path": str(tmp_path / "queue")},
         "durable.record": {"path": str(tmp_path / "recording")},

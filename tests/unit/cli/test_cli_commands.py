@@ -216,6 +216,33 @@ def test_a_run_that_does_not_exist_is_status_3(words, run_dir, capsys):
     assert "no run 'no-such-run'" in capsys.readouterr().err
 
 
+def test_logs_are_selected_and_printed_as_json(run_dir, capsys):
+    assert run(["logs", "--run", "cli-ended", "--level", "warning", "--json"]) == 0
+    entry = {"node": "b", "ts": "2026-11-23T07:00:00.050Z", "level": "WARNING", "text": "zero", "printed": False}
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [entry]
+    assert run(["logs", "a", "b", "--run", "cli-ended", "--grep", "o|printed", "--until", "2026-11-23T07:00:00.1Z"]) == 0
+    shown = ["b | 2026-11-23T07:00:00.050Z WARNING zero", "a | 2026-11-23T07:00:00.100Z INFO one", "a | printed"]
+    assert capsys.readouterr().out.splitlines() == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--grep", "("], ["'('", "regular expression", "expected e.g."]),
+        (["--since", "noon"], ["'noon'", "expected e.g.", "10m"]),
+        (["--since", "10"], ["'10'", "expected e.g."]),
+        (["--level", "loud"], ["'loud'", "warning"]),
+        (["--since", "1h", "--until", "2h"], ["before --since"]),
+        (["-f", "--until", "now"], ["leave one of them out"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_selects_logs_wrongly_is_a_wrong_command_line(run_dir, capsys, words, said):
+    assert run(["logs", "--run", "cli-ended", *words]) == 2
+    err = capsys.readouterr().err
+    assert all(text in err for text in said), err
+
+
 def test_an_ended_run_is_not_there_for_ps_but_its_logs_are(run_dir, capsys):
     assert run(["ps", "cli-ended"]) == 3
     capsys.readouterr()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from streamcore.cli import follow
-from streamcore.cli.follow import Follower, LogLine, Sieve, last_lines, log_end
+from streamcore.cli.follow import Follower, LogLine, Sieve, log_end
+from streamcore.supervisor import log_space
 
 STAMP = "2026-11-23T07:00:00.123Z"
 
@@ -116,6 +119,11 @@ def test_the_sieve_leaves_out_a_traceback_that_is_part_of_a_log_record():
     assert sifted(*record, "printed", "    printed") == ["failed", "printed", "    printed"]
 
 
+def test_the_sieve_leaves_out_the_further_lines_of_a_record_that_it_does_not_show():
+    assert sifted(f"{STAMP} INFO shapes:", "    1 x 3", f"{STAMP} WARNING shapes:", "    2 x 3") == ["shapes:", "    2 x 3"]
+    assert sifted(f"{STAMP} INFO fine", "printed", "  indented") == ["printed", "  indented"]
+
+
 def test_the_sieve_leaves_out_the_stacks_of_a_crash_and_keeps_its_name():
     crash = ["Fatal Python error: Segmentation fault", "", "Current thread 0x00007f6fd0470b80 (most recent call first):"]
     crash += ['  File "a.py", line 28 in process', '  File "<frozen runpy>", line 88 in _run_code', "", "Extension modules: zmq (total: 1)"]
@@ -127,20 +135,6 @@ def test_a_traceback_of_one_node_hides_nothing_of_another():
     assert texts(Sieve().sift(lines)) == [("b", "printed")]
 
 
-def test_last_lines_are_merged_by_time_and_prints_stay_with_their_line(tmp_path, write):
-    write("a", f"{STAMP[:-5]}.100Z INFO a1\nprint of a\n{STAMP[:-5]}.300Z INFO a2\n")
-    write("b", f"{STAMP[:-5]}.200Z INFO b1\n")
-    assert texts(last_lines(tmp_path, ["a", "b"], 10)) == [("a", "a1"), ("a", "print of a"), ("b", "b1"), ("a", "a2")]
-    assert texts(last_lines(tmp_path, ["a", "b"], 2)) == [("b", "b1"), ("a", "a2")]
-    assert last_lines(tmp_path, ["a"], 0) == []
-
-
-def test_last_lines_of_a_long_log_are_found_without_reading_all_of_it(tmp_path, write, monkeypatch):
-    monkeypatch.setattr(follow, "READ_BYTES_MAX", 64)
-    write("a", "".join(f"line {number}\n" for number in range(1000)))
-    assert [line.text for line in last_lines(tmp_path, ["a"], 3)] == ["line 997", "line 998", "line 999"]
-
-
 def test_the_end_of_a_log_reaches_behind_a_long_stack(tmp_path, write):
     # Twenty lines of frames say less than the two lines before them.
     stack = "".join(f'  File "a.py", line {number} in f\n' for number in range(30))
@@ -148,3 +142,90 @@ def test_the_end_of_a_log_reaches_behind_a_long_stack(tmp_path, write):
     assert [line.text for line in log_end(tmp_path / "a.log", "a", 20, stacks=False)] == ["began", "last words"]
     assert len(log_end(tmp_path / "a.log", "a", 20, stacks=True)) == 20
     assert log_end(tmp_path / "none.log", "none", 20, stacks=True) == []
+
+
+def drop_front(path, end):
+    fd = os.open(path, os.O_RDWR)
+    try:
+        if not log_space.drop_front(fd, 0, end):
+            pytest.skip("needs a file system with holes")
+    finally:
+        os.close(fd)
+
+
+def begin_anew(path, kept_bytes):
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    log_space.begin_anew(fd, kept_bytes)
+    os.close(fd)
+
+
+def numbered(first, end):
+    return "".join(f"line {number:05}\n" for number in range(first, end))  # of 11 bytes
+
+
+def test_a_log_that_loses_its_front_is_followed_as_if_nothing_had_happened(tmp_path, write):
+    follower = Follower(tmp_path, ["a"], whole=True)
+    write("a", numbered(0, 1000))
+    follower.poll()
+    drop_front(tmp_path / "a.log", 8192)
+    write("a", numbered(1000, 1003))
+    assert [line.text for line in follower.poll()] == ["line 01000", "line 01001", "line 01002"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_follower_that_comes_too_late_says_what_it_has_missed(tmp_path, write, whole):
+    follower = Follower(tmp_path, ["a"], whole=whole)
+    write("a", numbered(0, 30_000))
+    drop_front(tmp_path / "a.log", 319_488)
+    lines = follower.poll()
+    assert lines[0].is_gap
+    assert "319488" in lines[0].text
+    assert [line.text for line in lines[1:]] == numbered(30_000 - len(lines) + 1, 30_000).splitlines()
+    assert follower.poll() == []
+
+
+def test_a_follower_of_the_whole_log_leaves_out_nothing(tmp_path, write, monkeypatch):
+    monkeypatch.setattr(follow, "READ_BYTES_MAX", 100)
+    follower = Follower(tmp_path, ["a"], whole=True)
+    write("a", numbered(0, 50) + "end")
+    found = []
+    while news := follower.poll(last=True):
+        found += [line.text for line in news]
+    assert found == [*numbered(0, 50).splitlines(), "end"]
+
+
+@pytest.mark.parametrize("kept_bytes", [220, 2200, 11_000])
+def test_a_log_that_is_begun_anew_is_followed_without_losing_or_repeating_a_line(tmp_path, write, kept_bytes):
+    # What happens where the file system knows no holes.
+    follower = Follower(tmp_path, ["a"], whole=True)
+    write("a", numbered(0, 990))
+    follower.poll()
+    write("a", numbered(990, 1000))
+    begin_anew(tmp_path / "a.log", kept_bytes)
+    write("a", numbered(1000, 1005))
+    assert [line.text for line in follower.poll()] == numbered(990, 1005).splitlines()
+
+
+def test_a_log_that_has_grown_again_since_it_was_begun_anew_is_not_taken_for_the_old_one(tmp_path, write):
+    follower = Follower(tmp_path, ["a"], whole=True)
+    write("a", numbered(0, 100))
+    follower.poll()
+    begin_anew(tmp_path / "a.log", 220)
+    write("a", numbered(100, 300))
+    assert [line.text for line in follower.poll()] == numbered(100, 300).splitlines()
+
+
+def test_a_log_that_somebody_has_emptied_is_followed_from_its_beginning(tmp_path, write):
+    follower = Follower(tmp_path, ["a"], from_end=True)
+    write("a", numbered(0, 100))
+    follower.poll()
+    os.truncate(tmp_path / "a.log", 0)
+    write("a", "new\n")
+    assert [line.text for line in follower.poll()] == ["new"]
+
+
+def test_the_end_of_a_log_does_not_reach_into_its_hole(tmp_path, write):
+    write("a", numbered(0, 1000))
+    drop_front(tmp_path / "a.log", 8192)
+    found = log_end(tmp_path / "a.log", "a", 500, stacks=True)
+    assert [line.text for line in found] == numbered(745, 1000).splitlines()

@@ -192,6 +192,7 @@ REPORT = {
     "edges": {"cam.out->end.in": {"failed": 0, "completion": "hop"}},
     "account": {"lost": {}, "unbalanced": []},
     "bottleneck": "No node holds the graph back.",
+    "bottleneck_detail": {"advice": "Nothing has to be done."},
 }
 
 
@@ -199,6 +200,7 @@ def test_the_summary_tells_time_packets_and_where_the_report_lies():
     assert summary(REPORT, "r.json") == [
         "run trial ended after 15.2 s (end of stream), status ok: 450 packets from sources, 3 dropped, 0 failed",
         "No node holds the graph back.",
+        "Nothing has to be done.",
         "report: r.json",
     ]
 

@@ -61,12 +61,50 @@ def test_an_unknown_name_is_told_what_there_is(live):
 
 def test_a_run_that_has_ended_is_not_connected_to_but_its_directory_is_found(live, runtime_dir):
     RunDir.take("old").close()
-    with pytest.raises(RunError, match="no run 'old' found; there is none at all"):
+    with pytest.raises(RunError, match=f"no run 'old' found: it is not up; what it left is in {runtime_dir}/streamcore/old, its logs"):
         client.connect("old")
     assert client.directory("old") == client.directory(None) == runtime_dir / "streamcore" / "old"
     live("gate")
     assert client.directory(None).name == "gate"  # the live one is meant
     assert client.directory("old").name == "old"
+
+
+def test_of_two_runs_of_one_name_the_directory_says_which_is_meant(live, runtime_dir, monkeypatch):
+    # One in $XDG_RUNTIME_DIR and one in /tmp, as from a terminal and from a service: no name tells them apart.
+    first = live("gate").path
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir / "other"))
+    (runtime_dir / "other").mkdir()
+    monkeypatch.setattr(client.rundir, "roots", lambda: (runtime_dir / "other" / "streamcore",))
+    second = live("gate").path
+    monkeypatch.setattr(client.rundir, "roots", lambda: (first.parent, second.parent))
+    for name in ("gate", None):
+        with pytest.raises(RunError, match=f"give the directory of the one that is meant, {first} or {second}"):
+            client.connect(name)
+    for path in (first, second):
+        with client.connect(str(path)) as connected:
+            assert connected.info.path == str(path) == str(client.directory(str(path)))
+
+
+def test_a_directory_that_is_no_runs_or_not_ours_alone_is_refused(live, runtime_dir):
+    RunDir.take("old").close()
+    with pytest.raises(RunError, match="it is not up"):
+        client.connect(str(runtime_dir / "streamcore" / "old"))
+    with pytest.raises(RunError, match=r"none: No such file or directory"):
+        client.connect(f"{runtime_dir}/none")
+    (runtime_dir / "open").mkdir(mode=0o755)
+    with pytest.raises(RunError, match="mode found 0755, expected 0700"):
+        client.connect(f"{runtime_dir}/open")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a directory away needs root")
+def test_the_directory_of_another_user_is_refused(live, runtime_dir):
+    path = live("gate").path
+    os.chown(path, 65534, -1)
+    with pytest.raises(RunError, match="owner found uid 65534, expected 0"):
+        client.connect(str(path))
+    os.chown(path.parent, 65534, -1)
+    with pytest.raises(RunError, match="owner found uid 65534, expected 0"):
+        client.connect("gate")
 
 
 def test_waiting_for_the_end_ends_with_the_lock_and_not_before():

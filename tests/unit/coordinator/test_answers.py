@@ -75,6 +75,17 @@ def test_stats_have_the_counters_without_reading_processes(ask_a_run):
     assert heard["nodes"][0]["rss_bytes"] is None
 
 
+def test_stats_say_what_holds_the_graph_back(ask_a_run):
+    heard, result = ask_a_run(then_down("stats"), UNTIL_STOP, SINK)
+    assert (heard["bottleneck"]["node"], heard["bottleneck"]["kind"], heard["bottleneck"]["sentence"]) == (
+        "",
+        "nothing",
+        "No packet flowed.",
+    )
+    assert heard["nodes"][0]["cpu_s"] > 0
+    assert result.report["bottleneck_detail"]["kind"] == "nothing"
+
+
 def test_info_says_what_runs_and_keeps_configs_to_itself(ask_a_run):
     # A config may hold a secret; whoever may ask could read it in the spec, but it must not reach logs and screens.
     heard, _ = ask_a_run(then_down("info"), WITH_SECRET, SINK)

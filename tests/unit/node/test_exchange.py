@@ -179,6 +179,16 @@ def test_a_successor_counts_on_from_what_its_predecessor_has_refused(middle):
     assert middle.consumer.page.node("refused") == 2
 
 
+def test_a_successor_counts_on_how_long_its_predecessor_has_waited(middle):
+    # Rates come from differences: a count that begins anew would hide a wait behind every restart.
+    middle.exchange.wait(None)
+    middle.exchange.wait_for(lambda: True, None)
+    idle_ns, blocked_ns = middle.exchange.idle_ns, middle.exchange.credit_wait_ns
+    assert idle_ns and blocked_ns
+    successor = Exchange("middle", middle.inbox, middle.consumer.page.writer, logging.getLogger("test_exchange"), KEY)
+    assert (successor.idle_ns, successor.credit_wait_ns) == (idle_ns, blocked_ns)
+
+
 @pytest.mark.parametrize("forged", [messages.data_one(0, 1, 0, 0, 0, 0, 0, b""), messages.end(0, 1, 0), messages.WAKE_MESSAGE])
 def test_without_the_key_nothing_is_believed(middle, forged):
     for raw in (forged, messages.sealed(forged, KEY ^ 1), messages.sealed(forged, 0)):

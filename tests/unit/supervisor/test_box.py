@@ -82,3 +82,35 @@ def test_a_box_that_does_not_say_which_cpus_it_has_forbids_none(box):
 def test_this_box_can_be_read():
     assert module.look().memory[0].left > 0
     assert os.sched_getaffinity(0) <= module.cpus()
+
+
+@pytest.fixture
+def group_of_7(box):
+    root, write = box
+    write("proc/7/cgroup", "0::/kube/pod\n")
+    return root, write
+
+
+def test_a_process_is_bound_by_the_lowest_limit_of_its_group_and_those_around_it(group_of_7):
+    root, write = group_of_7
+    write("sys/fs/cgroup/kube/pod/memory.max", "max\n")
+    write("sys/fs/cgroup/kube/memory.max", "1048576\n")
+    write("sys/fs/cgroup/kube/pod/cpu.max", "150000 100000\n")
+    write("sys/fs/cgroup/kube/cpu.max", "max 100000\n")
+    assert module.bounds(7, root) == module.Bounds("/kube/pod", 1 << 20, 1.5)
+
+
+def test_without_limits_or_files_a_process_has_its_group_alone(group_of_7):
+    root, _ = group_of_7
+    assert module.bounds(7, root) == module.Bounds("/kube/pod", None, None)
+    assert module.bounds(8, root) == module.Bounds(None, None, None)
+
+
+def test_groups_of_version_1_bind_as_well_and_name_the_process_where_version_2_has_it_in_its_root(box):
+    root, write = box
+    write("proc/7/cgroup", "3:cpu,cpuacct:/docker\n2:memory:/docker/7\n0::/\n")
+    write("sys/fs/cgroup/memory/docker/7/memory.limit_in_bytes", f"{1 << 62}\n")
+    write("sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "4096\n")
+    write("sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us", "50000\n")
+    write("sys/fs/cgroup/cpu/docker/cpu.cfs_period_us", "100000\n")
+    assert module.bounds(7, root) == module.Bounds("/docker/7", 4096, 0.5)

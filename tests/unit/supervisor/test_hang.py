@@ -214,6 +214,37 @@ def test_a_process_that_is_stopped_before_it_is_ready_does_not_use_up_its_whole_
     assert clocks.look_at_start(ns(5 + PROGRESS_S), stopped=True)[0].startswith("the process has been stopped for 5.0 s")
 
 
+def stalled_at(readings, until=PROGRESS_S, **options):
+    """The first second by which a node is said to be stalled, and why; it is not hung by `until`."""
+    clocks = Clocks(plan(**options))
+    for tenth in range(round(until * 10)):
+        assert look(clocks, readings(tenth / 10), tenth / 10)[0] == ""
+        if clocks.stalled:
+            return tenth / 10, clocks.stalled
+    return None
+
+
+def test_half_of_the_time_without_progress_is_a_stall():
+    assert stalled_at(lambda t: page(busy=0.0, beat=0.0, alive=t)) == (2.5, "process() has not returned for 2.5 s")
+    assert stalled_at(lambda t: page(beat=0.0, alive=t, waiting=3)) == (2.5, "3 packets wait and the node has not looked for 2.5 s")
+
+
+def test_who_gets_on_waits_for_credit_or_is_idle_is_not_stalled():
+    assert stalled_at(lambda t: page(busy=t // 2 * 2, beat=t // 2 * 2, alive=t), until=60) is None
+    assert stalled_at(lambda t: page(busy=0.0, beat=0.0, alive=t, in_credit=True), until=60) is None
+    assert stalled_at(lambda t: page(beat=0.0, alive=t), until=9) is None
+    # A quiet helper thread alone is none: heartbeat_s may be much shorter than progress_s.
+    assert stalled_at(lambda t: page(beat=t, alive=0.0), until=9, heartbeat_s=10.0, progress_s=30.0) is None
+
+
+def test_a_stall_is_over_when_the_node_gets_on():
+    clocks = Clocks(plan())
+    look(clocks, page(busy=0.0, beat=0.0, alive=3.0), 3.0)
+    assert clocks.stalled
+    look(clocks, page(busy=3.5, beat=3.5, alive=4.0), 4.0)
+    assert not clocks.stalled
+
+
 def test_silence_is_what_lasts_longer_than_two_ticks():
     assert not silent(page(alive=10.0), ns(12.0))
     assert silent(page(alive=10.0), ns(12.1))

@@ -6,7 +6,7 @@ import os
 import pytest
 from fake_runs import ORDERLY, chain
 
-from streamcore.telemetry.bottleneck import bottleneck
+from streamcore.telemetry.bottleneck import of_run
 from streamcore.telemetry.report import Ending, make_report, write_report
 from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
 
@@ -113,7 +113,7 @@ def shares(taken, **nodes):
     for node, (work, wait) in nodes.items():
         row = taken.node(node)
         row.work_ns, row.credit_wait_ns = round(work * 2 * SECOND_NS), round(wait * 2 * SECOND_NS)
-    return bottleneck(taken, 2 * SECOND_NS)
+    return of_run(taken, 2 * SECOND_NS, cores=2).sentence
 
 
 def test_the_node_that_works_all_the_time_while_others_wait_for_it_is_named(taken):
@@ -132,11 +132,12 @@ def test_a_source_that_never_rests_is_named_without_anybody_waiting(taken):
 
 def test_a_graph_that_waits_for_its_source_is_held_back_by_nobody(taken):
     sentence = shares(taken, a=(0.05, 0.0), b=(0.4, 0.0), c=(0.1, 0.02))
-    assert sentence == "No node holds the graph back: the busiest is 'b', it works 40% of the time, 8 ms per packet."
+    work = "the busiest is 'b', it works 40% of the time, 8 ms per packet"
+    assert sentence == f"No node holds the graph back: {work}; the graph waits for its source: 'a' gives 50 packets/s."
 
 
 def test_without_packets_nothing_is_claimed(taken):
     for row in taken.nodes:
         row.consumed = row.produced = 0
-    assert bottleneck(taken, SECOND_NS) == "No packet flowed."
+    assert of_run(taken, SECOND_NS, cores=2).sentence == "No packet flowed."
     assert make_report(PLAN, taken, Ending(0, 0, 0, "SIGINT"))["bottleneck"] == "No packet flowed."
