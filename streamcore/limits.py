@@ -40,6 +40,7 @@ WARM_BYTES = 2 * MIB  # a slot at least so large is given back at once: writing 
 WARM_NS = 5_000_000  # unless frames come more slowly than this: by then others have used the cache, and receipts had better share a message
 ENTRIES_MAX = 4096  # times META_BYTES is 32 MiB of metadata room, all of it sparse
 PAGE_BYTES = 4096
+TAPS_PER_PORT_MAX = 4  # each brings a slot of address space to every ring, which nothing touches until a tap is attached
 LOANS = 2  # slots a node may hold while it fills them: the new one, and the last one its local variable still names
 
 # --- edges -------------------------------------------------------------------------------------------------------------------------

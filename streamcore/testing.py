@@ -281,7 +281,7 @@ class Bench:
         return ports[name]
 
     def _seal(self, packet: StreamPacket) -> None:
-        """Give the packet the id that the host gives it, and that a repeat would get again. SYNC: Outlet._id16."""
+        """Give the packet the id that the host gives it, and that a repeat would get again. SYNC: placing.id16_of."""
         if isinstance(packet.parent, _Input):
             packet.parent.derived += 1
             packet.id16 = derived_id16(packet.id16, f"{self.node_id}.{packet.port}\0{packet.parent.derived - 1}".encode())

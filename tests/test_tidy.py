@@ -45,7 +45,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "supervisor": (5, {"psutil", "msgspec"}),
     "control": (5, {"zmq", "msgspec"}),
     "coordinator": (6, {"msgspec"}),
-    "cli": (7, {"click", "rich", "msgspec"}),
+    "cli": (7, {"click", "rich", "msgspec", "cv2", "numpy"}),
     "__main__": (8, set()),
 }
 NODES_MAY_USE = {"numpy", "cv2"}

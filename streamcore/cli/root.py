@@ -30,6 +30,7 @@ VERBS = (
     "report",
     "trace",
     "events",
+    "tap",
     "logs",
     "incidents",
     "stack",

@@ -15,6 +15,7 @@ import msgspec
 
 from streamcore import limits
 from streamcore.errors import MessageError
+from streamcore.wire.tapping import NAME_PATTERN
 
 VERSION = 1
 RECORD_CHARS_MAX = 64  # a packet id has 32; it goes on to the node in one datagram, as does the name of an order
@@ -108,6 +109,21 @@ class Order(msgspec.Struct, tag="order", tag_field="verb", forbid_unknown_fields
     arguments: dict[str, Any] = {}
 
 
+class Tap(msgspec.Struct, tag="tap", tag_field="verb", forbid_unknown_fields=True, frozen=True):
+    """{"node", "state", "incarnation", "asked"}: show what leaves at `port` to whoever listens at `socket` in the run directory.
+
+    asked: false if the node is in no state for it; ask again when `stats` shows it READY. The rest is between the two: wire/tapping.py.
+    `frames`: also what lies in slots. `every_ns`: see node.channel.Tap.
+    """
+
+    v: Version
+    node: str
+    port: Annotated[str, msgspec.Meta(max_length=RECORD_CHARS_MAX)]
+    socket: Annotated[str, msgspec.Meta(pattern=f"^{NAME_PATTERN}$")]
+    frames: bool = False
+    every_ns: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
 class Events(msgspec.Struct, tag="events", tag_field="verb", forbid_unknown_fields=True, frozen=True):
     """{"events": [Event of telemetry/journal.py], "lost", "next"}: what happened after event `since`, the oldest first.
 
@@ -120,7 +136,7 @@ class Events(msgspec.Struct, tag="events", tag_field="verb", forbid_unknown_fiel
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=EVENTS_WAIT_S_MAX)] = 0.0
 
 
-Request = Union[Ping, Ps, Stats, Trace, Info, Down, Account, Restart, Pause, Resume, Redrive, Order, Events]
+Request = Union[Ping, Ps, Stats, Trace, Info, Down, Account, Restart, Pause, Resume, Redrive, Order, Tap, Events]
 
 _requests = msgspec.json.Decoder(Request)
 _bodies = msgspec.json.Decoder(dict[str, Any])

@@ -10,6 +10,7 @@ import msgspec
 from streamcore.clock import iso_utc
 from streamcore.control import protocol
 from streamcore.control.server import Later
+from streamcore.node import channel
 from streamcore.secret import mask_hook
 from streamcore.supervisor.usage import cores
 from streamcore.telemetry.bottleneck import bottleneck
@@ -57,6 +58,8 @@ def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Late
         return run.orders.redrive(request.node, request.record)
     if isinstance(request, protocol.Order):
         return run.orders.order(request.node, request.name, request.arguments)
+    if isinstance(request, protocol.Tap):
+        return run.orders.tap(request.node, channel.Tap(request.socket, request.port, request.frames, request.every_ns))
     if isinstance(request, protocol.Events):
         return run.following.answer(request.since, request.wait_s)
     return {"pid": os.getpid(), "refused": run.requests_refused, "orders": run.orders.under_way}

@@ -1,4 +1,4 @@
-"""Orders to single nodes of a live run, as they come over the control socket: restart, pause, resume, redrive, and what a plugin knows."""
+"""Orders to single nodes of a live run, by the control socket: restart, pause, resume, redrive, tap, and what a plugin knows."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ class Orders:
             raise RunError(f"node '{node}' is {member.state}; a dead letter can be processed again while it is READY")
         self._crew.send([member], channel.Redrive(record))
         return {"node": node, "record": record}
+
+    def tap(self, node: str, command: channel.Tap) -> dict[str, Any]:
+        """Have a port shown. The node answers to whoever listens, not to us. SYNC: node.tapping.Tapping."""
+        member = self._member(node)
+        if command.port not in member.plan.outputs:
+            raise RunError(f"node '{node}' has no output port '{command.port}'; it has {', '.join(member.plan.outputs) or 'none'}")
+        asked = member.state in (states.READY, states.DRAINING) and not member.asked
+        if asked:
+            self._crew.send([member], command)
+        return {"node": node, "state": member.state, "incarnation": member.incarnation, "asked": asked}
 
     def order(self, node: str, name: str, arguments: dict[str, Any]) -> Later:
         """Have `Node.on_order` called. SYNC: node.ordering.Ordering carries it out."""

@@ -67,6 +67,25 @@ class Order(msgspec.Struct, tag="order", frozen=True):
     arguments: dict[str, Any]
 
 
+class Tap(msgspec.Struct, tag="tap", frozen=True):
+    """Show the packets of an output port to the process that listens at `name` in the run directory. `frames`: also what lies in slots.
+
+    every_ns: at most one packet in so long; 0: as many as it can copy; None: as many as do no harm (node.tapping). What comes of it the
+    process learns from the node itself, by wire.tapping.
+    """
+
+    name: str
+    port: str
+    frames: bool
+    every_ns: int | None = None
+
+
+class Untap(msgspec.Struct, tag="untap", frozen=True):
+    """A tap of this process has gone. Said by the lifeline's thread, which hears it, to the main one."""
+
+    number: int
+
+
 class News(msgspec.Struct, tag="news", frozen=True):
     """The answer to Follow: events of telemetry/journal.py in order, the first of them behind `lost` that were forgotten.
 
@@ -134,7 +153,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     traceback: str = ""
 
 
-Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, PeerRestarted, PeerDone, PeerGone, News]
+Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, Tap, Untap, PeerRestarted, PeerDone, PeerGone, News]
 Report = Union[Starting, Ready, Draining, Answered, LogLost, Follow, Done, Failed]
 
 _encoder = msgspec.json.Encoder()

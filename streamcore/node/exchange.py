@@ -57,6 +57,7 @@ class Exchange:
         self.redrives: deque[str] = deque()  # dead letters to be processed again
         self.orders: deque[channel.Order] = deque()
         self.carry_out: Callable[[channel.Order], None]  # set by `start`
+        self.on_tap: Callable[[channel.Tap | channel.Untap], None]  # set by `start`
         self.released: deque[Record] = deque()  # filled by finalizers, in whatever thread
         self.inlets: dict[int, Inlet] = {}
         self._inlets: list[Inlet] = []  # the same, to go through
@@ -316,6 +317,8 @@ class Exchange:
             self.redrives.append(command.record)
         elif isinstance(command, channel.Order):
             self.orders.append(command)
+        elif isinstance(command, (channel.Tap, channel.Untap)):
+            self.on_tap(command)
         elif isinstance(command, (channel.Pause, channel.Resume)):
             self.paused = isinstance(command, channel.Pause)
 

@@ -49,6 +49,9 @@ class Lifeline:
         self._closing = False
         self.started = False
         self._guard: Callable[[], bool] | None = None
+        self._calls: dict[int, Callable[[], None]] = {}  # by descriptor
+        self._watching = threading.Lock()
+        self._poller = select.poll()
         self._thread = threading.Thread(target=self._run, name="lifeline", daemon=True)
 
     def start(self) -> None:
@@ -65,6 +68,20 @@ class Lifeline:
         self._guard = guard
         self.poke()
 
+    def watch(self, fd: int, call: Callable[[], None]) -> None:
+        """Call it in this thread whenever the descriptor is readable. The main loop is not woken for that."""
+        with self._watching:
+            self._calls[fd] = call
+            self._poller.register(fd, select.POLLIN)
+        self.poke()
+
+    def unwatch(self, fd: int, call: Callable[[], None]) -> None:
+        """From any thread, any number of times. `call` as it was given: by now the descriptor may be another one."""
+        with self._watching:
+            if self._calls.get(fd) is call:
+                del self._calls[fd]
+                self._poller.unregister(fd)
+
     def close(self) -> None:
         self._closing = True
         self.poke()
@@ -72,7 +89,7 @@ class Lifeline:
 
     def _run(self) -> None:
         waker = Waker(self._context, self._key)
-        poller = select.poll()
+        poller = self._poller
         poller.register(self._control, select.POLLIN)
         poller.register(self._wake_end, select.POLLIN)
         while not self._closing:
@@ -83,18 +100,26 @@ class Lifeline:
                 self._guard = None
                 if guard():  # armed again between the two lines above
                     self._guard = guard
-            for fd, _ in events:
-                if fd == self._wake_end:
-                    os.read(fd, WAKE_BYTES)
-                else:
-                    command = self._receive()
-                    if command is None:
-                        self._die()
-                    else:
-                        self._on_command(command)
-            if events:
+            if [fd for fd, _ in events if not self._is_heard(fd)]:
                 waker.wake()
         waker.close()
+
+    def _is_heard(self, fd: int) -> bool:
+        """Do what a readable descriptor asks for. True: the main loop need not look."""
+        if fd == self._wake_end:
+            os.read(fd, WAKE_BYTES)
+        elif fd == self._control.fileno():
+            command = self._receive()
+            if command is None:
+                self._die()
+            else:
+                self._on_command(command)
+        else:
+            call = self._calls.get(fd)
+            if call is not None:  # None: it was closed while this thread slept
+                call()
+            return True
+        return False
 
     def _receive(self) -> channel.Command | None:
         try:

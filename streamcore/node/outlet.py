@@ -21,10 +21,10 @@ from streamcore.node.checks import ALL, OFF, Check
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
-from streamcore.node.placing import JSON_TYPES, as_bytes, meta_of, meta_too_long, ref_to, small_bytes, without_payload
-from streamcore.node.positions import POSITION_MAX, Positions
+from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_of, meta_too_long, ref_to, small_bytes, without_payload
+from streamcore.node.positions import Positions
 from streamcore.node.timing import Tracer
-from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, derived_id16, encode_json, encode_meta, source_id16
+from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, encode_json, encode_meta
 from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
 from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
@@ -52,7 +52,7 @@ class Outlet:
         self._kind = "" if port.kind == "any" else port.kind
         self.check: Check | None = None if checks == OFF else Check(self.full_name, port, checks)
         self._blocking = [edge for edge in edges if edge.plan.policy == "block"]
-        self._dropped_loans: deque[int] = deque()  # filled by finalizers, in whatever thread
+        self.returned: deque[int] = deque()  # slots; filled by finalizers, in whatever thread, and by what taps have copied
         self._parents: list[list[Record]] = [[] for _ in range(writer.geometry.entry_count)]
         self._outcomes = [messages.OK] * writer.geometry.entry_count
         self._packets: list[StreamPacket | None] = [None] * writer.geometry.entry_count
@@ -67,6 +67,8 @@ class Outlet:
         self.tracer = Tracer(None)
         self._position_of: list[int | None] = [None] * writer.geometry.entry_count
         self._copy_slot = -1  # claimed by a copy that is not yet committed
+        self.taps: Any = None  # node.tapping.Taps while somebody taps this port
+        self.rest_until_ns = self.passed = 0  # when a tap may want a packet again; packets that none was offered since
 
     # --- after a restart
 
@@ -119,7 +121,7 @@ class Outlet:
 
     def _drop_loan(self, slot: int) -> None:
         """In whatever thread. The main loop may be waiting for just this slot."""
-        self._dropped_loans.append(slot)
+        self.returned.append(slot)
         if get_ident() != self._home_thread:
             self.poke()
 
@@ -129,7 +131,7 @@ class Outlet:
             raise PayloadTooLarge(self.full_name, nbytes, writer.geometry.slot_bytes)
         if nbytes >= limits.WARM_BYTES:
             self.glance()
-        self._settle_loans()
+        self.settle_loans()
         if not writer.free_slots:
             deadline_ns = None if timeout_ns == FOREVER else monotonic_ns() + timeout_ns
             self.press()
@@ -138,12 +140,12 @@ class Outlet:
         return writer.claim_slot()
 
     def _slot_is_free(self) -> bool:
-        self._settle_loans()
+        self.settle_loans()
         return self.writer.free_slots > 0
 
-    def _settle_loans(self) -> None:
-        while self._dropped_loans:
-            self.writer.release_slot(self._dropped_loans.popleft())
+    def settle_loans(self) -> None:
+        while self.returned:
+            self.writer.release_slot(self.returned.popleft())
 
     def press(self) -> None:
         """Ask every consumer to report what it has completed."""
@@ -163,7 +165,7 @@ class Outlet:
         """
         if self.check is not None and self.check.done_with(packet.payload):
             self.check = None
-        id16 = self._id16(packet)
+        id16 = id16_of(packet, self._node, self._name, self.full_name)
         if (self._adopted_ids and id16 in self._adopted_ids) or (self.emitted_ids is not None and id16 in self.emitted_ids):
             return False
         blocked_ns = 0
@@ -187,16 +189,24 @@ class Outlet:
                 self.positions.emitted(packet.position)
                 self.positions.completed(packet.position)
             self._tell_completed(without_payload(packet, id16), messages.DROPPED if self.edges else messages.OK)
+            if self.taps is not None and self._may_show(now_ns):
+                self.taps.offer_dropped(packet, id16, now_ns)
         if self.emitted_ids is not None:
             self.emitted_ids.add(id16)
         return True
+
+    def _may_show(self, now_ns: int) -> bool:
+        if now_ns >= self.rest_until_ns:
+            return True
+        self.passed += 1
+        return False
 
     @property
     def has_room(self) -> bool:
         """Can one more packet be emitted without waiting. If not it is asked for."""
         if self._blocking and not self._may_send():
             return False
-        self._settle_loans()
+        self.settle_loans()
         if self.writer.free_entries and self.writer.free_slots:
             return True
         self.press()
@@ -253,6 +263,8 @@ class Outlet:
                 displaced = edge.keep(entry, sequence, raw, flags)
                 if displaced is not None:
                     self._finish(*displaced, edge.bit, messages.DROPPED)
+        if self.taps is not None and self._may_show(now_ns):
+            self.taps.offer(meta, raw, packet.payload, sequence, flags, now_ns)
 
     def _pack(self, meta: Meta, payload: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
         """Put the payload where it belongs and encode the metadata; `parents` gets the input whose payload is forwarded."""
@@ -281,18 +293,6 @@ class Outlet:
             record.outputs += 1
             self.pinned += 1
         return (parents[0].inlet.plan.id, parents[0].entry, parents[0].sequence) if parents else NO_PARENT
-
-    def _id16(self, packet: Any) -> Any:
-        """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing.Bench._seal."""
-        record = packet.parent
-        if record is not None:
-            record.derived += 1
-            return derived_id16(packet.id16, b"%s\0%d" % (self.full_name.encode(), record.derived - 1))
-        if packet.position is not None:
-            if type(packet.position) is not int or not 0 <= packet.position <= POSITION_MAX:
-                raise PayloadError(f"port {self.full_name}: found position {packet.position!r:.40}, expected None or 0 to {POSITION_MAX}")
-            return source_id16(self._node, self._name, packet.position)
-        return packet.id16
 
     def _place(self, payload: Any, parents: list[Record]) -> SlotRef:
         """Where the payload lies: in our ring if it is a loan, in another if it is forwarded, else in a slot that it is copied to."""

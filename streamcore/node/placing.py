@@ -1,4 +1,5 @@
-"""Small things that an output port needs of packets: which payloads are JSON or few bytes, how a reference names them, what Meta says."""
+"""Small things that an output port needs of packets: which payloads are JSON or few bytes, how a reference names them, what Meta says,
+and which id it gets."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from streamcore import limits
 from streamcore.errors import PayloadError
-from streamcore.packet import Meta, SlotRef, StreamPacket
+from streamcore.node.positions import POSITION_MAX
+from streamcore.packet import Meta, SlotRef, StreamPacket, derived_id16, source_id16
 from streamcore.payload import describe_payload
 
 JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
@@ -62,6 +64,19 @@ def meta_of(packet: Any, id16: Any, kind: str, node_id: str, now_ns: int, may_be
         packet.position if parent is None else None,
         trace,
     )
+
+
+def id16_of(packet: Any, node_id: str, port: str, full_name: str) -> Any:
+    """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing.Bench._seal."""
+    record = packet.parent
+    if record is not None:
+        record.derived += 1
+        return derived_id16(packet.id16, b"%s\0%d" % (full_name.encode(), record.derived - 1))
+    if packet.position is not None:
+        if type(packet.position) is not int or not 0 <= packet.position <= POSITION_MAX:
+            raise PayloadError(f"port {full_name}: found position {packet.position!r:.40}, expected None or 0 to {POSITION_MAX}")
+        return source_id16(node_id, port, packet.position)
+    return packet.id16
 
 
 def meta_too_long(port: str, node_id: str, found: int, allowed: int) -> PayloadError:

@@ -33,6 +33,7 @@ from streamcore.node.lifeline import Lifeline
 from streamcore.node.ordering import Ordering
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
+from streamcore.node.tapping import Tapping
 from streamcore.secret import Masker
 from streamcore.shm import segment
 from streamcore.shm.layout import NO_EDGE
@@ -107,6 +108,7 @@ class NodeProcess:
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
         self._following = Following(self._exchange, self._status, boot.run, self._say)
         self._host: Host
+        self._tapping: Tapping
         self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status, boot.message_key)
 
     def run(self) -> int:
@@ -167,6 +169,7 @@ class NodeProcess:
         del node, host.node
         gc.collect()  # cycles of the author's objects may hold packets
         host.finish()
+        self._tapping.end()
         self._say(channel.Done())
 
     def _step(self, where: str, call: Callable[[], None]) -> None:
@@ -204,6 +207,9 @@ class NodeProcess:
             outlets[name] = Outlet(plan.id, name, cls.outputs[name], writer, edges, forwards, self._exchange.wait_for, plan.checks)
             outlets[name].poke = self._lifeline.poke
         host.wire(inlets, outlets)
+        self._tapping = Tapping(outlets, boot.ring_fds, boot.run_dir, boot.incarnation, plan.id)
+        self._tapping.equip(self._lifeline, self._exchange.commands, self._status, self.log)
+        self._exchange.on_tap = self._tapping.on_command
 
     def _attach(self, ring: RingPlan, *, writable: bool) -> Any:
         return attach_ring(self.boot.ring_fds[str(ring.id)], ring, self.boot.run_id, writable=writable)

@@ -5,7 +5,7 @@
  8          4 u32  version         coordinator  attach() refuses any other: found, expected
  12         4 u32  ring            coordinator  number of the ring in the plan
  16         4 u32  entry_count     coordinator  2 .. limits.ENTRIES_MAX
- 20         4 u32  slot_count      coordinator  at least 1
+ 20         4 u32  slot_count      coordinator  at least 1: those of the plan, and one for each tap that there may be
  24         8 u64  meta_bytes      coordinator  room for the metadata of one entry, a multiple of 64
  32         8 u64  slot_bytes      coordinator  room of one slot, a multiple of the page size
  40        16 16s  run_id          coordinator  16 bytes; rings of another run are refused

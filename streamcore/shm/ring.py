@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from streamcore import limits
@@ -61,7 +61,9 @@ class RingShape(Protocol):
 
 
 def geometry(shape: RingShape) -> Geometry:
-    return Geometry.of(shape.entry_count, shape.meta_bytes, shape.slot_count, shape.slot_bytes)
+    """That of the plan, and behind its slots one for each tap that there may be."""
+    planned = Geometry.of(shape.entry_count, shape.meta_bytes, shape.slot_count, shape.slot_bytes)
+    return replace(planned, slot_count=planned.slot_count + limits.TAPS_PER_PORT_MAX)
 
 
 def ring_bytes(shape: RingShape) -> int:
@@ -139,6 +141,7 @@ class RingWriter:
     """The one writer of a ring. Free rows and slots are reused last in, first out: warm caches, few touched pages.
 
     A slot is free when no committed entry refers to it and no array of this process does: `hold_slot` and `release_slot` count both.
+    As many slots as the plan says are in play; the spare ones join them one by one, while somebody taps the port (`lend`, `take_back`).
     """
 
     def __init__(self, memory: mmap.mmap, shape: RingShape):
@@ -152,6 +155,8 @@ class RingWriter:
         self._meta_bytes, self._meta_offset, self._ring = g.meta_bytes, g.meta_offset, shape.id  # plain numbers, for `commit`
         self._free_entries = list(range(g.entry_count - 1, -1, -1))
         self._free_slots = list(range(g.slot_count - 1, -1, -1))
+        self._spare_slots: list[int] = []
+        self._owed = 0  # taken back while none was free
         self._slot_users = [0] * g.slot_count
         self._entry_slot: list[int] = [-1] * g.entry_count
         self.entry_sequence: list[int] = [-1] * g.entry_count  # of the rows in use; a copy of the table that is cheap to read
@@ -178,7 +183,9 @@ class RingWriter:
             if row.ref.ring == self.shape.id:
                 self._entry_slot[row.entry] = row.ref.slot
                 self._slot_users[row.ref.slot] += 1
-        self._free_slots = [slot for slot in self._free_slots if not self._slot_users[slot]]
+        unused = [slot for slot in self._free_slots if not self._slot_users[slot]]
+        spare_count = max(0, len(unused) - (self.shape.slot_count - (self.geometry.slot_count - len(unused))))
+        self._spare_slots, self._free_slots = unused[:spare_count], unused[spare_count:]
         return sorted(kept, key=lambda row: row.sequence)
 
     def meta_at(self, entry: int, meta_len: int) -> bytes:
@@ -215,6 +222,23 @@ class RingWriter:
         if not self._slot_users[slot]:
             self._free_slots.append(slot)
 
+    def lend(self) -> bool:
+        """One more slot in play, the last to be used. False if no spare one is left."""
+        if self._owed:
+            self._owed -= 1
+            return True
+        if not self._spare_slots:
+            return False
+        self._free_slots.insert(0, self._spare_slots.pop())
+        return True
+
+    def take_back(self) -> None:
+        """One slot less in play, the one that was not used for longest. If none is free it stays, for the next one that is lent."""
+        if self._free_slots:
+            self._spare_slots.append(self._free_slots.pop(0))
+        else:
+            self._owed += 1
+
     def quarantine(self, entry: int) -> None:
         """Never reuse the slot of a row: a view of it may live on in a process that cannot be asked."""
         slot = self._entry_slot[entry]
@@ -226,6 +250,7 @@ class RingWriter:
         for slot in slots:
             self._slot_users[slot] += 1
         self._free_slots = [slot for slot in self._free_slots if not self._slot_users[slot]]
+        self._spare_slots = [slot for slot in self._spare_slots if not self._slot_users[slot]]
 
     def slot_view(self, slot: int, nbytes: int) -> memoryview:
         """The first `nbytes` of a slot, writable."""
@@ -313,6 +338,13 @@ class RingReader:
                 found.append(Pending(entry, sequence, flags, self.memory[start : start + min(meta_len, self.geometry.meta_bytes)]))
         return sorted(found, key=lambda row: row.sequence)
 
+    def copied(self, ref: SlotRef) -> Any:
+        """What is at `ref` now, copied: an array, or bytes where it is none. Raises MessageError as `interface` does."""
+        import numpy as np
+
+        view = np.asarray(_Shown(self.interface(ref)))
+        return np.array(view, order="C") if ref.dtype not in ("", "msgpack") else view.tobytes()
+
     def interface(self, ref: SlotRef) -> dict[str, Any]:
         """The `__array_interface__` of a read-only array at `ref`.
 
@@ -339,6 +371,11 @@ class RingReader:
             "typestr": type_string,
             "version": 3,
         }
+
+
+class _Shown:
+    def __init__(self, interface: dict[str, Any]):
+        self.__array_interface__ = interface
 
 
 def extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import pytest
 from ring_pairs import PlainPair, ProcessPair
 from ring_program import Shape
 
+from streamcore import limits
 from streamcore.shm.layout import COMMITTED, FREE, WRITING
 
 FIRST, SECOND = 1, 2
@@ -79,7 +80,7 @@ def test_a_crop_of_a_frame_is_read_in_place(pair):
     [
         [0, 8190, [3], [], "uint8", 3],
         [0, 0, [3], [-1], "uint8", 3],
-        [3, 0, [3], [], "uint8", 3],
+        [3 + limits.TAPS_PER_PORT_MAX, 0, [3], [], "uint8", 3],
         [0, -1, [3], [], "uint8", 3],
         [0, 0, [3], [], "O", 24],
         [0, 0, [3, 2**62], [], "uint8", 3],

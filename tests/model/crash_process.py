@@ -318,13 +318,14 @@ class SimProcess:
     def _check_free(self, host: Host) -> None:
         """At an orderly end every row and slot of our ring is free, and nothing of our inputs is open."""
         for outlet in host._outlets.values():
-            outlet._settle_loans()
-            writer, g = outlet.writer, outlet.writer.geometry
+            outlet.settle_loans()
+            writer, shape = outlet.writer, outlet.writer.shape
             lost = [edge for edge in self.world.graph.edges if edge.to_node in self.world.gone]
             aside_max = sum(edge.window + edge.kept for edge in lost)  # what a lost node may have passed on
-            if writer.free_entries != g.entry_count or not g.slot_count - aside_max <= writer.free_slots <= g.slot_count:
+            slots = shape.slot_count
+            if writer.free_entries != shape.entry_count or not slots - aside_max <= writer.free_slots <= slots:
                 raise Violation(
-                    f"{self.me} ends with {writer.free_entries}/{g.entry_count} rows and {writer.free_slots}/{g.slot_count} slots free"
+                    f"{self.me} ends with {writer.free_entries}/{shape.entry_count} rows and {writer.free_slots}/{slots} slots free"
                 )
         for inlet in host.exchange.inlets.values():
             if inlet.under_way or inlet.waiting:

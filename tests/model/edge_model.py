@@ -183,9 +183,9 @@ class World:
         writer = outlet.writer
         loans = []
         try:
-            loans = [outlet.loan((1,), np.uint8, 0) for _ in range(writer.geometry.slot_count)]
+            loans = [outlet.loan((1,), np.uint8, 0) for _ in range(writer.shape.slot_count)]
         except RingFull:
-            raise Violation(f"{outlet.full_name}: only {len(loans)} of {writer.geometry.slot_count} slots came back") from None
+            raise Violation(f"{outlet.full_name}: only {len(loans)} of {writer.shape.slot_count} slots came back") from None
         if writer.free_entries != writer.geometry.entry_count:
             raise Violation(f"{outlet.full_name}: rows still in use: {[row for e in outlet.edges for row in writer.pending_on(e.bit)]}")
 

@@ -8,10 +8,12 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tap_rig import Rig
 
 from streamcore.graph.model import EdgePlan, RingPlan
 from streamcore.node.api import Port
@@ -183,3 +185,24 @@ def make_wire() -> Iterator[Callable[..., Wire]]:
 def wire(make_wire: Callable[..., Wire]) -> Wire:
     """One `block` edge of depth 4 on a port that carries anything."""
     return make_wire()
+
+
+@pytest.fixture
+def make_rig(make_wire: Callable[..., Wire], tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """As make_wire, with an outlet that can be tapped."""
+    made: list[Rig] = []
+
+    def make(*policies: str, **options: Any) -> Rig:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Rig(make_wire(*policies, **options), folder))
+        return made[-1]
+
+    yield make
+    for rig in made:
+        rig.close()
+
+
+@pytest.fixture
+def rig(make_rig: Callable[..., Rig]) -> Rig:
+    return make_rig("block")

@@ -16,6 +16,7 @@ from streamcore.clock import ManualClock
 from streamcore.graph.model import Poisoned
 from streamcore.node import dead_letter
 from streamcore.node.dead_letter import Letters
+from streamcore.node.placing import id16_of
 from streamcore.shm.layout import NO_EDGE
 from streamcore.wire import messages
 
@@ -69,10 +70,10 @@ def test_what_it_derives_has_the_ids_that_it_would_have_had(tmp_path, make_wire)
     wire = make_wire(slots=4)
     wire.emit(FRAME)
     before = wire.consumers[0].take()
-    first = wire.outlet._id16(before.derive(payload=None))
+    first = id16_of(before.derive(payload=None), "camera", "out", "camera.out")
     again = dead_letter.load(dead_letter.write(tmp_path, "motion", before, POISONED))
     assert again.id16 == before.id16
-    assert wire.outlet._id16(again.derive(payload=None)) == first
+    assert id16_of(again.derive(payload=None), "camera", "out", "camera.out") == first
 
 
 def test_what_is_redriven_may_be_forwarded_and_holds_nothing(tmp_path, make_wire):

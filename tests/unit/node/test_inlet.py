@@ -56,7 +56,7 @@ def test_a_packet_says_everything_that_its_producer_said(consumer):
 
 BAD_REFERENCES = {
     "a ring that is not for this node": {"ring": 1},
-    "a slot that does not exist": {"slot": 8},
+    "a slot that does not exist": {"slot": 8 + limits.TAPS_PER_PORT_MAX},
     "outside its slot": {"offset": 65536 - 59},
     "a dtype that does not exist": {"dtype": "O"},
     "a wrong byte count": {"nbytes": 61},

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from streamcore import limits
 from streamcore.graph.model import RingPlan
 from streamcore.packet import Meta, SlotRef, encode_meta
 from streamcore.shm import segment
@@ -59,7 +60,9 @@ def test_what_an_edge_has_not_completed_comes_in_order(ring):
     assert [(row.entry, row.sequence) for row in pending_on(fd, SHAPE, 1)] == [rows[1], rows[2]]
 
 
-@pytest.mark.parametrize(("slot", "offset", "nbytes"), [(-1, 0, 1), (3, 0, 1), (0, -1, 1), (0, 8192, 1), (0, 0, 0), (0, 0, -5)])
+@pytest.mark.parametrize(
+    ("slot", "offset", "nbytes"), [(-1, 0, 1), (3 + limits.TAPS_PER_PORT_MAX, 0, 1), (0, -1, 1), (0, 8192, 1), (0, 0, 0), (0, 0, -5)]
+)
 def test_nothing_outside_a_slot_is_read(ring, slot, offset, nbytes):
     fd, writer = ring
     for number in range(3):

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 
+from streamcore import limits
 from streamcore.packet import SlotRef
 from streamcore.shm import segment
 from streamcore.shm.layout import COMMITTED, ENTRY, ENTRY_BYTES, FREE, HEADER_BYTES, NO_EDGE
@@ -192,3 +193,36 @@ def test_memory_behind_a_ring_is_slots_in_use_times_frame_bytes(make_ring, shape
         writer.complete(entry, sequence, FIRST)
     assert segment.allocated_bytes(fd) - before <= 3 * len(frame) + metadata
     assert os.fstat(fd).st_size > 8 * (32 << 20)
+
+
+def test_a_spare_slot_is_in_play_only_while_it_is_lent(writer, shape):
+    # What a tap holds must be taken from no edge, and without a tap nothing may change.
+    for number in range(limits.TAPS_PER_PORT_MAX):
+        assert writer.lend()
+        assert writer.free_slots == shape.slot_count + number + 1
+    assert not writer.lend()
+    slots = [writer.claim_slot() for _ in range(shape.slot_count + limits.TAPS_PER_PORT_MAX)]
+    assert slots[: shape.slot_count] == list(range(shape.slot_count))  # the spare ones last: their pages may never be touched
+    for slot in slots:
+        writer.release_slot(slot)
+    for _ in range(limits.TAPS_PER_PORT_MAX):
+        writer.take_back()
+    assert writer.free_slots == shape.slot_count
+    assert writer.lend()
+
+
+def test_a_successor_has_as_many_slots_in_play_as_the_plan_says_wherever_its_predecessor_left_packets(make_ring, shape):
+    fd = make_ring(shape)
+    before = RingWriter(attach_ring(fd, shape, RUN_ID, writable=True), shape)
+    assert before.lend()
+    rows = []
+    for _ in range(shape.slot_count + 1):
+        slot = before.claim_slot()
+        rows.append(before.commit(b"", FIRST, ref_to(before, slot)))
+        before.release_slot(slot)
+    assert before.complete(*rows[0], FIRST)  # what is left lies in the spare slot, too
+    after = RingWriter(attach_ring(fd, shape, RUN_ID, writable=True), shape)
+    assert after.free_slots == 0
+    for row in rows[1:]:
+        assert after.complete(*row, FIRST)
+    assert after.free_slots == shape.slot_count
