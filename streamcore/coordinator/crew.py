@@ -300,7 +300,7 @@ class Crew:
         process.signal_group(signal.SIGKILL)
 
     def _on_startup_deadline(self, member: Member) -> None:
-        if member.process is not None:
+        if member.process is not None and member.state == states.STARTING:  # else it has to go already
             member.blame("start", f"not ready after {member.plan.startup_s:g} s", "plugin")
             self._kill_late(member, member.process)
 

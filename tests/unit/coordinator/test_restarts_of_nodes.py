@@ -283,6 +283,18 @@ def test_a_process_that_is_stopped_while_it_starts_is_killed_and_restarted(run_o
     assert cause.startswith("the process has been stopped for 0.")
 
 
+def test_a_start_that_runs_out_of_time_while_it_is_killed_already_is_killed_once(run_of, often):
+    class Late(Watcher):
+        def node_changed(self, node, before, after, detail):
+            if (before, after) == ("STARTING", "KILLING"):
+                crew = run.coordinator._crew
+                crew._on_startup_deadline(crew.members[node])
+
+    run = run_of(chain(ORDERLY, {"do": [["kill", "SIGSTOP"]], "again": [ORDERLY]}, restart=QUICK, progress_s=0.3), Late())
+    result = run.go()
+    assert (result.status, result.report["nodes"]["b"]["restarts"]) == (0, 1)
+
+
 def test_a_paused_node_is_never_hung(run_of, often):
     def pause():
         run.coordinator.orders.pause("b", "READY")
