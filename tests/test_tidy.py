@@ -38,7 +38,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "graph": (3, {"msgspec", "cerberus"}),
     "durable": (3, {"lmdb", "mcap", "msgspec"}),
     "node": (4, {"numpy", "msgspec", "zmq"}),
-    "telemetry": (4, {"prometheus_client", "msgspec"}),
+    "telemetry": (4, {"msgspec"}),
     "testing": (5, {"numpy"}),
     "authoring": (5.5, {"numpy", "msgspec"}),
     "supervisor": (5, {"psutil", "msgspec"}),
