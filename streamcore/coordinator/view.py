@@ -50,6 +50,10 @@ class View:
         """Remember how things stand, to tell later what has happened since."""
         self._history.note(self._clock.monotonic_ns(), self.snapshot())
 
+    def before(self, seconds: float) -> tuple[float, snapshots.Snapshot] | None:
+        """How things stood about so long ago, and when that was."""
+        return self._history.before(seconds, self._clock.monotonic_ns())
+
     def windows(self, now: snapshots.Snapshot) -> dict[int, Window | None]:
         """What happened in the last seconds before `now`, for each of WINDOWS_S."""
         now_ns = self._clock.monotonic_ns()

@@ -82,7 +82,7 @@ METRICS = (
         COUNTER,
         PROCESS,
         "context_switches",
-        "Context switches, voluntary and not; begins anew with each process.",
+        "How often its threads were given a CPU; begins anew with each process.",
     ),
     Metric("streamcore_queue_waiting_records", GAUGE, QUEUE, "waiting", "Records on the disk that wait for delivery."),
     Metric("streamcore_queue_stored_records_total", COUNTER, QUEUE, "stored", "Records stored since the queue was made."),

@@ -61,7 +61,6 @@ class NodeRow(msgspec.Struct):
     work: Distribution = NOTHING
     end_to_end: Distribution = NOTHING
     heartbeat_ns: int = 0
-    waits_for_credit: int = 0
 
 
 class EdgeRow(msgspec.Struct):
