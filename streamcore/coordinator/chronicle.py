@@ -72,8 +72,8 @@ class Chronicle(Observer):
             self.on_event()
 
     def up(self) -> None:
-        self._inner.up()
         self._manager.ready()
+        self._inner.up()
         self._add("run_up")
 
     def restarting(self, failure: Failure, delay_s: float) -> None:
