@@ -138,7 +138,7 @@ def look(run: Coordinator) -> Glance:
     """In the loop's thread."""
     now_ns = run.clock.monotonic_ns()
     moment = Moment(
-        taken=run.view.snapshot(),
+        taken=run.view.snapshot(cpu=False),
         earlier=run.view.before(LATELY_S),
         now_ns=now_ns,
         started_ns=run.started_ns,
