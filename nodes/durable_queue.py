@@ -12,6 +12,7 @@ from typing import Any
 from streamcore import DurableStore, Node, PayloadError, Port, StreamPacket
 from streamcore_nodes.picker import Picker
 from streamcore_nodes.picture_codec import CODECS
+from streamcore_nodes.store_metrics import StoreMetrics
 from streamcore_nodes.stored_payload import decode_payload, encode_payload
 
 READY_MAX = 64  # records read ahead of what the output takes
@@ -112,7 +113,7 @@ class DurableQueue(Node):
         self.answers = self.answered_ns = 0
         self.retry_full_ns: int | None = None
         self.away_s, self.away_until_ns = 0.0, 0  # the delay while the destination takes nothing
-        self.waiting_gauge = self.metrics.gauge("waiting")
+        self.published = StoreMetrics(self.metrics, self.store)
 
     # --- in
 
@@ -138,6 +139,7 @@ class DurableQueue(Node):
     def _store(self, entries: list[tuple[StreamPacket, Any]]) -> None:
         """Append; what finds no room is kept, and no input is taken until it has found some."""
         stored = self.store.append([entry for _, entry in entries])
+        self.published.publish()
         self.answers = 0
         if self.store.durable_commits < self.store.counters.commits and stored:
             self.unsynced.append((self.store.counters.commits, [packet for packet, _ in entries[:stored]]))
@@ -163,7 +165,7 @@ class DurableQueue(Node):
             self._say_findings()
             self._plan_next_pull()
             if not self.ready:
-                self.waiting_gauge.set(self.store.waiting)
+                self.published.publish()
                 return None
         return self._packet(self.ready.popleft())
 
@@ -193,6 +195,7 @@ class DurableQueue(Node):
 
     def _commit(self) -> None:
         self.store.commit()
+        self.published.publish()
         self.answers = 0
 
     def _packet(self, delivery: Any) -> StreamPacket:
@@ -248,6 +251,7 @@ class DurableQueue(Node):
 
     def on_order(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         done = DurableStore.carry_out(self.store, name, arguments)
+        self.published.publish()
         self.ready = deque(delivery for delivery in self.ready if self.store.is_in_flight(delivery.record.sequence))
         return done
 

@@ -52,6 +52,8 @@ class Record(Sink):
         self.untaken: list[tuple[StreamPacket, Any]] = []  # for want of room; their packets are not completed
         self.counters = {name: self.metrics.counter(name) for name in ("recorded", "repeats", "refused", "dropped", "deleted")}
         self.bytes_gauge = self.metrics.gauge("recording_bytes")
+        self.bytes_gauge.set(self.recorder.nbytes)
+        self.told: dict[str, int] = {}
 
     def process_batch(self, packets: list[StreamPacket]) -> None:
         entries = []
@@ -102,8 +104,9 @@ class Record(Sink):
         return None
 
     def _plan(self) -> None:
-        self.counters["dropped"].set(self.recorder.dropped)
-        self.counters["deleted"].set(self.recorder.deleted)
+        for name, count in (("dropped", self.recorder.dropped), ("deleted", self.recorder.deleted)):
+            self.counters[name].add(count - self.told.get(name, 0))  # the recorder counts anew in each process, a metric goes on
+            self.told[name] = count
         self.bytes_gauge.set(self.recorder.nbytes)
         due_s = self.recorder.due_s
         due_ns = FULL_RETRY_NS if self.untaken else None if due_s is None else max(1_000_000_000, round(due_s * 1e9))

@@ -11,6 +11,7 @@ from typing import Any
 
 from streamcore import DurableStore, Node, PayloadError, Port, StreamPacket
 from streamcore_nodes.picture_codec import CODECS
+from streamcore_nodes.store_metrics import StoreMetrics
 from streamcore_nodes.stored_payload import decode_payload, encode_payload
 
 BATCH_MAX = 32  # inputs of one call; all of them have to be among those that a consumer knows again
@@ -31,7 +32,7 @@ class DurableSpill(Node):
     """Give each packet to the consumer at once; store it if there is no room, and deliver what is stored in order before anything newer.
 
     While nothing is stored, packets are forwarded without a copy and the disk is not touched. They keep their packet id. What is stored
-    when the run ends is delivered by the next run. Metrics: `spilled`, packets that were stored; `waiting`, those on the disk; `dropped`.
+    when the run ends is delivered by the next run. Metrics: `spilled`, packets that were stored in this run, and those of any queue.
     """
 
     inputs = {"in": Port("any", "any")}
@@ -67,7 +68,6 @@ class DurableSpill(Node):
         )
         self.store = DurableStore(Path(config["path"]).expanduser(), options, step=lambda read, of: self.still_starting())
         self.said = 0
-        self.dropped_before = self.store.counters.dropped
         self.wait_ns = round(config["wait_s"] * 1e9)
         self.held: deque[StreamPacket] = deque()  # taken, neither passed on nor stored
         self.chunk: list[Any] = []  # entries of the first of them
@@ -79,8 +79,8 @@ class DurableSpill(Node):
         self.unasked: set[bytes] | None = None  # completed, of what a predecessor emitted, while its records were not read yet
         self.answers = self.answered_ns = self.emitted = self.emitted_then = 0
         self.spells = 0
-        self.metric = {name: self.metrics.counter(name) for name in ("spilled", "dropped")}
-        self.waiting_gauge = self.metrics.gauge("waiting")
+        self.spilled = self.metrics.counter("spilled")
+        self.published = StoreMetrics(self.metrics, self.store)
         self._look()
         if self.backlog:
             self.unasked = set()
@@ -143,8 +143,7 @@ class DurableSpill(Node):
             before = counters.appended
             stored = self.store.append(self.chunk)
             self.answers = 0
-            self.metric["spilled"].add(self.store.counters.appended - before)
-            self.metric["dropped"].set(self.store.counters.dropped - self.dropped_before)
+            self.spilled.add(self.store.counters.appended - before)
             for _ in range(stored):
                 self.held.popleft()
             del self.chunk[:stored]
@@ -272,7 +271,7 @@ class DurableSpill(Node):
         self.backlog = bool(self.ready) or waiting > self.store.in_flight
         if not self.backlog:
             self.unasked = None
-        self.waiting_gauge.set(waiting)
+        self.published.publish()
         for finding in self.store.findings[self.said :]:
             self.log.error("%s", finding)
         self.said = len(self.store.findings)

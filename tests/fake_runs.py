@@ -9,7 +9,7 @@ import pytest
 
 from streamcore.control.rundir import RunDir
 from streamcore.coordinator import Coordinator, Observer
-from streamcore.coordinator.coordinator import Options
+from streamcore.coordinator.options import Options
 from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPlan
 from streamcore.supervisor import guardian
 

@@ -39,7 +39,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "drawing": (0.5, set()),
     "durable": (3, {"lmdb", "mcap", "msgspec"}),
     "node": (4, {"numpy", "msgspec", "zmq"}),
-    "telemetry": (4, {"prometheus_client", "msgspec"}),
+    "telemetry": (4, {"msgspec"}),
     "testing": (5, {"numpy"}),
     "authoring": (5.5, {"numpy", "msgspec"}),
     "supervisor": (5, {"psutil", "msgspec"}),

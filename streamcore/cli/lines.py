@@ -66,6 +66,11 @@ class Lines(Observer):
         self._on_up()
         self._watcher.start()
 
+    def shown_at(self, url: str, *, exposed: bool) -> None:
+        self._locked(f"metrics and health: {url}/")
+        if exposed:
+            self.warning(f"{url} can be read by anybody who reaches this box: there is no password, and nothing is encrypted")
+
     def failed(self, failure: Failure) -> None:
         path = Path(failure.log_path) if failure.log_path else None
         end = log_end(path, failure.node, LOG_TAIL_LINES, stacks=self._debug) if path else []

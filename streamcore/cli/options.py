@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from streamcore.cli.completing import complete_live_run, complete_run
 from streamcore.clock import parse_duration
 
+if TYPE_CHECKING:
+    from streamcore.control.web import Address
+
+EXPOSED = f"{__name__}.exposed"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -19,6 +23,30 @@ def duration(ctx: click.Context, param: click.Parameter, text: str | None) -> fl
         return None if text is None else parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def exposed(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Callback of an eager flag without which `http_address` takes no host beyond loopback."""
+    ctx.meta[EXPOSED] = value
+
+
+def http_address(ctx: click.Context, param: click.Parameter, text: str | None) -> Address | None:
+    """Callback of an option that takes PORT or HOST:PORT. An IPv6 address stands in brackets."""
+    from streamcore.control.web import Address
+    from streamcore.spec.addresses import LOOPBACK, PORT_MAX, numeric, unfit
+
+    if text is None:
+        if ctx.meta[EXPOSED]:
+            raise click.UsageError("--http-exposed is said of the host of --http, which is missing", ctx)
+        return None
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or LOOPBACK
+    if not (port.isascii() and port.isdecimal() and int(port) <= PORT_MAX):
+        raise click.BadParameter(f"found {text!r}, expected PORT or HOST:PORT, PORT from 0 to {PORT_MAX}", ctx, param)
+    wrong = unfit(host, exposed=ctx.meta[EXPOSED], how="--http-exposed as well")
+    if wrong:
+        raise click.BadParameter(f"found {host!r}, expected {wrong.expected}" + (f"; {wrong.hint}" if wrong.hint else ""), ctx, param)
+    return Address(numeric(host) or host, int(port), ctx.meta[EXPOSED])
 
 
 def key_values(ctx: click.Context, param: click.Parameter, words: Sequence[str]) -> dict[str, str]:

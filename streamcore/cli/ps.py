@@ -157,7 +157,8 @@ def _as_json(look: Look, interval_s: float) -> dict[str, Any]:
 def _head(look: Look) -> str:
     reply = look.reply
     nodes = plural(len(reply["nodes"]), "node")
-    return f"run {reply['run']}  {reply['state']}  up {span(reply['uptime_s'])}, {nodes}, coordinator pid {look.info.pid}"
+    place = f", {reply['http']}" if reply.get("http") else ""
+    return f"run {reply['run']}  {reply['state']}  up {span(reply['uptime_s'])}, {nodes}, coordinator pid {look.info.pid}{place}"
 
 
 def _page(look: Look) -> list[str]:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from streamcore.cli.failures import NODE_FAILED, CannotStart
-from streamcore.cli.options import debug_option, duration, spec_options
+from streamcore.cli.options import debug_option, duration, exposed, http_address, spec_options
 
 if TYPE_CHECKING:
     from streamcore.cli.lines import Lines
+    from streamcore.control.web import Address
     from streamcore.coordinator import RunResult
-    from streamcore.coordinator.coordinator import Options
+    from streamcore.coordinator.options import Options
     from streamcore.coordinator.reload import Reloading
+    from streamcore.coordinator.service_manager import ServiceManager
     from streamcore.graph.model import Plan
     from streamcore.supervisor.detach import Announcer
     from streamcore.supervisor.forking import ForkServer
@@ -34,6 +36,21 @@ if TYPE_CHECKING:
     "--report", type=click.Path(dir_okay=False), metavar="FILE", help="Write the run report, a JSON object, when the run has ended."
 )
 @click.option("--name", metavar="NAME", help="Name of the run. Default: the name of the spec.")
+@click.option(
+    "--http",
+    "http",
+    callback=http_address,
+    metavar="[HOST:]PORT",
+    help="Serve /metrics and /health there; port 0: any that is free. HOST is 127.0.0.1 by default. Comes before the spec's `http`.",
+)
+@click.option(
+    "--http-exposed",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=exposed,
+    help="HOST may be beyond loopback: whoever reaches it can read the numbers of the run.",
+)
 @click.option("--detach", is_flag=True, help="Return when the run is up, and leave it in the background.")
 @click.option("--reload", is_flag=True, help="Watch SPEC, what it includes and its plugins' files; restart a node when it has changed.")
 @debug_option
@@ -45,15 +62,15 @@ def up(
     for_s: float | None,
     report: str | None,
     name: str | None,
+    http: Address | None,
     detach: bool,
     reload: bool,
     debug: bool,
 ) -> int:
     """Start the pipeline that SPEC describes and supervise it until it ends or Ctrl-C.
 
-    If SPEC has a problem, all its problems are printed and nothing is started.
-
-    SPEC is a graph of nodes (version: 2), or one program or function that runs as a job (version: 1).
+    SPEC is a graph of nodes (version: 2), or one program or function that runs as a job (version: 1). If it has a problem, all its problems
+    are printed and nothing is started.
 
     Every node is a process. The run ends when its sources have ended and everything is processed, after --for, by `streamctl down`, or by
     Ctrl-C: then the sources stop and what is under way is processed, for the spec's `drain_s` (10 s) at most. A second Ctrl-C kills. If a
@@ -64,6 +81,9 @@ def up(
 
     With --reload a node whose config or plugin file has changed gets a new process between two packets; the others go on. What is broken is
     said and changes nothing; nodes and edges stay those of the run. A node that fails for good waits until it is mended.
+
+    With --http, or `http` in SPEC, programs can look at the run: /metrics for Prometheus, /health with a verdict for each node, /readyz,
+    /healthz. Nothing listens otherwise. Started by systemd with Type=notify it says when it is ready, and to the watchdog that it lives.
 
     \b
     Exit status:
@@ -76,26 +96,28 @@ def up(
     Examples:
       streamctl up specs/demo.yaml --for 15s
       streamctl up specs/video_file.yaml --set video=/data/a.mp4 --report r.json
-      streamctl up cameras.yaml --name gate --detach
+      streamctl up cameras.yaml --name gate --detach --http 9100
       streamctl up front-door.yaml --allow my_nodes --reload
     """
-    from streamcore.supervisor.detach import Announcer
-
-    announcer = Announcer()  # first, so that nothing started from here inherits its descriptor
-    _check_report(report)
-    if detach and reload:
-        raise click.UsageError("--reload says on the terminal what has come of each change; with --detach nobody would see it")
+    announcer, manager = _starters()
+    _check(report, detach=detach, reload=reload)
     if detach:
-        plan = _prepare(spec, sets, allow, folders, name)
-        return _in_background(plan.run, _words(spec, sets, allow, folders, for_s, report, name, debug))
+        run = _prepare(spec, sets, allow, folders, name).run
+        return _in_background(run, _words(spec, sets, allow, folders, for_s, report, name, http, debug))
     with _fork_server() as fork_server:
         reloading = _reloading(spec, sets, allow, folders, name) if reload else None
         plan = reloading.basis.plan if reloading else _prepare(spec, sets, allow, folders, name)
-        from streamcore.coordinator.coordinator import Options
-
-        options = Options(os.path.abspath(spec), for_s, plan.shm_limit, debug, reloading=reloading, timeline=report is not None)
+        options = _options(plan, spec, for_s, debug, reloading, report, http, manager)
         result = _supervise(plan, announcer, options, fork_server)
     return _conclude(result, report, announcer)
+
+
+def _starters() -> tuple[Announcer, ServiceManager]:
+    """Who has started us and waits for our word. First of all, so that nothing started from here inherits it."""
+    from streamcore.coordinator.service_manager import ServiceManager
+    from streamcore.supervisor.detach import Announcer
+
+    return Announcer(), ServiceManager.take()
 
 
 @contextmanager
@@ -120,10 +142,31 @@ def _fork_server() -> Iterator[ForkServer | None]:
         server.close()
 
 
-def _check_report(path: str | None) -> None:
+def _options(
+    plan: Plan,
+    spec: str,
+    for_s: float | None,
+    debug: bool,
+    reloading: Reloading | None,
+    report: str | None,
+    http: Address | None,
+    manager: ServiceManager,
+) -> Options:
+    from streamcore.control.web import Address
+    from streamcore.coordinator.options import Options
+
+    if http is None and plan.http is not None:
+        http = Address(plan.http.host, plan.http.port, plan.http.exposed)
+    path, timeline = os.path.abspath(spec), report is not None
+    return Options(path, for_s, plan.shm_limit, debug, reloading=reloading, timeline=timeline, http=http, manager=manager)
+
+
+def _check(path: str | None, *, detach: bool, reload: bool) -> None:
     """A report that could not be written would be found out only after the run."""
     if path is not None and not os.access(os.path.dirname(path) or ".", os.W_OK):
         raise click.BadParameter(f"cannot write into {os.path.dirname(path) or '.'}", param_hint="--report")
+    if detach and reload:
+        raise click.UsageError("--reload says on the terminal what has come of each change; with --detach nobody would see it")
 
 
 def _prepare(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders: tuple[str, ...], name: str | None) -> Plan:
@@ -170,6 +213,7 @@ def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: 
     finally:
         over()  # a second Ctrl-C that comes a moment too late must not hit whoever writes the report
         signals.close()
+        options.manager.close()
 
 
 def _display(plan: Plan, logs: Path, announcer: Announcer, *, debug: bool) -> Lines:
@@ -215,6 +259,7 @@ def _words(
     for_s: float | None,
     report: str | None,
     name: str | None,
+    address: Address | None,
     debug: bool,
 ) -> list[str]:
     """The command line of the same run in the foreground."""
@@ -223,6 +268,7 @@ def _words(
     words += [word for folder in folders for word in ("--include-from", folder)]
     words += [] if for_s is None else ["--for", f"{round(for_s * 1000)}ms"]
     words += [word for option, value in (("--report", report), ("--name", name)) if value is not None for word in (option, value)]
+    words += ["--http", str(address), *(["--http-exposed"] if address.exposed else [])] if address else []
     return ["up", *words, *(["--debug"] if debug else []), "--", spec]
 
 

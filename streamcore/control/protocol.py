@@ -30,7 +30,9 @@ class Ping(msgspec.Struct, tag="ping", tag_field="verb", forbid_unknown_fields=T
 
 
 class Ps(msgspec.Struct, tag="ps", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"run", "state", "graph", "graph_version", "started", "uptime_s", "nodes": [NodeRow with CPU and memory], "edges": [EdgeRow]}."""
+    """{"run", "state", "graph", "graph_version", "started", "uptime_s", "nodes": [NodeRow with CPU and memory], "edges": [EdgeRow],
+    "http"}: where it can be looked at over HTTP, "" if nowhere.
+    """
 
     v: Version
 
@@ -53,7 +55,7 @@ class Trace(msgspec.Struct, tag="trace", tag_field="verb", forbid_unknown_fields
 
 
 class Info(msgspec.Struct, tag="info", tag_field="verb", forbid_unknown_fields=True, frozen=True):
-    """{"run", "run_id", "pid", "graph", "graph_version", "spec", "started", "plan"}: what changes at most by `up --reload`."""
+    """{"run", "run_id", "pid", "graph", "graph_version", "spec", "started", "http", "plan"}: what changes at most by `up --reload`."""
 
     v: Version
 

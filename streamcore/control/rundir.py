@@ -35,7 +35,7 @@ LOCK_TRIES, LOCK_PAUSE_S = 25, 0.02  # a guardian cleans for 50 ms, a reader of 
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """What the pid file says. `started` is ISO-8601 UTC; `path` is filled in by the reader."""
+    """What the pid file says. `started` is ISO-8601 UTC; `path` is filled in by the reader. `http`: where it can be looked at, or ""."""
 
     run: str
     pid: int
@@ -46,6 +46,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     started: str
     v: int = 1
     path: str = ""
+    http: str = ""
 
 
 _info = msgspec.json.Decoder(RunInfo)

@@ -27,7 +27,12 @@ JUDGED_S = 10  # of WINDOWS_S: what holds the graph back is said of them
 def answer(run: Coordinator, request: protocol.Request) -> dict[str, Any] | Later:
     """The body of the reply, or the promise of one."""
     if isinstance(request, protocol.Ps):
-        names = {"graph": run.plan.graph, "graph_version": run.plan.graph_version, "started": iso_utc(run.started_wall_ns)}
+        names = {
+            "graph": run.plan.graph,
+            "graph_version": run.plan.graph_version,
+            "started": iso_utc(run.started_wall_ns),
+            "http": run.door.url,
+        }
         taken = run.view.snapshot()
         for row in taken.nodes:
             if row.pid is not None:

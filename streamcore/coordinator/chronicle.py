@@ -1,4 +1,4 @@
-"""What the coordinator tells its observer, written into the journal of the run as well."""
+"""What the coordinator tells its observer, written into the journal of the run as well; the main steps also for systemd."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from streamcore.clock import Clock, iso_utc
 from streamcore.coordinator.observer import Failure, Observer
+from streamcore.coordinator.service_manager import ServiceManager
 from streamcore.graph.model import Plan
 from streamcore.secret import secrets_in
 from streamcore.supervisor import states
@@ -24,8 +25,9 @@ DISK_ERROR_PERCENT = 95
 class Chronicle(Observer):
     """Passes everything on to `inner`. `on_event` is called after each event, also for a change that is none: it may concern who waits."""
 
-    def __init__(self, inner: Observer, clock: Clock, journal: Journal):
+    def __init__(self, inner: Observer, clock: Clock, journal: Journal, manager: ServiceManager | None = None):
         self.journal, self._inner, self._clock = journal, inner, clock
+        self._manager = manager or ServiceManager()
         self.wants_ticks = inner.wants_ticks
         self.on_event: Callable[[], None] = lambda: None
         self._is_ending = False
@@ -38,9 +40,11 @@ class Chronicle(Observer):
         """All that has work of its own is done, and nobody has asked for the end before."""
         if not self._is_ending:
             self._is_ending = True
+            self._manager.stopping()
             self._add("run_ending", detail=reason)
 
     def ended(self, reason: str, *, failed: bool) -> None:
+        self._manager.stopping()
         self._add("run_ended", detail=reason, severity=ERROR if failed else INFO)
 
     def _add(
@@ -68,6 +72,7 @@ class Chronicle(Observer):
             self.on_event()
 
     def up(self) -> None:
+        self._manager.ready()
         self._inner.up()
         self._add("run_up")
 
@@ -132,13 +137,18 @@ class Chronicle(Observer):
         self._inner.not_reloaded(text)
         self._add("not_reloaded", detail=" ".join(text.split()))
 
+    def shown_at(self, url: str, *, exposed: bool) -> None:
+        self._inner.shown_at(url, exposed=exposed)
+
     def stopping(self, reason: str) -> None:
         self._inner.stopping(reason)
+        self._manager.stopping()
         self._is_ending = True
         self._add("run_ending", detail=reason)
 
     def killing(self, reason: str) -> None:
         self._inner.killing(reason)
+        self._manager.stopping()
         self._add("run_killing", detail=reason)
 
     def warning(self, text: str) -> None:

@@ -11,16 +11,15 @@ import secrets
 import signal
 import threading
 from collections import deque
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from streamcore.clock import Clock, iso_utc
 from streamcore.control import protocol
 from streamcore.control.rundir import CONTROL_SOCKET, RunDir, RunInfo
 from streamcore.control.server import Server
-from streamcore.coordinator import answers
+from streamcore.coordinator import answers, pages
 from streamcore.coordinator.chronicle import Chronicle
 from streamcore.coordinator.course import DRAINING, ENDED, READY, STARTING, Course
 from streamcore.coordinator.crew import Crew, Equipment
@@ -31,10 +30,12 @@ from streamcore.coordinator.log_watch import LogWatch
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.memory_watch import MemoryWatch
 from streamcore.coordinator.observer import Failure, Observer
+from streamcore.coordinator.options import Options
 from streamcore.coordinator.orders import Orders
 from streamcore.coordinator.recovery import Recovery
-from streamcore.coordinator.reload import Reload, Reloading
+from streamcore.coordinator.reload import Reload
 from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
+from streamcore.coordinator.service_manager import in_short
 from streamcore.coordinator.timekeeper import Timekeeper
 from streamcore.coordinator.view import View
 from streamcore.errors import RunError
@@ -72,23 +73,6 @@ class RunResult:
     lost: tuple[tuple[str, int], ...]
 
 
-@dataclass
-class Options:
-    """What is asked of a run beside its plan.
-
-    for_s: end it after so long, counted from when all nodes are ready. shm_limit: `limits.shm` of the spec, in bytes.
-    reloading: watch what the plan was made of, and follow its changes. timeline: the report is to have one.
-    """
-
-    spec_file: str = ""
-    for_s: float | None = None
-    shm_limit: int | None = None
-    debug: bool = False
-    command: Sequence[str] = field(default=COMMAND)
-    reloading: Reloading | None = None
-    timeline: bool = False
-
-
 class Coordinator:
     """One run of one plan. `run()` once, from the main thread; it takes over `run_dir` and closes it in any case.
 
@@ -114,9 +98,10 @@ class Coordinator:
         self.members = {node.id: Member(node, run_dir.log_path(node.id)) for node in plan.nodes}
         self._timekeeper = Timekeeper(self.members, self.clock, self.started_ns, wanted=self.options.timeline)
         self._run_dir, self._signals = run_dir, signals
-        self._observer = Chronicle(observer or Observer(), self.clock, Journal())
+        self._observer = Chronicle(observer or Observer(), self.clock, Journal(), self.options.manager)
         self._observer.follow(plan)
         self._fork_server = fork_server
+        self.door = pages.Door(self.options.http)
         self._failures: list[Failure] = []
         self.warnings: list[str] = []  # for the report; whoever prints for this run may add to them
         self._to_spawn = deque(plan.start_order)
@@ -169,6 +154,8 @@ class Coordinator:
             made.callback(self._run_dir.close)
             if threading.current_thread() is not threading.main_thread():
                 raise RunError("a run can only be started from the main thread: its processes die with the thread that spawned them")
+            made.callback(self.door.close)
+            self.door.listen(self._observer)
             shm_limit = budget.check(self.plan, self.options.shm_limit)
             self._run_dir.write_info(self.info())
             self._make(made)
@@ -211,6 +198,7 @@ class Coordinator:
         if reloading is not None:
             self._reload = Reload(reloading, self._crew, loop, self.clock, self._observer, lambda: self.phase, self._adopt)
             made.callback(self._reload.close)
+        made.callback(self.door.open(loop, self.clock, lambda: pages.look(self)))
         made.callback(self._end)
         loop.watch(self._signals.fd, self._on_signals)
         loop.watch(server.fd, lambda: self._serve(server))
@@ -242,8 +230,8 @@ class Coordinator:
         return Equipment(self.plan, segments, template, run_dir.open_log, run_dir.forget, command, fork_server)
 
     def info(self) -> RunInfo:
-        plan, started = self.plan, iso_utc(self.started_wall_ns)
-        return RunInfo(plan.run, os.getpid(), self.run_id, plan.graph, plan.graph_version, self.options.spec_file, started)
+        plan, file, started = self.plan, self.options.spec_file, iso_utc(self.started_wall_ns)
+        return RunInfo(plan.run, os.getpid(), self.run_id, plan.graph, plan.graph_version, file, started, http=self.door.url)
 
     def _start_timers(self, shm_limit: int) -> None:
         if self._observer.wants_ticks:
@@ -262,6 +250,8 @@ class Coordinator:
         written_to = folders_of(self.plan.nodes, str(self._run_dir.path))
         disks = DiskWatch(lambda: measure(written_to), self._observer, self.clock)
         rounds.also(lambda: disks.look(busy=rounds.moved), often=False)
+        rounds.also(lambda: self.options.manager.status(lambda: in_short(self)), often=False)
+        self.options.manager.watch(self._loop)
         rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
         rounds.start()
 

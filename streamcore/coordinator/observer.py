@@ -42,6 +42,9 @@ class Observer:
     def up(self) -> None:
         """All nodes are ready and were told to begin. Called at most once."""
 
+    def shown_at(self, url: str, *, exposed: bool) -> None:
+        """The run can be looked at over HTTP, before anything of it is started. `exposed`: from beyond this box."""
+
     def restarting(self, failure: Failure, delay_s: float) -> None:
         """A node has failed and gets a new process after `delay_s`. Nothing is lost on edges that block."""
 

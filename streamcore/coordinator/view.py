@@ -26,10 +26,10 @@ class View:
         self._plan, self._members, self._segments, self._clock = plan, members, segments, clock
         self._history = History()
 
-    def snapshot(self, distributions: bool = True) -> snapshots.Snapshot:
+    def snapshot(self, distributions: bool = True, cpu: bool = True) -> snapshots.Snapshot:
         """The state and counters of all nodes and edges now, without memory. Cheap: it reads status pages.
 
-        distributions: these and the CPU times of each node as well.
+        distributions: these as well. cpu: with them, the CPU times of each node, which have to be asked of the kernel.
         """
         pages = {node: reader.read(distributions) for node, reader in self._segments.readers.items()}
         members = self._members.values()
@@ -41,7 +41,7 @@ class View:
             row.state, row.incarnation, row.restarts, row.exit = member.state, member.incarnation, member.restarts, member.exit
             row.pid = member.process.pid if member.process else None
             row.cause, row.paused, row.incidents = member.last_cause, member.paused, len(member.incidents)
-            if distributions:
+            if distributions and cpu:
                 row.cpu_s = member.past_cpu_s + ((row.pid and cpu_s(row.pid)) or 0.0)
                 row.core_wait_s = member.past_core_wait_s + ((row.pid and core_wait_s(row.pid)) or 0.0)
         return taken
@@ -51,6 +51,10 @@ class View:
         seen = self._clock.monotonic_ns(), self.snapshot()
         self._history.note(*seen)
         return seen
+
+    def before(self, seconds: float) -> tuple[float, snapshots.Snapshot] | None:
+        """How things stood about so long ago, and when that was."""
+        return self._history.before(seconds, self._clock.monotonic_ns())
 
     def windows(self, now: snapshots.Snapshot) -> dict[int, Window | None]:
         """What happened in the last seconds before `now`, for each of WINDOWS_S."""

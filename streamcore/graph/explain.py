@@ -51,6 +51,12 @@ def explain(graph: Graph, plan: Plan, sets: Mapping[str, str] = {}) -> list[Expl
         teller.row("drain_s", spec.drain_s, ("drain_s",)),
         teller.row("limits.shm", spec.limits.shm, ("limits", "shm")),
     ]
+    if spec.http is not None:
+        whole = not spec.places.nearest(("http", "port"))[1]  # written as a port alone
+        rows += [
+            teller.row(f"http.{key}", value, ("http",) if whole and key == "port" else ("http", key))
+            for key, value in vars(spec.http).items()
+        ]
     rows += [teller.row(f"allow[{i}]", package, ("allow", i)) for i, package in enumerate(spec.allow)]
     rows += [teller.param(name, value) for name, value in spec.params.items()]
     for node_plan in plan.nodes:

@@ -109,6 +109,17 @@ class NodePlan(msgspec.Struct, frozen=True):
         return self.role == "source" and not self.outputs
 
 
+class HttpPlan(msgspec.Struct, frozen=True):
+    """Where the run can be looked at, of `http`."""
+
+    host: str
+    port: int
+    exposed: bool
+
+    def __str__(self) -> str:
+        return f"port {self.port} of {self.host}"
+
+
 class Plan(msgspec.Struct, frozen=True):
     """All processes, rings and edges of a run. `graph_version` is a hash of the effective spec."""
 
@@ -122,6 +133,7 @@ class Plan(msgspec.Struct, frozen=True):
     shm_bytes_max: int  # if every slot were full: what the budget is checked against
     drain_s: float = 10.0
     shm_limit: int | None = None  # of `limits.shm`
+    http: HttpPlan | None = None
 
     def node(self, node_id: str) -> NodePlan:
         return next(node for node in self.nodes if node.id == node_id)

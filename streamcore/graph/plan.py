@@ -12,7 +12,7 @@ from streamcore.errors import SpecError
 from streamcore.graph.delivery import plan_delivery
 from streamcore.graph.describe import describe
 from streamcore.graph.loops import feedback_edges, producers_first
-from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPlan, Term
+from streamcore.graph.model import EdgePlan, HttpPlan, NodePlan, Plan, RestartPlan, RingPlan, Term
 from streamcore.graph.validate import check
 from streamcore.graph.windows import PortKey, Window, plan_windows
 from streamcore.graph.wiring import Graph, Manifests, WiredEdge, WiredNode, wire
@@ -76,6 +76,7 @@ def plan_graph(graph: Graph, run: str | None, run_dir: Path | str | None) -> Pla
         shm_bytes_max=sum(map(ring_bytes_max, rings)),
         drain_s=spec.drain_s,
         shm_limit=spec.limits.shm,
+        http=HttpPlan(spec.http.host, spec.http.port, spec.http.exposed) if spec.http else None,
     )
 
 

@@ -90,6 +90,7 @@ def _of_the_run(old: Basis, new: Basis) -> Iterator[str]:
         ("name", old.plan.run, new.plan.run),
         ("drain_s", old.plan.drain_s, new.plan.drain_s),
         ("limits.shm", old.plan.shm_limit, new.plan.shm_limit),
+        ("http", old.plan.http, new.plan.http),
     ):
         if first != second:
             mark = new.spec.mark(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import compress
 
 import msgspec
 
@@ -60,4 +61,4 @@ def read(words: memoryview, at: int) -> Distribution:
     if not 1 <= low <= high <= BUCKETS:
         return NOTHING
     counts = words[at + COUNTS + low - 1 : at + COUNTS + high].tolist()
-    return Distribution(words[at + SUM], tuple((low - 1 + index, count) for index, count in enumerate(counts) if count))
+    return Distribution(words[at + SUM], tuple(zip(compress(range(low - 1, high), counts), filter(None, counts), strict=True)))

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from streamcore import limits
+from streamcore.spec.addresses import LOOPBACK, numeric, unfit
 from streamcore.spec.expand import Entry, Expanded
-from streamcore.spec.model import CareSpec, EdgeSpec, LimitsSpec, NodeSpec, ProcessSpec, RestartSpec, RingSpec, Spec, Where
+from streamcore.spec.model import CareSpec, EdgeSpec, HttpSpec, LimitsSpec, NodeSpec, ProcessSpec, RestartSpec, RingSpec, Spec, Where
 from streamcore.spec.problems import Problems, show
 from streamcore.spec.rules import RESTART, RING, VERSION
 
@@ -35,8 +36,9 @@ def freeze(tree: dict[str, Any], file: str, params: Mapping[str, Any], made: Exp
     partial = lost or made.partial or (len(made.nodes), len(made.edges)) != (len(nodes), len(edges))
     ports, includes = tuple(made.ports), tuple(made.includes)
     checks = _good(tree, ("checks",), problems, "first")
-    limited = LimitsSpec(shm)
-    spec = Spec(file, name, nodes, edges, VERSION, dict(params), limited, allow, drain_s, checks, ports, includes, places=problems.places)
+    limited, http = LimitsSpec(shm), _http(tree, problems)
+    of_run = (dict(params), limited, allow, drain_s, checks)
+    spec = Spec(file, name, nodes, edges, VERSION, *of_run, ports, includes, http=http, places=problems.places)
     if problems:
         return replace(spec, partial=partial, bad=problems.bad)
     return replace(spec, digest=digest_of(spec))
@@ -115,6 +117,18 @@ def _edge(entry: dict[str, Any], where: Where, problems: Problems) -> EdgeSpec:
     return EdgeSpec(entry["from"], entry["to"], policy, depth, rate, completion, where, outbox, spill)
 
 
+def _http(tree: dict[str, Any], problems: Problems) -> HttpSpec | None:
+    entry = _good(tree, ("http",), problems, None)
+    if not isinstance(entry, dict):
+        return None if entry is None else HttpSpec(entry)
+    port = _good(entry, ("http", "port"), problems, 0)
+    host, exposed = _good(entry, ("http", "host"), problems, LOOPBACK), _good(entry, ("http", "exposed"), problems, False)
+    wrong = unfit(host, exposed=exposed or problems.is_bad(("http", "exposed")), how="`exposed: true` beside it")
+    if wrong:
+        problems.add(("http", "host"), show(host), wrong.expected, wrong.hint)
+    return HttpSpec(port, numeric(host) or LOOPBACK, exposed)
+
+
 def name_of(file: str) -> str:
     """The name of a spec that gives none: its file's, made into an id."""
     stem = re.sub(r"[^a-z0-9_-]+", "-", Path(file).stem.lower()).strip("-")
@@ -122,7 +136,9 @@ def name_of(file: str) -> str:
 
 
 def digest_of(spec: Spec) -> str:
-    """SHA-256 of what decides what runs; where it stands, and values of params that nothing uses, do not count. Secrets count by source."""
+    """SHA-256 of what decides what runs; where it stands, and values of params that nothing uses, and where the run can be looked at do not
+    count. Secrets count by source.
+    """
     nodes = [(n.id, n.plugin, n.config, n.startup_s, vars(n.ring), _plain(n.care), vars(n.process)) for n in spec.nodes]
     edges = [(e.from_, e.to, e.policy, e.depth, e.rate, e.completion, *_options(e)) for e in spec.edges]
     whole = [spec.version, spec.name, spec.limits.shm, spec.allow, spec.drain_s, spec.checks, nodes, edges]

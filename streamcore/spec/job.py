@@ -14,9 +14,9 @@ VERSION = 1
 NODE_ID = "job"
 PLUGINS = {"entry": "job.callable", "command": "job.command"}  # what a job runs, and which plugin does it
 JOB_KEYS = (*PLUGINS, "config", "env", "cwd")
-_OF_GRAPH = ("name", "params", "drain_s", "allow")
+_OF_GRAPH = ("name", "params", "drain_s", "http", "allow")
 OF_NODE = ("startup_s", "progress_s", "restart", "limits")
-KEYS = ("version", "name", "params", "job", "restart", "startup_s", "progress_s", "drain_s", "limits", "allow")
+KEYS = ("version", "name", "params", "job", "restart", "startup_s", "progress_s", "drain_s", "limits", "http", "allow")
 _FORM = "a mapping with either entry: module:callable or command: [program, argument, ...]"
 _MOVED = {
     ("nodes", 0): (),

@@ -120,6 +120,15 @@ class RestartSpec:
 
 
 @dataclass(frozen=True)
+class HttpSpec:
+    """`http:`, where a run can be looked at. `exposed`: beyond loopback, and that is meant."""
+
+    port: int
+    host: str = "127.0.0.1"
+    exposed: bool = False
+
+
+@dataclass(frozen=True)
 class CareSpec:
     """How a node is watched and what follows from what it does wrong. None means the default of graph.model.NodePlan.
 
@@ -228,6 +237,7 @@ class Spec:
     checks: str = "first"
     ports: tuple[PortSpec, ...] = ()
     includes: tuple[str, ...] = ()
+    http: HttpSpec | None = None
     digest: str = ""
     partial: bool = False
     bad: frozenset[Where] = frozenset()

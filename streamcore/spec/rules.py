@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from streamcore import limits
+from streamcore.spec.addresses import PORT_MAX
 from streamcore.spec.model import CHECKS, COMPLETIONS, GIVE_UPS, ON_EXCEED, PAYLOADS, POLICIES, RESTARTS
 
 VERSION = 2
@@ -115,6 +116,11 @@ INCLUDE = {
     "for_each": NODE["for_each"],
     "with": {"type": "dict"},
 }
+HTTP = {
+    "port": {"type": "integer", "min": 0, "max": PORT_MAX, "required": True},
+    "host": {"type": "string", "meta": {"words": "an address such as 127.0.0.1"}},
+    "exposed": {"type": "boolean"},
+}
 TOP = {
     "version": {"required": True, "meta": {"words": f"{VERSION}, or 1 for a job"}},
     "name": {"type": "string"},
@@ -122,6 +128,13 @@ TOP = {
     "limits": {"type": "dict", "schema": {"shm": {"type": "size", "min": limits.MIB}}},
     "drain_s": {"type": "number", "min": 0, "max": DURATION_S_MAX},
     "checks": {"type": "string", "allowed": CHECKS},
+    "http": {
+        "type": ["integer", "dict"],
+        "min": 0,
+        "max": PORT_MAX,
+        "schema": HTTP,
+        "meta": {"words": "a mapping with port, host and exposed, or a port"},
+    },
     "allow": {"type": "list", "schema": {"type": "string"}},
     "ports": {"type": "dict", "schema": {"inputs": PORTS, "outputs": PORTS}},
     "nodes": {

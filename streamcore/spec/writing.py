@@ -45,6 +45,8 @@ def to_yaml(spec: Spec) -> str:
         top["limits"] = {"shm": spec.limits.shm}
     if spec.drain_s != DRAIN_S:
         top["drain_s"] = spec.drain_s
+    if spec.http is not None:
+        top["http"] = dict(vars(spec.http))
     if spec.checks != "first":
         top["checks"] = spec.checks
     if spec.allow:

@@ -127,9 +127,11 @@ class History:
 
     def window(self, seconds: float, now_ns: int, now: Snapshot) -> Window | None:
         """What happened since the snapshot whose age is nearest to `seconds`; None if none is old enough to say anything."""
+        found = self.before(seconds, now_ns)
+        return None if found is None else between(found[1], now, found[0])
+
+    def before(self, seconds: float, now_ns: int) -> tuple[float, Snapshot] | None:
+        """The snapshot whose age is nearest to `seconds`, and its age."""
         ages = [((now_ns - at_ns) / 1e9, snapshot) for at_ns, snapshot in self._samples]
         usable = [entry for entry in ages if entry[0] >= SHORTEST_S]
-        if not usable:
-            return None
-        age_s, before = min(usable, key=lambda entry: abs(entry[0] - seconds))
-        return between(before, now, age_s)
+        return min(usable, key=lambda entry: abs(entry[0] - seconds)) if usable else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
-RUN, NODE, EDGE, PROCESS, QUEUE, POST, RECORDING = "run", "node", "edge", "process", "queue", "post", "recording"
+RUN, NODE, EDGE, PROCESS, QUEUE, POST, RECORDING, REPLAY = "run", "node", "edge", "process", "queue", "post", "recording", "replay"
 NANO = 1e-9
 
 LABELS = {
@@ -21,12 +21,13 @@ LABELS = {
     QUEUE: ("graph", "run", "node"),
     POST: ("graph", "run", "node"),
     RECORDING: ("graph", "run", "node"),
+    REPLAY: ("graph", "run", "node"),
 }
 
 
 class Metric(NamedTuple):
     """`of`: what one value belongs to, which gives its labels. `field`: of a NodeRow or EdgeRow, or the name of a metric that the node
-    publishes (queue, post, recording). `scale`: from the field's unit to that of the name.
+    publishes (queue, post, recording, replay). `scale`: from the field's unit to that of the name.
     """
 
     name: str
@@ -37,24 +38,25 @@ class Metric(NamedTuple):
     scale: float = 1.0
 
 
+RUN_INFO, NODE_UP, NODE_READY = "streamcore_run_info", "streamcore_node_up", "streamcore_node_ready"  # no field says these
 METRICS = (
-    Metric("streamcore_run_info", GAUGE, RUN, "", "1; the version of engine and graph are labels."),
-    Metric("streamcore_run_start_time_seconds", GAUGE, RUN, "", "When the run was started, in seconds since 1970."),
-    Metric("streamcore_run_uptime_seconds", GAUGE, RUN, "", "Since the run was started."),
+    Metric(RUN_INFO, GAUGE, RUN, "", "1; the labels `version` and `graph_version` say of what."),
+    Metric("streamcore_run_start_time_seconds", GAUGE, RUN, "started_s", "When the run was started, in seconds since 1970."),
+    Metric("streamcore_run_uptime_seconds", GAUGE, RUN, "uptime_s", "Since the run was started."),
     Metric("streamcore_node_consumed_packets_total", COUNTER, NODE, "consumed", "Packets that process() has taken."),
     Metric("streamcore_node_produced_packets_total", COUNTER, NODE, "produced", "Packets emitted, over all output ports."),
     Metric("streamcore_node_failed_packets_total", COUNTER, NODE, "failed", "Packets that failed in this node."),
     Metric("streamcore_node_refused_messages_total", COUNTER, NODE, "refused", "Messages that were none of the run's."),
     Metric("streamcore_node_copied_payloads_total", COUNTER, NODE, "copied", "Payloads that had to be copied into a slot."),
-    Metric("streamcore_node_work_seconds_total", COUNTER, NODE, "work_ns", "Time in node code, without waiting for credit.", NANO),
+    Metric("streamcore_node_busy_seconds_total", COUNTER, NODE, "work_ns", "Time in node code, without waiting for credit.", NANO),
     Metric("streamcore_node_idle_seconds_total", COUNTER, NODE, "wait_ns", "Time with nothing to do.", NANO),
     Metric("streamcore_node_credit_wait_seconds_total", COUNTER, NODE, "credit_wait_ns", "Time without room in a full edge.", NANO),
     Metric("streamcore_node_restarts_total", COUNTER, NODE, "restarts", "New processes after the first one."),
     Metric("streamcore_node_incidents_total", COUNTER, NODE, "incidents", "Incident files written about the node."),
     Metric("streamcore_node_leases", GAUGE, NODE, "leases", "Packets that node code holds."),
     Metric("streamcore_node_paused", GAUGE, NODE, "paused", "1: paused."),
-    Metric("streamcore_node_up", GAUGE, NODE, "", "1: it has a process."),
-    Metric("streamcore_node_ready", GAUGE, NODE, "", "1: it has said that it can work, or it is done."),
+    Metric(NODE_UP, GAUGE, NODE, "", "1: it has a process."),
+    Metric(NODE_READY, GAUGE, NODE, "", "1: it has said that it can work, or it is done."),
     Metric("streamcore_node_work_seconds", HISTOGRAM, NODE, "work", "One call of node code, without waiting for credit.", NANO),
     Metric("streamcore_node_end_to_end_seconds", HISTOGRAM, NODE, "end_to_end", "From capture to the end of this node's work.", NANO),
     Metric("streamcore_edge_sent_packets_total", COUNTER, EDGE, "sent", "Packets offered to the edge."),
@@ -73,7 +75,6 @@ METRICS = (
     Metric("streamcore_process_cpu_seconds_total", COUNTER, PROCESS, "cpu_s", "CPU time of the process; begins anew with each process."),
     Metric("streamcore_process_start_time_seconds", GAUGE, PROCESS, "started_s", "When the process was started, in seconds since 1970."),
     Metric("streamcore_process_resident_bytes", GAUGE, PROCESS, "rss_bytes", "Resident memory, shared frames included."),
-    Metric("streamcore_process_unique_bytes", GAUGE, PROCESS, "uss_bytes", "Memory that would be free if the process ended (USS)."),
     Metric("streamcore_process_open_fds", GAUGE, PROCESS, "fds", "Open descriptors."),
     Metric("streamcore_process_threads", GAUGE, PROCESS, "threads", "Threads."),
     Metric(
@@ -81,7 +82,7 @@ METRICS = (
         COUNTER,
         PROCESS,
         "context_switches",
-        "Context switches, voluntary and not; begins anew with each process.",
+        "How often its threads were given a CPU; begins anew with each process.",
     ),
     Metric("streamcore_queue_waiting_records", GAUGE, QUEUE, "waiting", "Records on the disk that wait for delivery."),
     Metric("streamcore_queue_stored_records_total", COUNTER, QUEUE, "stored", "Records stored since the queue was made."),
@@ -105,21 +106,67 @@ METRICS = (
     Metric("streamcore_recording_refused_packets_total", COUNTER, RECORDING, "refused", "Packets that could not be recorded."),
     Metric("streamcore_recording_dropped_packets_total", COUNTER, RECORDING, "dropped", "Packets not recorded: the disk was slow or full."),
     Metric("streamcore_recording_deleted_packets_total", COUNTER, RECORDING, "deleted", "Packets deleted by age or size."),
-    Metric("streamcore_recording_damaged_records_total", COUNTER, RECORDING, "damaged", "Records that could not be replayed."),
+    Metric("streamcore_replay_damaged_records_total", COUNTER, REPLAY, "damaged", "Records that could not be replayed."),
     Metric("streamcore_recording_bytes", GAUGE, RECORDING, "recording_bytes", "Size of the recording."),
 )
 
+OF_PLUGINS = (QUEUE, POST, RECORDING, REPLAY)
 # Nodes whose own metrics have names here; those of all others are values of OTHER, whose label `name` is what their author chose.
 PUBLISHED = {
     "durable.queue": QUEUE,
     "durable.spill": QUEUE,
     "http.post": POST,
     "durable.record": RECORDING,
-    "durable.replay": RECORDING,
+    "durable.replay": REPLAY,
 }
 OTHER = Metric("streamcore_node_value", GAUGE, NODE, "", "A number that the node's own code publishes; `name` is its name.")
 OTHER_LABELS = (*LABELS[NODE], "name")
 
 
-def by_kind_of(of: str) -> tuple[Metric, ...]:
-    return tuple(metric for metric in METRICS if metric.of == of)
+def fields_of(of: str) -> frozenset[str]:
+    """What nodes of OF_PLUGINS have to publish."""
+    return _FIELDS.get(of, frozenset())
+
+
+_FIELDS = {of: frozenset(metric.field for metric in METRICS if metric.of == of) for of in OF_PLUGINS}
+
+TITLES = {
+    RUN: "Run",
+    NODE: "Nodes",
+    EDGE: "Edges",
+    PROCESS: "Processes",
+    QUEUE: "Queues",
+    POST: "Posts",
+    RECORDING: "Recordings",
+    REPLAY: "Replays",
+}
+WHOSE = {
+    RUN: "One of each.",
+    NODE: "Of every node. They begin at 0 with the run, and a node that is restarted goes on where it stood.",
+    EDGE: "Of every edge. They begin at 0 with the run, whoever of the two nodes is restarted.",
+    PROCESS: "Of the process that a node has at the moment, as its kernel counts; missing while it has none. Counters begin anew with each "
+    "process, whose start time says so.",
+    QUEUE: "Of `durable.queue` and `durable.spill`, also where an edge has brought it (`outbox`, `spill`). The counters stand in the "
+    "queue's own files: they go on from run to run, and begin at 0 when its folder is made.",
+    POST: "Of `http.post`. They begin at 0 with the run.",
+    RECORDING: "Of `durable.record`. They begin at 0 with the run.",
+    REPLAY: "Of `durable.replay`. They begin at 0 with the run.",
+}
+_NOT_UNITS = ("up", "ready", "paused", "open", "info")
+
+
+def as_markdown() -> str:
+    """All of it as docs/metrics.md shows it."""
+    lines = []
+    for of, title in TITLES.items():
+        labels = ", ".join(f"`{label}`" for label in LABELS[of])
+        lines += [f"## {title}", f"{WHOSE[of]} Labels: {labels}.", "", "| name | kind | unit | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{metric.name}` | {metric.kind} | {unit(metric)} | {metric.help} |" for metric in METRICS if metric.of == of]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def unit(metric: Metric) -> str:
+    """The last word of its name; nothing of what is 0 or 1."""
+    last = metric.name.removesuffix("_total").rpartition("_")[2]
+    return "" if last in _NOT_UNITS else last

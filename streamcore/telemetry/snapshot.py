@@ -26,6 +26,7 @@ class NodeRow(msgspec.Struct):
     threads were ready to run and had no core; null where nobody asked. `exit` and `cause` are sentences about the last process that ended,
     empty as long as there was none. `incidents`: files that were written about it. `work`: durations of calls of node code; `end_to_end`:
     from the capture of a packet to the end of this node's work on it; both are empty in a snapshot without distributions.
+    `busy_since_ns`, `heartbeat_ns`, `waits_for_credit`: of the status page, on the monotonic clock.
     """
 
     id: str
@@ -59,6 +60,7 @@ class NodeRow(msgspec.Struct):
     metrics: dict[str, float] = {}
     work: Distribution = NOTHING
     end_to_end: Distribution = NOTHING
+    heartbeat_ns: int = 0
 
 
 class EdgeRow(msgspec.Struct):
