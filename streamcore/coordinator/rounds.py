@@ -92,10 +92,10 @@ class Rounds:
         return min(usual_s, due_s if moved else max(ROUND_S, due_s))
 
     def _note_move(self, member: Member, page: NodeStatus) -> bool:
-        """Is it at work, or has it turned since the last round."""
+        """Is it at work, or has it turned since the last round. A source that waits for its time, or for room, is not at work."""
         seen = (page.incarnation, page.loop_count)
         before, self._moved_before[member.id] = self._moved_before.get(member.id), seen
-        return page.busy_since_ns != 0 or seen != before
+        return (page.busy_since_ns != 0 and not page.waits_for_credit) or seen != before
 
     def _look_at_clocks(self, member: Member, page: NodeStatus, now_ns: int) -> int:
         """When to look again at the latest. A node that is hung is killed here."""

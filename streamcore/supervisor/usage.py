@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from streamcore.clock import Clock
-from streamcore.supervisor.proc import families, has_children, stat
+from streamcore.supervisor.proc import families, has_children, read, stat
 
 
 class Usage:
@@ -57,8 +57,7 @@ def core_wait_s(pid: int) -> float | None:
     Node code runs there: with its CPU time this tells a node that computes on a full box from one that waits for something else.
     """
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
+        return int(read(f"/proc/{pid}/schedstat").split()[1]) / 1e9
     except (OSError, IndexError):
         return None
 

@@ -53,7 +53,14 @@ def test_no_process_of_a_silent_run_wakes_more_than_once_a_second(box: Box) -> N
     health = box.folder / "health.jsonl"
     wait_until("the last event of the start to be told", lambda: health.exists() and "run_up" in health.read_text())
     pids = {"coordinator": coordinator.pid, **{node["id"]: node["pid"] for node in running["nodes"]}}
-    time.sleep(0.5)  # receipts of the one packet
+
+    def is_over() -> bool:
+        """The start: its last events are told, its logs are shown, and the first look at the disks is taken."""
+        before = wake_ups(coordinator.pid)
+        time.sleep(1.0)
+        return wake_ups(coordinator.pid) - before <= 1
+
+    wait_until("the start to be over", is_over)
     before = {name: wake_ups(pid) for name, pid in pids.items()}
     time.sleep(WATCHED_S)
     woken = {name: wake_ups(pid) - before[name] for name, pid in pids.items()}
