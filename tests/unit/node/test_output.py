@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -40,11 +41,15 @@ def printing(monkeypatch, tmp_path):
             file.close()
 
 
-@pytest.fixture
-def bound():
+@contextmanager
+def bounded(nbytes):
+    """No file grows beyond so many bytes. Only for a moment: pytest may be writing to one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda nbytes: resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if nbytes is None else nbytes, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_printed(printing, tmp_path):
@@ -71,34 +76,32 @@ def test_printing_to_a_full_disk_is_told_once(printing, tmp_path):
     assert on.told == ["No space left on device"]
 
 
-def test_whoever_listens_later_is_told_too(printing, tmp_path, bound):
+def test_whoever_listens_later_is_told_too(printing, tmp_path):
     on = printing(tmp_path / "log")
-    bound(0)
-    print("lost")
+    with bounded(0):
+        print("lost")
     on.losses.tell(on.told.append)
     assert on.told == ["File too large"]
 
 
-def test_the_file_says_how_much_it_lacks_on_a_line_of_its_own(printing, tmp_path, bound):
+def test_the_file_says_how_much_it_lacks_on_a_line_of_its_own(printing, tmp_path):
     on = printing(tmp_path / "log")
-    bound(6)
-    print("1234567890")  # 6 of its 11 bytes are taken
-    print("lost")
-    bound(None)
+    with bounded(6):
+        print("1234567890")  # 6 of its 11 bytes are taken
+        print("lost")
     print("again")
     lines = on.text().splitlines()
     assert (lines[0], lines[2]) == ("123456", "again")
     assert lines[1].endswith("Z WARNING 10 bytes of this log could not be written: File too large")
 
 
-def test_a_coordinator_that_is_gone_is_no_reason_to_fail(printing, tmp_path, bound):
+def test_a_coordinator_that_is_gone_is_no_reason_to_fail(printing, tmp_path):
     def tell(why):
         raise BrokenPipeError
 
     on = printing(tmp_path / "log")
     on.losses.tell(tell)
-    bound(0)
-    print("lost")
-    bound(None)
+    with bounded(0):
+        print("lost")
     print("again")
     assert "again" in on.text()
