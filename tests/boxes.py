@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -12,12 +13,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import click
 import psutil
 import pytest
+
+from streamcore.cli.root import streamctl
+from streamcore.errors import StreamcoreError
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECS = ROOT / "specs"
@@ -72,9 +78,22 @@ class Box:
     def output(self, which: int = 0) -> str:
         return (self.folder / f"output-{which}").read_text()
 
+    def look(self, *args: object) -> dict[str, Any] | None:
+        """What a command prints with --json, None if it fails. It runs in this process: for what is asked again and again."""
+        out, before = io.StringIO(), os.getcwd()
+        try:
+            os.chdir(self.folder)
+            with patch.dict(os.environ, self.env), redirect_stdout(out):
+                status = streamctl.main([*map(str, args), "--json"], standalone_mode=False)
+        except (click.ClickException, StreamcoreError):
+            return None
+        finally:
+            os.chdir(before)
+        found: dict[str, Any] = json.loads(out.getvalue()) if not status else {}
+        return found or None
+
     def ps(self, run: str = "endless") -> dict[str, Any] | None:
-        done = self.run("ps", run, "--json")
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        return self.look("ps", run)
 
     def wait_running(self, run: str = "endless") -> dict[str, Any]:
         """Until every node of that run is at work."""

@@ -68,8 +68,7 @@ def test_the_node_that_holds_it_back_is_named_live_and_in_the_report(
     box.wait_running("slow")
 
     def found() -> dict[str, Any] | None:
-        done = box.run("stats", "slow", "--json")
-        live: dict[str, Any] | None = json.loads(done.stdout)["bottleneck"] if done.returncode == 0 else None
+        live: dict[str, Any] = (box.look("stats", "slow") or {}).get("bottleneck", {})
         return live if live and live["kind"] in kinds and live["node"] == node else None
 
     live = wait_until(f"{node or 'no node'} to be named for {kinds}", found)

@@ -55,8 +55,8 @@ def sequences(path) -> list[int]:
 
 
 def queue_facts(box: Box, path: str) -> dict:
-    done = box.run("queue", "ls", path, "--json")
-    return json.loads(done.stdout)["queues"][0] if done.returncode == 0 else {"waiting": -1}
+    found = box.look("queue", "ls", path)
+    return found["queues"][0] if found else {"waiting": -1}
 
 
 def balanced(box: Box, report) -> bool:

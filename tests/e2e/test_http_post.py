@@ -38,8 +38,8 @@ def spec(box: Box, receiver: Receiving, count: int, rate: int = 0, queue: str = 
 
 
 def queue_facts(box: Box, path: str = "q") -> dict[str, Any]:
-    done = box.run("queue", "ls", path, "--json")
-    return json.loads(done.stdout)["queues"][0] if done.returncode == 0 else {"waiting": -1}
+    found = box.look("queue", "ls", path)
+    return found["queues"][0] if found else {"waiting": -1}
 
 
 def kill_all(box: Box) -> None:

@@ -73,8 +73,8 @@ def shop(box: Box) -> Box:
 
 
 def facts(box: Box) -> dict:
-    done = box.run("queue", "ls", "outbox", "--run", "shop", "--json")
-    return json.loads(done.stdout)["queues"][0] if done.returncode == 0 else {"waiting": -1, "acked": -1, "dead": -1}
+    found = box.look("queue", "ls", "outbox", "--run", "shop")
+    return found["queues"][0] if found else {"waiting": -1, "acked": -1, "dead": -1}
 
 
 def say(box: Box, *words: object, status: int = 0) -> str:

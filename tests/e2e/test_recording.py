@@ -82,8 +82,8 @@ def pid_of(box: Box, node: str, restarts: int) -> int | None:
 
 
 def records(box: Box) -> int:
-    done = box.run("recording", "ls", "rec", "--json")
-    return json.loads(done.stdout)["recordings"][0]["records"] if done.returncode == 0 else 0
+    found = box.look("recording", "ls", "rec")
+    return found["recordings"][0]["records"] if found else 0
 
 
 def end(box: Box, process) -> None:

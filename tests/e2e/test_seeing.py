@@ -32,8 +32,7 @@ def slow(box: Box) -> Box:
 
 
 def stats(box: Box) -> dict:
-    done = box.run("stats", "slow", "--json")
-    return json.loads(done.stdout) if done.returncode == 0 else {"nodes": [], "edges": [], "windows": {}}
+    return box.look("stats", "slow") or {"nodes": [], "edges": [], "windows": {}}
 
 
 def row_of(box: Box, node: str) -> dict:

@@ -45,7 +45,7 @@ def slow(box: Box) -> Box:
 def test_the_slow_node_is_named_while_the_run_is_young(slow: Box) -> None:
     # The window need not be full: somebody who has just started a graph wants to know.
     def named() -> dict:
-        found = json.loads(slow.run("top", "slow", "--once", "--json").stdout)
+        found = slow.look("top", "slow", "--once") or {"bottleneck": ""}
         return found if "'detector' holds the graph back" in found["bottleneck"] else {}
 
     found = wait_until("the slow node to be named", named)
