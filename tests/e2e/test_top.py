@@ -46,7 +46,8 @@ def test_the_slow_node_is_named_while_the_run_is_young(slow: Box) -> None:
     # The window need not be full: somebody who has just started a graph wants to know.
     def named() -> dict:
         found = slow.look("top", "slow", "--once") or {"bottleneck": ""}
-        return found if "'detector' holds the graph back" in found["bottleneck"] else {}
+        busy = {node["id"]: node["busy"] for node in found.get("nodes", ())}
+        return found if "'detector' holds the graph back" in found["bottleneck"] and busy["detector"] > 0.5 else {}
 
     found = wait_until("the slow node to be named", named)
     assert found["window"]["asked_s"] == 10
