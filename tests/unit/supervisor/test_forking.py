@@ -118,7 +118,8 @@ def test_a_forked_process_cannot_be_told_from_one_that_was_executed(server, spaw
     for by in (None, server):
         process = spawn("Facts", by, [given[3], 200, given[1]])
         assert was_forked(process) == (by is server)
-        (line,) = until_ready(process, folder)
+        line, printed = until_ready(process, folder)
+        assert printed == "in the log at once"
         facts = json.loads(line)
         assert facts["argv"].pop() == facts["orig_argv"].pop() == facts["cmdline"].rpartition("\0")[2]  # of the boot
         facts["cmdline"] = facts["cmdline"].rpartition("\0")[0]
