@@ -70,7 +70,7 @@ class Facts(Source):
 
     def setup(self) -> None:
         print(json.dumps(facts()), flush=True)
-        print("kept back until the buffer is full")
+        print("in the log at once")
 
     def run(self) -> Any:
         yield from ()
