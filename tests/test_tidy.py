@@ -40,6 +40,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "durable": (3, {"lmdb", "mcap", "msgspec"}),
     "node": (4, {"numpy", "msgspec", "zmq"}),
     "telemetry": (4, {"msgspec"}),
+    "telemetry.otel_sink": (4.5, {"opentelemetry"}),
     "testing": (5, {"numpy"}),
     "authoring": (5.5, {"numpy", "msgspec"}),
     "supervisor": (5, {"psutil", "msgspec"}),

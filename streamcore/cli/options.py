@@ -49,6 +49,22 @@ def http_address(ctx: click.Context, param: click.Parameter, text: str | None) -
     return Address(numeric(host) or host, int(port), ctx.meta[EXPOSED])
 
 
+def otel_base(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    """Callback of an option that takes the address of a collector. Credentials in it would be seen by whoever lists processes."""
+    from urllib.parse import urlsplit
+
+    from streamcore.telemetry.otel import unfit
+
+    if text is None:
+        return None
+    wrong = unfit(text)
+    if wrong:
+        raise click.BadParameter(f"found {text!r}, {wrong}", ctx, param)
+    if "@" in urlsplit(text).netloc:
+        raise click.BadParameter("credentials belong into OTEL_EXPORTER_OTLP_HEADERS, not into the address", ctx, param)
+    return text
+
+
 def key_values(ctx: click.Context, param: click.Parameter, words: Sequence[str]) -> dict[str, str]:
     """Callback of a repeated KEY=VALUE option. The value may hold further equals signs, and may be empty.
 

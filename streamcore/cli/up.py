@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamcore.cli.failures import NODE_FAILED, CannotStart
-from streamcore.cli.options import debug_option, duration, exposed, http_address, spec_options
+from streamcore.cli.options import debug_option, duration, exposed, http_address, otel_base, spec_options
 
 if TYPE_CHECKING:
     from streamcore.cli.lines import Lines
@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     callback=exposed,
     help="HOST may be beyond loopback: whoever reaches it can read the numbers of the run.",
 )
+@click.option(
+    "--otel",
+    callback=otel_base,
+    metavar="ENDPOINT",
+    help="Export traces of packets to this OpenTelemetry collector (OTLP over HTTP), e.g. http://127.0.0.1:4318. "
+    "Default: OTEL_EXPORTER_OTLP_ENDPOINT, if it is set.",
+)
 @click.option("--detach", is_flag=True, help="Return when the run is up, and leave it in the background.")
 @click.option("--reload", is_flag=True, help="Watch SPEC, what it includes and its plugins' files; restart a node when it has changed.")
 @debug_option
@@ -63,6 +70,7 @@ def up(
     report: str | None,
     name: str | None,
     http: Address | None,
+    otel: str | None,
     detach: bool,
     reload: bool,
     debug: bool,
@@ -85,6 +93,9 @@ def up(
     With --http, or `http` in SPEC, programs can look at the run: /metrics for Prometheus, /health with a verdict for each node, /readyz,
     /healthz. Nothing listens otherwise. Started by systemd with Type=notify it says when it is ready, and to the watchdog that it lives.
 
+    With --otel each traced packet becomes a trace, with a span per node, split in wait and work; it needs `pip install 'streamcore[otel]'`.
+    A collector that is away or slow holds nothing up. Headers, timeout and the like come from the standard variables OTEL_EXPORTER_OTLP_...
+
     \b
     Exit status:
       0  ended, or stopped on request
@@ -103,11 +114,11 @@ def up(
     _check(report, detach=detach, reload=reload)
     if detach:
         run = _prepare(spec, sets, allow, folders, name).run
-        return _in_background(run, _words(spec, sets, allow, folders, for_s, report, name, http, debug))
+        return _in_background(run, _words(spec, sets, allow, folders, for_s, report, name, http, otel, debug))
     with _fork_server() as fork_server:
         reloading = _reloading(spec, sets, allow, folders, name) if reload else None
         plan = reloading.basis.plan if reloading else _prepare(spec, sets, allow, folders, name)
-        options = _options(plan, spec, for_s, debug, reloading, report, http, manager)
+        options = _options(plan, spec, for_s, debug, reloading, report, http, otel, manager)
         result = _supervise(plan, announcer, options, fork_server)
     return _conclude(result, report, announcer)
 
@@ -150,15 +161,18 @@ def _options(
     reloading: Reloading | None,
     report: str | None,
     http: Address | None,
+    otel: str | None,
     manager: ServiceManager,
 ) -> Options:
     from streamcore.control.web import Address
     from streamcore.coordinator.options import Options
+    from streamcore.telemetry.otel import asked
 
     if http is None and plan.http is not None:
         http = Address(plan.http.host, plan.http.port, plan.http.exposed)
     path, timeline = os.path.abspath(spec), report is not None
-    return Options(path, for_s, plan.shm_limit, debug, reloading=reloading, timeline=timeline, http=http, manager=manager)
+    traces = asked(otel, os.environ)
+    return Options(path, for_s, plan.shm_limit, debug, reloading=reloading, timeline=timeline, http=http, otel=traces, manager=manager)
 
 
 def _check(path: str | None, *, detach: bool, reload: bool) -> None:
@@ -260,6 +274,7 @@ def _words(
     report: str | None,
     name: str | None,
     address: Address | None,
+    otel: str | None,
     debug: bool,
 ) -> list[str]:
     """The command line of the same run in the foreground."""
@@ -268,6 +283,7 @@ def _words(
     words += [word for folder in folders for word in ("--include-from", folder)]
     words += [] if for_s is None else ["--for", f"{round(for_s * 1000)}ms"]
     words += [word for option, value in (("--report", report), ("--name", name)) if value is not None for word in (option, value)]
+    words += [] if otel is None else ["--otel", otel]
     words += ["--http", str(address), *(["--http-exposed"] if address.exposed else [])] if address else []
     return ["up", *words, *(["--debug"] if debug else []), "--", spec]
 

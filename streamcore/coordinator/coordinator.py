@@ -37,6 +37,7 @@ from streamcore.coordinator.reload import Reload
 from streamcore.coordinator.rounds import DirectoryWatch, Rounds, watch_rings
 from streamcore.coordinator.service_manager import in_short
 from streamcore.coordinator.timekeeper import Timekeeper
+from streamcore.coordinator.trace_watch import TraceWatch
 from streamcore.coordinator.view import View
 from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
@@ -104,6 +105,7 @@ class Coordinator:
         self.door = pages.Door(self.options.http)
         self._failures: list[Failure] = []
         self.warnings: list[str] = []  # for the report; whoever prints for this run may add to them
+        self._traces = TraceWatch(self.options.otel, self.clock, self._observer, self.warnings)
         self._to_spawn = deque(plan.start_order)
         self._up_ns = 0
         self._loop: Loop
@@ -156,6 +158,8 @@ class Coordinator:
                 raise RunError("a run can only be started from the main thread: its processes die with the thread that spawned them")
             made.callback(self.door.close)
             self.door.listen(self._observer)
+            made.callback(self._traces.close)
+            self._traces.open(self.plan, self.run_id)
             shm_limit = budget.check(self.plan, self.options.shm_limit)
             self._run_dir.write_info(self.info())
             self._make(made)
@@ -253,6 +257,8 @@ class Coordinator:
         rounds.also(lambda: self.options.manager.status(lambda: in_short(self)), often=False)
         self.options.manager.watch(self._loop)
         rounds.also(DirectoryWatch(str(self._run_dir.path), lambda: self._run_dir.in_place, self._observer).look, often=False)
+        if self._traces.watch(self.plan, readers):
+            rounds.also(self._traces.look, often=False)
         rounds.start()
 
     def _spawn_more(self) -> None:
@@ -262,6 +268,7 @@ class Coordinator:
 
     def _result(self) -> RunResult:
         self._logs.look()  # nobody trims them any more
+        self._traces.last_look()
         final, reason = self.snapshot(), self._course.reason
         now_ns, causes = self.clock.monotonic_ns(), tuple(f"{failure.node}: {failure.cause}" for failure in self._failures)
         active_ns = now_ns - self._up_ns if self._up_ns else 0

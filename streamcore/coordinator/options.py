@@ -9,6 +9,7 @@ from streamcore.control.web import Address
 from streamcore.coordinator.reload import Reloading
 from streamcore.coordinator.service_manager import ServiceManager
 from streamcore.supervisor.interpreter import COMMAND
+from streamcore.telemetry.otel import Asked
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Options:
 
     for_s: end it after so long, counted from when all nodes are ready. shm_limit: `limits.shm` of the spec, in bytes.
     reloading: watch what the plan was made of, and follow its changes. timeline: the report is to have one. http: where the run can be
-    looked at, if at all.
+    looked at, if at all. otel: where its traces are exported to, if anywhere.
     """
 
     spec_file: str = ""
@@ -28,4 +29,5 @@ class Options:
     reloading: Reloading | None = None
     timeline: bool = False
     http: Address | None = None
+    otel: Asked | None = None
     manager: ServiceManager = field(default_factory=ServiceManager)

@@ -255,9 +255,21 @@ class StatusReader:
 
     def spans(self, count: int = limits.SPANS_MAX) -> list[Span]:
         """Of the packets that were traced here last, the latest first, `count` at most. One that is being written is left out."""
+        latest = self._latest_span()
+        return self._spans(range(latest, max(0, latest - min(count, limits.SPANS_MAX)), -1))
+
+    def spans_after(self, number: int) -> tuple[int, list[Span]]:
+        """The number of the latest span, and those after `number` that are still kept, in their order."""
+        latest = self._latest_span()
+        return latest, self._spans(range(max(number, latest - limits.SPANS_MAX) + 1, latest + 1))
+
+    def _latest_span(self) -> int:
+        first = _spans_word(self._edge_count)
+        return max(self._words[first : first + limits.SPANS_MAX * SPAN_WORDS : SPAN_WORDS].tolist())
+
+    def _spans(self, numbers: range) -> list[Span]:
         words, first, found = self._words, _spans_word(self._edge_count), []
-        latest = max(words[first : first + limits.SPANS_MAX * SPAN_WORDS : SPAN_WORDS].tolist())
-        for number in range(latest, max(0, latest - min(count, limits.SPANS_MAX)), -1):
+        for number in numbers:
             at = first + (number - 1) % limits.SPANS_MAX * SPAN_WORDS
             stamp, *fields = words[at : at + SPAN_WORDS].tolist()
             if stamp == number == words[at]:

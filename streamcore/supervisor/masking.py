@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MASK = "***"
-_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|PRIVATE|SIGNATURE|SESSION", re.IGNORECASE)
+_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|PRIVATE|SIGNATURE|SESSION|OTLP_(?:\w+_)?HEADERS", re.IGNORECASE)
 _HARMLESS = {"PWD", "OLDPWD", "KEYBOARD", "SSH_AUTH_SOCK", "XAUTHORITY", "XDG_SESSION_ID", "XDG_SESSION_TYPE", "DBUS_SESSION_BUS_ADDRESS"}
 _URL = re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://)[^\s/?#@'\"]*(?:@[^\s/?#@'\"]*)*@", re.IGNORECASE)
 _ASSIGNED = re.compile(  # bounded repeats: a log line may be anything, and as long as the log

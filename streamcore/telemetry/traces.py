@@ -31,7 +31,7 @@ class Trace(msgspec.Struct, frozen=True):
     """One packet's way, the longest one if it was passed on to several nodes. `began_ns`: monotonic, its capture.
 
     `sequence`: on the port of `source`, where the trace begins. `failed`: in the last node of the way. `finished`: that node made nothing
-    of it; else what it made is still on its way, or was dropped by an edge.
+    of it, or nobody takes what it makes; else what it made is still on its way, or was dropped by an edge.
     """
 
     source: str
@@ -101,7 +101,8 @@ def _trace(way: list[_At], edges: Mapping[int, tuple[str, str]]) -> Trace:
     first, last = way[0].span, way[-1].span
     left = [at.span.sent_ns for at in way[1:]] + [last.ended_ns]  # when the packet left each node
     hops = tuple(_hop(at, left_ns, edges) for at, left_ns in zip(way, left, strict=True))
-    return Trace(way[0].node, first.sequence, first.sent_ns, last.ended_ns - first.sent_ns, bool(last.failed), not last.outputs, hops)
+    finished = not last.outputs or all(feeder != way[-1].node for _, feeder in edges.values())  # nobody takes what it makes
+    return Trace(way[0].node, first.sequence, first.sent_ns, last.ended_ns - first.sent_ns, bool(last.failed), finished, hops)
 
 
 def _hop(at: _At, left_ns: int, edges: Mapping[int, tuple[str, str]]) -> Hop:

@@ -11,7 +11,19 @@ SECRET = "hunter2xyz"
 
 @pytest.mark.parametrize(
     "name",
-    ["API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "PGPASSWORD", "MYSQL_PWD", "smtp_pass", "Authorization", "MyToken"],
+    [
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "API_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "GITHUB_TOKEN",
+        "DB_PASSWORD",
+        "PGPASSWORD",
+        "MYSQL_PWD",
+        "smtp_pass",
+        "Authorization",
+        "MyToken",
+    ],
 )
 def test_a_secret_name_hides_its_value(name):
     assert mask_environment({name: SECRET}) == {name: MASK}

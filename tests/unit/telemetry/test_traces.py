@@ -57,6 +57,11 @@ def test_what_is_still_on_its_way_is_not_finished():
     assert (trace.last, trace.finished) == ("blur", False)
 
 
+def test_what_a_node_makes_that_feeds_nobody_is_not_waited_for():
+    (trace,) = join({**CHAIN, "find": [span(1, 22, 40, 41, outputs=1)]}, EDGES)
+    assert (trace.last, trace.finished) == ("find", True)
+
+
 def test_a_failure_is_that_of_the_last_node():
     (trace,) = join({**CHAIN, "find": [span(1, 22, 40, 41, failed=1)]}, EDGES)
     assert trace.failed
