@@ -32,12 +32,12 @@ class Sink:
     `room`: spans that may wait, those being sent included.
     """
 
-    def __init__(self, exporter: SpanExporter, run: str, graph: str, run_id: str):
+    def __init__(self, exporter: SpanExporter, heard: Reason, run: str, graph: str, run_id: str):
         self.room = int(os.environ.get(QUEUE) or QUEUE_SPANS)
         self._run_id, self._about = run_id, {"run": run, "graph": graph}
         ours = {"service.name": "streamcore", "service.version": __version__, "service.instance.id": run_id, **_named(self._about)}
         self._resource = Resource.create(ours).merge(OTELResourceDetector().detect())
-        self._exporter = Counting(exporter)
+        self._exporter = Counting(exporter, heard)
         self._processor = BatchSpanProcessor(self._exporter, max_queue_size=self.room)
         self._handed = 0
 
@@ -97,19 +97,17 @@ class Sink:
 
 def open_sink(url: str, run: str, graph: str, run_id: str) -> Sink:
     """Raises ValueError if one of the standard variables holds what cannot be used."""
-    return Sink(OTLPSpanExporter(endpoint=url), run, graph, run_id)
+    heard = Reason()  # first: what is wrong with a header would be said together with it
+    return Sink(OTLPSpanExporter(endpoint=url), heard, run, graph, run_id)
 
 
 class Counting(SpanExporter):
     """Written by the exporting thread alone, read by others. `done`: spans that were tried, `taken`: those that arrived."""
 
-    def __init__(self, inner: SpanExporter):
+    def __init__(self, inner: SpanExporter, heard: Reason):
         self.done = self.taken = 0
         self.failing = False
-        self._inner, self._closed = inner, False
-        self._heard = _Reason()
-        logger = logging.getLogger("opentelemetry")  # it says each failure, over and over: what has to be said of it, the run says once
-        logger.propagate, logger.handlers = False, [self._heard]
+        self._inner, self._heard, self._closed = inner, heard, False
 
     @property
     def why(self) -> str:
@@ -132,10 +130,17 @@ class Counting(SpanExporter):
             self._inner.shutdown()
 
 
-class _Reason(logging.Handler):
-    """Why the last attempt failed: a status or the class of an exception. Never a text, which may hold what was sent, secrets included."""
+class Reason(logging.Handler):
+    """Why the last attempt failed: a status or the class of an exception. Never a text, which may hold what was sent, secrets included.
 
-    text = ""
+    It takes over what the SDK logs, which says each failure over and over: what has to be said of it, the run says once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        logger = logging.getLogger("opentelemetry")
+        logger.propagate, logger.handlers = False, [self]
 
     def emit(self, record: logging.LogRecord) -> None:
         for value in record.args if isinstance(record.args, tuple) else ():
