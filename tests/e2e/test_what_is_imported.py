@@ -81,3 +81,12 @@ def test_several_that_look_at_the_same_time_do_each_other_no_harm(box: Box) -> N
     assert [path.suffix for path in kept] == [".json"] * len(kept)
     _, _, started = look(box, "validate", SPECS / "demo.yaml")
     assert started == []
+
+
+def test_a_run_that_exports_no_traces_holds_nothing_that_would(box: Box) -> None:
+    for name in [name for name in box.env if name.startswith("OTEL_")]:
+        del box.env[name]
+    nodes = "  - {id: a, plugin: synthetic.frames, config: {payload: json, count: 3}}\n  - {id: b, plugin: debug.null}"
+    status, modules, _ = look(box, "up", box.write_spec(f"version: 2\nname: plain\nnodes:\n{nodes}\nedges: [{{from: a, to: b}}]\n"))
+    assert status == 0
+    assert not [name for name in modules if name.split(".")[0] in ("opentelemetry", "requests", "google") or name.endswith("otel_sink")]
