@@ -97,7 +97,7 @@ def memory(stop: Stop, options: Options, node: str | None) -> Found:
     source = {"id": "source", "plugin": "synthetic.frames", "config": {"rate": 60}}
     spec = chain([source, {"id": "sink", "plugin": "debug.hash"}])
     with folder() as place, streamctl(stop, place, "up", write(place, spec)) as program:
-        _until_up(stop, program)
+        until_up(stop, program)
         stop.sleep(options.seconds(3.0))
         nodes = nodes_of(program)
         if any("cv2" in Path(f"/proc/{pid}/maps").read_text() for pid in nodes.values()):
@@ -119,7 +119,7 @@ def idle(stop: Stop, options: Options, nodes: int) -> Found:
     source = {"id": "source", "plugin": f"{NODES}:Silent"}
     spec = chain([source, *forwards(nodes - 2), sink("Last")])
     with folder() as place, streamctl(stop, place, "up", write(place, spec)) as program:
-        _until_up(stop, program)
+        until_up(stop, program)
         stop.sleep(1.0)
         pids = [program.process.pid, *proc.descendants(program.process.pid)]
         begin_s, began_ns = {pid: proc.cpu_s(pid) for pid in pids}, time.monotonic_ns()
@@ -166,7 +166,7 @@ def validate(stop: Stop, nodes: int) -> Found:
         return {OURS: {"seconds": (program.ended_ns - program.began_ns) / 1e9}}
 
 
-def _until_up(stop: Stop, program: Program) -> None:
+def until_up(stop: Stop, program: Program) -> None:
     end_s = time.monotonic() + DEADLINE_S
     while " is up: " not in program.stdout:
         stop.check()

@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from streamcore.control.client import Client
 from streamcore.control.rundir import live_info
 from streamcore_bench import flows
 from streamcore_bench.flows import Flow
-from streamcore_bench.lives import write
+from streamcore_bench.lives import until_up, write
 from streamcore_bench.points import Found, Options, Point
 from streamcore_bench.programs import Failed, Program, Stop, folder, streamctl
 from streamcore_bench.results import OURS
@@ -56,7 +57,7 @@ def _rate(stop: Stop, options: Options, nbytes: int, *, seen: bool) -> float:
         spec["nodes"][-1] = {"id": spec["nodes"][-1]["id"], "plugin": "debug.null"}
         words, env = (["--http", "0"], {}) if seen else ([], {"STREAMCORE_TIMINGS": "0"})
         with streamctl(stop, place, "up", write(place, spec), *words, env=env) as program:
-            _until_up(stop, program)
+            until_up(stop, program)
             with _looked_at(place, program) if seen else nullcontext():
                 stop.sleep(options.seconds(SETTLE_S))
                 began, began_ns = _taken(place), time.monotonic_ns()
@@ -64,18 +65,7 @@ def _rate(stop: Stop, options: Options, nbytes: int, *, seen: bool) -> float:
                 return (_taken(place) - began) * 1e9 / (time.monotonic_ns() - began_ns)
 
 
-def _until_up(stop: Stop, program: Program) -> None:
-    end_s = time.monotonic() + DEADLINE_S
-    while " is up: " not in program.stdout:
-        stop.check()
-        if program.process.poll() is not None or time.monotonic() > end_s:
-            raise Failed(f"the run did not come up\n{program.tail()}")
-        time.sleep(0.01)
-
-
 def _taken(place: Path) -> int:
-    from streamcore.control.client import Client
-
     info = live_info(place / "streamcore" / "bench")
     if info is None:
         raise Failed("the run has ended while it was measured")
