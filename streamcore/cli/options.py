@@ -32,13 +32,13 @@ def exposed(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 def http_address(ctx: click.Context, param: click.Parameter, text: str | None) -> Address | None:
     """Callback of an option that takes PORT or HOST:PORT. An IPv6 address stands in brackets."""
-    from streamcore.control.web import Address
-    from streamcore.spec.addresses import LOOPBACK, PORT_MAX, numeric, unfit
-
     if text is None:
         if ctx.meta[EXPOSED]:
             raise click.UsageError("--http-exposed is said of the host of --http, which is missing", ctx)
         return None
+    from streamcore.control.web import Address
+    from streamcore.spec.addresses import LOOPBACK, PORT_MAX, numeric, unfit
+
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or LOOPBACK
     if not (port.isascii() and port.isdecimal() and int(port) <= PORT_MAX):

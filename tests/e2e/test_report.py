@@ -137,6 +137,7 @@ def test_a_killed_node_is_marked_and_the_page_shows_it(box: Box) -> None:
     os.kill(rows["pass"]["pid"], signal.SIGKILL)
     wait_until("a new process", lambda: any(row["restarts"] for row in (box.ps() or {"nodes": []})["nodes"]))
     box.wait_running()
+    wait_until("a look at the memory", lambda: (box.ps() or {"uptime_s": 0})["uptime_s"] > 3)
     assert box.run("down", "endless").returncode == 0
     assert process.wait(30) == 0, box.output()
     report = checked(box)
