@@ -121,15 +121,25 @@ BROKEN = {
     "one edge is waited for after the other": ("lost|books", (Outlet, "_may_send", lambda outlet: outlet._blocking[0].may_send())),
 }
 
+# Seeds from which on some are found soon; from 0 on it would take half a minute.
+SOON = {
+    "a dead consumer's receipt counts": 800,
+    "a successor forgets whose output waits for whom": 230,
+    "what kills is looked for in a batch": 270,
+    "slots that a lost node shows are used again": 700,
+}
 
-@pytest.mark.parametrize(("violation", "changes"), [(first, rest) for first, *rest in BROKEN.values()], ids=BROKEN.keys())
-def test_the_model_finds_what_is_broken(monkeypatch, violation, changes):
+
+@pytest.mark.parametrize(
+    ("violation", "first_seed", "changes"), [(first, SOON.get(name, 0), rest) for name, (first, *rest) in BROKEN.items()], ids=BROKEN.keys()
+)
+def test_the_model_finds_what_is_broken(monkeypatch, violation, first_seed, changes):
     # A model that never objects proves nothing.
     for where, name, broken in changes:
         monkeypatch.setattr(where, name, broken)
 
     def look_for_it() -> None:
-        for seed in range(2000):
+        for seed in range(first_seed, first_seed + 2000):
             explore(seed)
 
     with pytest.raises(Violation, match=violation):
