@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from rich.text import Text
@@ -38,7 +39,8 @@ UNICODE = Glyphs("━", "╸", "─", "…", "─")
 ASCII = Glyphs("#", ":", ".", "~", "-")
 
 
-class Column(NamedTuple, Generic[Line]):
+@dataclass(frozen=True)
+class Column(Generic[Line]):
     """One column behind the name. `rank`: those of low ranks stay when the terminal is narrow."""
 
     head: str
