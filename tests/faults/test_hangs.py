@@ -19,7 +19,7 @@ PROGRESS_S = 2.0  # a node that gets no processor for so long, because the box i
 def test_every_kind_of_hang_is_found_five_times_and_nothing_is_lost(box: Box):
     nodes, edges = [], []
     at = [50 + 40 * turn for turn in range(TIMES)]
-    counts = {kind: FRAMES for kind in KINDS} | {"stop": 2 * FRAMES}  # it has to last for five stops, each of which is found after 2 s
+    counts = dict.fromkeys(KINDS, FRAMES) | {"stop": 2 * FRAMES}  # it has to last for five stops, each of which is found after 2 s
     for kind in KINDS:
         plugin, config = ("flow.forward", "") if kind == "stop" else ("fault_nodes:Harm", f"how: {kind}, at: {at}")
         nodes += [node(f"src-{kind}", "synthetic.frames", frames(200, counts[kind]))]
