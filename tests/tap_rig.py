@@ -26,17 +26,6 @@ def frame(number: int) -> np.ndarray[Any, Any]:
     return np.full((8, 10, 3), number % 251, np.uint8)
 
 
-def finish(wire: Any) -> None:
-    """Every consumer takes and lets go of everything."""
-    for consumer in wire.consumers:
-        while consumer.arrive():
-            packet = consumer.take()
-            if packet is not None:
-                packet.parent.settle()
-            del packet
-    wire.report()
-
-
 class Ears:
     """Stands for the lifeline."""
 

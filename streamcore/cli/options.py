@@ -119,6 +119,12 @@ def json_option(what: str) -> Callable[[Function], Function]:
     return click.option("--json", "as_json", is_flag=True, help=what)
 
 
+def interval_option(what: str) -> Callable[[Function], Function]:
+    """Over what the CPU share of processes is taken: `interval_s`."""
+    text = f"{what}, e.g. 2s. 0s: since each process began."
+    return click.option("--interval", "interval_s", metavar="TIME", default="500ms", show_default=True, callback=duration, help=text)
+
+
 run_option = click.option("--run", metavar="RUN", shell_complete=complete_live_run, help="Which run; may be left out if there is only one.")
 any_run_option = click.option(
     "--run", metavar="RUN", shell_complete=complete_run, help="Which run, live or ended; may be left out if there is only one."

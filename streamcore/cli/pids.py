@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamcore.cli.failures import FINE, INTERRUPTED, NO_SUCH_RUN, NODE_FAILED
-from streamcore.cli.options import duration, json_option
+from streamcore.cli.options import interval_option, json_option
 from streamcore.cli.processes import COUNTS, CPU, MEMORY, all_columns, indented, numbered, tree_lines
 from streamcore.cli.wording import plural, span, table
 from streamcore.clock import Clock
@@ -28,15 +28,7 @@ NAMED_MAX = 5
 @click.argument("pids", metavar="PID...", nargs=-1, required=True, type=click.IntRange(min=1))
 @click.option("--wide", is_flag=True, help="All columns: age, CPU time, disks, context switches, page faults, nice, CPUs, GPUs.")
 @click.option("--details", is_flag=True, help="Every fact in words, also the command line, the descriptor limit and the control group.")
-@click.option(
-    "--interval",
-    "interval_s",
-    metavar="TIME",
-    default="500ms",
-    show_default=True,
-    callback=duration,
-    help="The time over which the CPU share is taken, e.g. 2s. 0s: since each process began.",
-)
+@interval_option("The time over which the CPU share is taken")
 @click.option("--watch", is_flag=True, help="Look again after every --interval, until Ctrl-C or until none of them lives.")
 @json_option('Print {"trees": [{"pid", "total": {...}, "partial": [...], "processes": [...]}], "missing": [...]}, one look per line.')
 def pids(pids: tuple[int, ...], wide: bool, details: bool, interval_s: float, watch: bool, as_json: bool) -> int:

@@ -12,7 +12,7 @@ import click
 
 from streamcore.cli.completing import complete_live_node, complete_live_run
 from streamcore.cli.failures import FINE, NO_SUCH_RUN, NODE_FAILED
-from streamcore.cli.options import duration, json_option, quiet_debug_option
+from streamcore.cli.options import interval_option, json_option, quiet_debug_option
 from streamcore.cli.processes import Column, all_columns, indented, numbered, percent, tree_lines
 from streamcore.cli.wording import fit, plural, short, size, span, table
 from streamcore.clock import Clock
@@ -44,15 +44,7 @@ class Look(NamedTuple):
 )
 @click.option("--children", is_flag=True, help="Inspect, and show each process that a node has started on a line of its own.")
 @click.option("--node", metavar="NODE", shell_complete=complete_live_node, help="Inspect, and show every fact of this node's processes.")
-@click.option(
-    "--interval",
-    "interval_s",
-    metavar="TIME",
-    default="500ms",
-    show_default=True,
-    callback=duration,
-    help="The time over which an inspection takes the CPU share, e.g. 2s. 0s: since each process began.",
-)
+@interval_option("The time over which an inspection takes the CPU share")
 @json_option('Print {"run", "state", "nodes": [{"id", "pid", "state", "incarnation", "restarts", ...}], "edges": [...]}, one run per line.')
 @quiet_debug_option
 def ps(run: str | None, wide: bool, children: bool, node: str | None, interval_s: float, as_json: bool) -> int:

@@ -150,6 +150,16 @@ class Wire:
                 raw = consumer.to_producer.popleft()
                 self.outlet.on_receipt(edge, *messages.read_receipt(raw, messages.read_header(raw).records))
 
+    def finish(self) -> None:
+        """Every consumer takes and lets go of everything."""
+        for consumer in self.consumers:
+            while consumer.arrive():
+                packet = consumer.take()
+                if packet is not None:
+                    packet.parent.settle()
+                del packet
+        self.report()
+
     def report(self) -> None:
         """Consumers report everything, and the producer hears of it."""
         for consumer in self.consumers:

@@ -36,17 +36,6 @@ def same(found, expected) -> bool:
     return bytes(found) == bytes(expected) if isinstance(expected, (bytes, bytearray, memoryview)) else found == expected
 
 
-def finish(wire) -> None:
-    """Every consumer takes and lets go of everything."""
-    for consumer in wire.consumers:
-        while consumer.arrive():
-            packet = consumer.take()
-            if packet is not None:
-                packet.parent.settle()
-            del packet
-    wire.report()
-
-
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
 def test_every_payload_arrives_as_it_was_and_leaves_nothing_behind(wire, payload):
     wire.emit(payload, meta={"n": 1})
@@ -148,7 +137,7 @@ def test_a_payload_that_cannot_travel_is_refused_and_leaves_nothing_behind(make_
     assert wire.is_empty()
     assert [edge.credit.sent for edge in wire.edges] == [0, 0]
     wire.emit(FRAME)
-    finish(wire)
+    wire.finish()
     assert wire.is_empty()
 
 
@@ -209,7 +198,7 @@ def test_no_packet_fails_only_because_it_carries_the_trace(make_wire):
             with suppress(PayloadError):
                 wire.emit(FRAME, meta={"x": "y" * size})
                 arrived += 1
-            finish(wire)
+            wire.finish()
         found.append(arrived)
     assert set(found) == {0, 130}
 
@@ -220,11 +209,11 @@ def test_no_packet_fails_only_because_it_carries_the_trace(make_wire):
 def test_a_block_edge_waits_for_credit(make_wire):
     wire = make_wire(depth=2)
     waited = []
-    wire.on_wait = lambda: (waited.append(wire.edges[0].credit.in_flight), finish(wire))
+    wire.on_wait = lambda: (waited.append(wire.edges[0].credit.in_flight), wire.finish())
     for number in range(20):
         wire.emit({"n": number})
     assert waited
-    finish(wire)
+    wire.finish()
     assert wire.is_empty()
     assert wire.page.edge(0).completed == 20
 
@@ -254,7 +243,7 @@ def test_a_packet_that_one_edge_drops_still_reaches_the_others(make_wire):
     for number in range(8):
         wire.emit(np.full(10, number, np.uint8))
     assert (wire.edges[0].credit.sent, wire.edges[1].credit.dropped) == (8, 6)
-    finish(wire)
+    wire.finish()
     assert wire.is_empty()
 
 
@@ -321,10 +310,10 @@ def test_a_consumer_that_goes_while_its_packet_waits_for_a_slot_holds_up_nothing
 @pytest.mark.parametrize("slots", [1, 3])
 def test_no_row_is_used_while_all_are_taken(make_wire, slots):
     wire = make_wire(depth=8, slots=slots)
-    wire.on_wait = lambda: finish(wire)
+    wire.on_wait = lambda: wire.finish()
     for number in range(30):
         wire.emit({"n": number})
-    finish(wire)
+    wire.finish()
     assert wire.is_empty()
 
 

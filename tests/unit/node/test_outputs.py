@@ -14,17 +14,6 @@ from streamcore.wire import messages
 FRAME = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 
-def finish(wire) -> None:
-    """Every consumer takes and lets go of everything."""
-    for consumer in wire.consumers:
-        while consumer.arrive():
-            packet = consumer.take()
-            if packet is not None:
-                packet.parent.settle()
-            del packet
-    wire.report()
-
-
 class Delivered:
     """An input edge as a record sees it."""
 
@@ -45,7 +34,7 @@ def ids_of(wire, packets: list[StreamPacket]) -> list[str]:
     for packet in packets:
         wire.outlet.emit(packet, False)
         found.append(wire.consumers[0].take().packet_id)
-        finish(wire)
+        wire.finish()
     return found
 
 
@@ -86,7 +75,7 @@ def test_an_output_that_was_dropped_takes_its_id_with_it(make_wire):
     lossy.outlet.emit(given.derive(payload=1), False)
     lossy.outlet.emit(given.derive(payload=2), False)
     assert lossy.edges[0].credit.dropped == 1
-    finish(lossy)
+    lossy.finish()
     lossy.outlet.emit(given.derive(payload=3), False)
     third = lossy.consumers[0].take().packet_id
     given = again(given)
@@ -126,7 +115,7 @@ def test_an_author_who_is_told_does_not_thereby_keep_the_memory(wire):
     kept: list[StreamPacket] = []
     for _ in range(3 * wire.shape.slot_count):
         wire.emit(wire.outlet.loan((4, 6, 3), np.uint8, 0))
-        finish(wire)
+        wire.finish()
     assert len(kept) == 3 * wire.shape.slot_count
 
 

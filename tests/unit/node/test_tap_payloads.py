@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from tap_rig import finish, frame
+from tap_rig import frame
 
 from streamcore import Port, StreamPacket
 from streamcore.node.tapping import SMALL_BURST, Pace
@@ -56,7 +56,7 @@ def test_a_port_without_edges_can_be_tapped(make_rig, monkeypatch):
 def test_who_wants_no_frames_is_told_of_them_and_nothing_is_held(rig):
     tap = rig.attach(frames=False)
     rig.wire.emit(frame(1))
-    finish(rig.wire)
+    rig.wire.finish()
     ((word, meta),) = tap.packets()
     assert not word.flags & HELD
     assert (meta.ref.dtype, meta.ref.shape) == ("uint8", (8, 10, 3))
@@ -87,7 +87,7 @@ def test_a_forwarded_frame_is_copied_so_that_its_input_is_completed_however_long
     del packet
     (consumer,) = rig.wire.consumers
     consumer.inlet._readers = {0: upstream.reader, 1: rig.wire.reader}
-    finish(rig.wire)
+    rig.wire.finish()
     gc.collect()
     upstream.report()
     assert upstream.is_empty()
@@ -118,7 +118,7 @@ def test_a_flood_of_small_packets_is_thinned_and_what_was_left_out_is_counted(ri
     tap = rig.attach(every_ns=None)
     for number in range(500):
         rig.wire.emit({"n": number})
-        finish(rig.wire)
+        rig.wire.finish()
     shown = tap.packets()
     assert [meta.value["n"] for _, meta in shown] == list(range(SMALL_BURST + 1))[: len(shown)]
     assert SMALL_BURST <= len(shown) <= SMALL_BURST + 1
@@ -132,7 +132,7 @@ def test_a_tap_that_does_not_read_loses_packets_and_holds_nothing_up(rig):
     tap = rig.attach(frames=False)
     for number in range(3000):
         rig.wire.emit({"n": number, "text": "x" * 500})
-        finish(rig.wire)
+        rig.wire.finish()
     assert 0 < len(tap.packets()) < 3000
     assert rig.taps == 1
 
@@ -171,7 +171,7 @@ def test_what_passes_while_no_tap_may_want_it_costs_no_call_and_is_counted(make_
         rig.wire.emit({"n": number})
     assert not offers
     second = rig.attach(frames=False, every_ns=1000)  # which is not told of what passed before it came
-    finish(rig.wire)
+    rig.wire.finish()
     rig.wire.emit({"n": 4})
     now[0] += 1000
     rig.wire.emit({"n": 5})

@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 import pytest
-from tap_rig import finish, frame
+from tap_rig import frame
 
 from streamcore import limits
 from streamcore.node import channel
@@ -52,7 +52,7 @@ def test_the_edges_of_a_port_do_the_same_with_taps_as_without(make_rig, policies
             elif what == "report":
                 wire.report()
             elif what == "all":
-                finish(wire)
+                wire.finish()
 
     def disturb() -> None:
         what = chance.choice(("attach", "ready", "ready", "take", "take", "stop", "leave"))
@@ -84,8 +84,8 @@ def test_the_edges_of_a_port_do_the_same_with_taps_as_without(make_rig, policies
             end.link.close()
         rig.ears.hear()
         rig.obey()
-        finish(rig.wire)
-        finish(rig.wire)
+        rig.wire.finish()
+        rig.wire.finish()
         gc.collect()
         rig.wire.outlet.settle_loans()
         assert rig.taps == 0
@@ -96,10 +96,10 @@ def test_a_held_frame_stays_as_it_is_while_the_port_goes_on(rig):
     tap = rig.attach()
     tap.ready()
     rig.wire.emit(frame(1))
-    finish(rig.wire)
+    rig.wire.finish()
     for number in range(2, 30):
         rig.wire.emit(frame(number))
-        finish(rig.wire)
+        rig.wire.finish()
     word, _, payload = tap.take()
     assert (word.sequence, payload[0, 0, 0]) == (0, 1)
     tap.ready()
@@ -113,7 +113,7 @@ def test_a_tap_takes_no_slot_that_the_edges_count_on(make_rig):
     tap = rig.attach()
     tap.ready()
     rig.wire.emit(frame(1))
-    finish(rig.wire)  # only the tap has it now
+    rig.wire.finish()  # only the tap has it now
     loans = [rig.wire.outlet.loan((4,), np.uint8, 0) for _ in range(3)]
     assert len(loans) == 3
     assert tap.take()[2][0, 0, 0] == 1
@@ -128,7 +128,7 @@ def test_a_stopped_tap_is_let_go_and_what_it_copies_later_is_not_vouched_for(rig
     monkeypatch.setattr(node_tapping, "HOLD_NS", -1)
     rig.wire.emit(frame(2))  # the producer looks when it has a packet to show, and not before
     assert rig.taps == 0
-    finish(rig.wire)
+    rig.wire.finish()
     assert rig.wire.is_empty()
     told = tap.hears()
     assert [word.type for word in told] == [0]
@@ -144,7 +144,7 @@ def test_what_a_tap_had_copied_before_it_was_let_go_is_not_given_back_twice(rig)
     tap.say(DONE, shown[0].number)
     tap.say(DONE, shown[0].number)  # once more: it does not keep to the protocol
     assert rig.taps == 0
-    finish(rig.wire)
+    rig.wire.finish()
     assert rig.wire.is_empty()
 
 
@@ -156,7 +156,7 @@ def test_who_does_not_keep_to_the_protocol_is_let_go(rig, words):
     for kind, number in words:
         tap.say(kind, number)
     assert rig.taps == 0
-    finish(rig.wire)
+    rig.wire.finish()
     assert rig.wire.is_empty()
 
 
@@ -172,7 +172,7 @@ def test_a_tap_that_goes_leaves_nothing_held(rig):
     tap = rig.attach()
     tap.ready()
     rig.wire.emit(frame(1))
-    finish(rig.wire)
+    rig.wire.finish()
     tap.link.close()
     rig.ears.hear()
     rig.obey()
@@ -186,7 +186,7 @@ def test_taps_of_one_port_have_each_a_slot_of_their_own_and_one_too_many_is_told
     for number, tap in enumerate(taps):
         tap.ready()
         rig.wire.emit(frame(number))
-        finish(rig.wire)
+        rig.wire.finish()
     late = rig.attach()
     (refused,) = [word for word in late.hears() if word.type == REFUSED]
     assert b"camera.out has 4 taps" in refused.rest
@@ -210,7 +210,7 @@ def test_a_successor_knows_nothing_of_a_tap_and_has_nothing_to_clear(make_rig):
     tap = rig.attach()
     tap.ready()
     rig.wire.emit(frame(1))
-    finish(rig.wire)
+    rig.wire.finish()
     rig.wire.emit(frame(2))
     successor = type(rig.wire.writer)(rig.wire.memory, rig.wire.shape)  # of a producer that was killed now
     assert [(row.sequence, row.pending) for row in successor.adopted] == [(1, 1)]
@@ -223,7 +223,7 @@ def test_the_main_loop_is_woken_for_a_slot_only_while_it_waits_for_one(rig):
         rig.wire.page.writer.set("waits_for_credit", waits)
         tap.ready()
         rig.wire.emit(frame(1))
-        finish(rig.wire)
+        rig.wire.finish()
         assert tap.take() is not None
         assert rig.ears.pokes == pokes
 
@@ -244,5 +244,5 @@ def test_a_node_without_descriptors_left_goes_on(rig, monkeypatch):
     assert [word.type for word in tap.hears()] == [0]
     assert rig.taps == 0
     assert rig.wire.emit(frame(1))
-    finish(rig.wire)
+    rig.wire.finish()
     assert rig.wire.is_empty()
