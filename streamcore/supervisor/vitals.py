@@ -13,7 +13,6 @@ from streamcore.supervisor import proc
 from streamcore.telemetry.metrics import Vitals
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_BYTES_MAX = 4096
 
 
 def vitals(pid: int) -> Vitals | None:
@@ -23,15 +22,6 @@ def vitals(pid: int) -> Vitals | None:
         return None
     started_s = _booted_s() + seen.started / _TICKS_PER_S
     return Vitals(seen.cpu_s, started_s, seen.rss_bytes, _descriptors(pid), seen.threads, _switches(pid))
-
-
-def _read(path: str) -> bytes:
-    """Without the buffers of a file object, which take as long as the kernel."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, _BYTES_MAX)
-    finally:
-        os.close(fd)
 
 
 @lru_cache(maxsize=1)
@@ -54,6 +44,6 @@ def _switches(pid: int) -> int | None:
     it takes four times as long to read of each.
     """
     try:
-        return sum(int(_read(f"/proc/{pid}/task/{thread}/schedstat").split()[2]) for thread in os.listdir(f"/proc/{pid}/task"))
+        return sum(int(proc.read(f"/proc/{pid}/task/{thread}/schedstat").split()[2]) for thread in os.listdir(f"/proc/{pid}/task"))
     except (OSError, ValueError, IndexError):  # a thread has just ended, or a kernel without CONFIG_SCHED_INFO
         return None
