@@ -35,10 +35,6 @@ class Distribution(msgspec.Struct, frozen=True):
                 return (lower_ns(bucket) + lower_ns(bucket + 1)) / 2
         return None
 
-    def above(self, ns: int) -> int:
-        """How many lie in buckets that begin at `ns` or later."""
-        return sum(count for bucket, count in self.buckets if lower_ns(bucket) >= ns)
-
     def since(self, earlier: Distribution) -> Distribution:
         """What came between two readings of one histogram."""
         before = dict(earlier.buckets)

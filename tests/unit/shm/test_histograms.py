@@ -58,7 +58,6 @@ def test_a_successor_counts_on_and_a_difference_tells_what_is_new(words):
     both = noted(words, [2_000, 50])
     assert both.count == 4 and both.since(first) == Distribution(2_050, ((0, 1), (bucket_of(2_000), 1)))
     assert first + both.since(first) == both
-    assert both.above(1 << 20) == 1
 
 
 def test_what_is_not_published_is_not_read(words):

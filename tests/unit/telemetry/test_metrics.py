@@ -105,3 +105,16 @@ def test_the_sum_of_durations_is_exact_however_large():
     edge = EdgeRow("a->b", "a", "b", "block", 8, 16, wait=Distribution(2**63 + 1, ((100, 1),)))
     text = exposition(RUN, Snapshot((), (edge,)), {})
     assert "} 9223372036.854775809\n" in text
+
+
+def test_what_is_written_has_the_labels_that_are_promised():
+    processes = {"cam": Vitals(1.5, 1_700_000_001.0, 4096, 12, 5, 99)}
+    found = values(exposition(RUN, rows(work=noted(5_000), metrics={"own": 1.0}), processes))
+    promised = {metric.name: set(names.LABELS[metric.of]) for metric in names.METRICS} | {names.OTHER.name: set(names.OTHER_LABELS)}
+    promised["streamcore_run_info"] |= {"version", "graph_version"}
+    seen = set()
+    for sample, labels in found:
+        name = sample if sample in promised else sample.rpartition("_")[0]  # of a histogram
+        assert {label for label, _ in labels} - {"le"} == promised[name], sample
+        seen.add(name)
+    assert len(seen) > 35 and names.OTHER.name in seen
