@@ -22,6 +22,13 @@ from streamcore.shm.ring import clear_table, format_ring, geometry, ring_bytes
 ANSWER_S = 20
 
 
+def mapped_shared(pid: int) -> dict[str, str]:
+    """What a process maps so that another may see its stores: name to permissions, as the kernel writes them; OSError when it has ended."""
+    with open(f"/proc/{pid}/maps") as maps:
+        rows = [line.rstrip("\n").split(maxsplit=5) for line in maps]
+    return {row[5]: row[1] for row in rows if len(row) == 6 and row[1].endswith("s")}
+
+
 class PlainPair:
     """Writer and reader on the same anonymous memory. A kill forgets the writer: what it knew is lost, the bytes stay."""
 
@@ -86,14 +93,16 @@ class ProcessPair:
         found = set()
         for process in filter(str.isdigit, os.listdir("/proc")):
             try:
-                with open(f"/proc/{process}/maps") as maps:
-                    names = maps.read()
-                names += "".join(os.readlink(f"/proc/{process}/fd/{fd}") for fd in os.listdir(f"/proc/{process}/fd"))
+                names = [*mapped_shared(int(process)), *(os.readlink(f"/proc/{process}/fd/{fd}") for fd in os.listdir(f"/proc/{process}/fd"))]
             except OSError:  # it has ended meanwhile, or is not ours
                 continue
-            if self.label in names:
+            if any(self.label in name for name in names):
                 found.add(int(process))
         return found
+
+    def mapped_shared(self) -> list[dict[str, str]]:
+        """What the writer and the reader map shared."""
+        return [mapped_shared(side.pid) for side in (self._writer, self._reader)]
 
     def kill_writer(self) -> None:
         self._writer.send_signal(signal.SIGKILL)

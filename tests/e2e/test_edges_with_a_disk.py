@@ -167,10 +167,13 @@ def test_kills_lose_nothing_and_turn_nothing_round(gates, victims):
     spec = spill_spec(gates, "count: 3000, rate: 300, width: 64, height: 48", "work_ms: 1", "wait_s: 0.01")
     up = gates.start("up", spec, "--report", "report.json")
     wait_until("packets on the disk", lambda: _waiting(gates) > 20)
+    killed: set[int] = set()
     for kill in range(5):  # while the edge is full, and while what is stored comes back
         (shut.unlink if kill % 2 else shut.touch)()
         victim = victims[kill % len(victims)]
-        os.kill(wait_until(f"{victim} to be ready", pid_of(gates, victim)), signal.SIGKILL)
+        pid = wait_until(f"{victim} to be ready", lambda: (found := pid_of(gates, victim)()) not in killed and found)  # noqa: B023
+        killed.add(pid)  # it is called ready until its end has been seen
+        os.kill(pid, signal.SIGKILL)
     shut.unlink()
     assert up.wait(90) == 0, gates.output()
     found = numbers(gates)
