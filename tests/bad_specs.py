@@ -8,14 +8,17 @@ machine's policy. Graphs that they include lie in parts/, policies in policies/.
 from __future__ import annotations
 
 import shlex
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamcore import errors
 from streamcore.errors import SpecError
 from streamcore.graph.check import prepare
+from streamcore.plugins import naming
 
 HERE = Path(__file__).parent / "specs_bad"
 NAMES = sorted(path.name for path in HERE.glob("*.yaml"))
@@ -43,13 +46,42 @@ def options_of(name: str) -> tuple[dict[str, Any], dict[str, str]]:
     return given, environment
 
 
+Site = tuple[str, int]  # a source file and a line in it
+
+
+def _note_sites(cls: type, patch: pytest.MonkeyPatch, sites: set[Site]) -> None:
+    """From now on every place that an instance is made from, and all their callers, join `sites`."""
+    original = cls.__init__
+
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
+        frame = sys._getframe(1)
+        while frame is not None:
+            sites.add((frame.f_code.co_filename, frame.f_lineno))
+            frame = frame.f_back  # type: ignore[assignment]
+        original(self, *args, **kwargs)
+
+    patch.setattr(cls, "__init__", recorded)
+
+
 @cache
-def told(name: str) -> SpecError:
-    """Called in HERE, with HERE importable."""
+def _asked(name: str) -> tuple[SpecError, frozenset[Site]]:
     given, environment = options_of(name)
+    sites: set[Site] = set()
     with pytest.MonkeyPatch.context() as patch:
         for key, value in environment.items():
             patch.setenv(key, value)
+        _note_sites(errors.Problem, patch, sites)
+        _note_sites(naming.PluginRefused, patch, sites)
         with pytest.raises(SpecError) as caught:
             prepare(name, **given)
-    return caught.value
+    return caught.value, frozenset(sites)
+
+
+def told(name: str) -> SpecError:
+    """Called in HERE, with HERE importable."""
+    return _asked(name)[0]
+
+
+def reporters(name: str) -> frozenset[Site]:
+    """Where in the sources the problems of this spec were reported from, with all that called there; called as `told` is."""
+    return _asked(name)[1]

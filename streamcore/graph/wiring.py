@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -70,6 +71,17 @@ class Graph:
     shown: list[tuple[PortSpec, Port]] = field(default_factory=list)  # ports of sub-graphs, with those behind them
     code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of each plugin: the files that its manifest was made of
     structure_only: bool = False
+
+    @cached_property
+    def levels(self) -> dict[str, list[str]]:
+        """What each included graph holds, by its prefix ("" for the spec, "door." for the graph `door`): ids without it, none hidden."""
+        found: dict[str, list[str]] = {"": []}
+        for node_id, node in self.nodes.items():
+            if not node.spec.hidden:
+                found[""].append(node_id)
+                for dot in re.finditer(r"\.", node_id):
+                    found.setdefault(node_id[: dot.end()], []).append(node_id[dot.end() :])
+        return found
 
     def successors(self) -> dict[str, list[str]]:
         """Node ids to the ids of their consumers."""
@@ -202,16 +214,15 @@ def _is_impossible(node: WiredNode, side: str) -> bool:
     return node.manifest is not None and not getattr(node.manifest, side)
 
 
-def _below(text: str, nodes: Mapping[str, WiredNode]) -> tuple[str, list[str]]:
+def _below(text: str, levels: Mapping[str, list[str]]) -> tuple[str, list[str]]:
     """The id that an end names, and those that it might: in an included graph, as the file of that graph has them."""
     prefix, rest = "", text
     while "." in rest:
         head, _, tail = rest.partition(".")
-        if not any(node_id.startswith(f"{prefix}{head}.") for node_id in nodes):
+        if f"{prefix}{head}." not in levels:
             break
         prefix, rest = f"{prefix}{head}.", tail
-    below = (node_id.removeprefix(prefix) for node_id in nodes if node_id.startswith(prefix))
-    return rest.partition(".")[0], list(dict.fromkeys(below))
+    return rest.partition(".")[0], levels[prefix]
 
 
 def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | None, str]:
@@ -221,7 +232,7 @@ def _end(graph: Graph, where: Where, text: str, side: str) -> tuple[WiredNode | 
     node = graph.nodes.get(node_id)
     if node is None:
         if not graph.spec.partial:
-            node_id, known = _below(text, {name: node for name, node in graph.nodes.items() if not node.spec.hidden})
+            node_id, known = _below(text, graph.levels)
             expected = f"one of the nodes: {names(known)}" if known else "a node; there is none"
             graph.problems.add(where, f"no node of the id {show(node_id)}", expected, near=(node_id, known))
         return None, ""

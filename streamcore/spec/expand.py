@@ -85,7 +85,7 @@ class _Expander:
         self._roots = [os.path.realpath(folder) for folder in (os.path.dirname(file) or ".", *folders)]
         self._files: dict[str, tuple[Any, Place] | None] = {}
         self._instances: dict[str, _Instance] = {}
-        self._groups: dict[str, list[str]] = {}
+        self._groups: dict[str, dict[str, None]] = {}  # each with its instances, in the order written
         self._first: dict[str, Where] = {}  # ids of groups and included graphs, to where they are written
         self._full = False
 
@@ -111,7 +111,7 @@ class _Expander:
         node_id = self._filler.fill(rest.get("id"), (*where, "id"), level.known, level.folder)
         if isinstance(node_id, str):
             self._claim(level.prefix + node_id, node_id, where)
-            self._groups.setdefault(level.prefix + node_id, [name for name, _ in items])
+            self._groups.setdefault(level.prefix + node_id, dict.fromkeys(name for name, _ in items))
         for name, item in items:
             if self._full:
                 return  # a few lines within each other could go on for hours
@@ -313,8 +313,8 @@ class _Expander:
         """Does this name a node with for_each but none of its instances? Then it is reported."""
         for group in heads(flat, self._groups):
             rest = flat[len(group) + 1 :]
-            if not rest or not any(rest == name or rest.startswith(f"{name}.") for name in self._groups[group]):
-                instances = self._groups[group]
+            instances = self._groups[group]
+            if not heads(rest, instances):
                 shown = text[: len(text) - len(rest)].rstrip(".") if rest else text
                 expected = f"{shown}.* for all, or one of: {names(f'{shown}.{name}' for name in instances)}" if instances else "instances"
                 self._problems.add(where, f"{show(text)}, which for_each makes {len(instances)} of", expected)

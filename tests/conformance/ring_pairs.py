@@ -93,7 +93,10 @@ class ProcessPair:
         found = set()
         for process in filter(str.isdigit, os.listdir("/proc")):
             try:
-                names = [*mapped_shared(int(process)), *(os.readlink(f"/proc/{process}/fd/{fd}") for fd in os.listdir(f"/proc/{process}/fd"))]
+                names = [
+                    *mapped_shared(int(process)),
+                    *(os.readlink(f"/proc/{process}/fd/{fd}") for fd in os.listdir(f"/proc/{process}/fd")),
+                ]
             except OSError:  # it has ended meanwhile, or is not ours
                 continue
             if any(self.label in name for name in names):

@@ -6,19 +6,15 @@ What there is to break is read from the sources, so that a rule cannot be added 
 from __future__ import annotations
 
 import ast
-import os
 import re
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_specs import HERE, NAMES, told
+from bad_specs import HERE, NAMES, reporters, told
 
 import streamcore
-from streamcore import errors
-from streamcore.plugins import naming
 from streamcore.spec import rules
 
 LEAST = 3  # files in which a rule is broken
@@ -62,37 +58,18 @@ def sites() -> dict[tuple[str, int], tuple[int, str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def reached() -> dict[tuple[str, int], set[str]]:
+@pytest.fixture
+def reached(monkeypatch, importable) -> dict[tuple[str, int], set[str]]:
     """Every reporting call to the specs that made it report."""
-    known = sites()
-    spans = {(str(ROOT / module), line): (module, first) for (module, first), (last, _) in known.items() for line in range(first, last + 1)}
+    monkeypatch.chdir(HERE)
+    importable(HERE)
     found: dict[tuple[str, int], set[str]] = defaultdict(set)
-    current = ""
-
-    def note(cls: Any, patch: pytest.MonkeyPatch) -> None:
-        original = cls.__init__
-
-        def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
-            frame = sys._getframe(1)
-            while frame is not None:
-                site = spans.get((frame.f_code.co_filename, frame.f_lineno))
-                if site:
-                    found[site].add(current)
-                frame = frame.f_back
-            original(self, *args, **kwargs)
-
-        patch.setattr(cls, "__init__", recorded)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(HERE)
-        patch.syspath_prepend(str(HERE))
-        patch.setenv("PYTHONPATH", f"{HERE}:{os.environ.get('PYTHONPATH', '')}")
-        note(errors.Problem, patch)
-        note(naming.PluginRefused, patch)
-        for name in NAMES:
-            current = name
-            told.__wrapped__(name)
+    spans = {
+        (str(ROOT / module), line): (module, first) for (module, first), (last, _) in sites().items() for line in range(first, last + 1)
+    }
+    for name in NAMES:
+        for place in spans.keys() & reporters(name):
+            found[spans[place]].add(name)
     return found
 
 
