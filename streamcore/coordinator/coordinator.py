@@ -197,7 +197,7 @@ class Coordinator:
         self.following = Following(self.plan, self.members, self._observer, loop, lambda: self.phase)
         reloading, told = self.options.reloading, (self._write_incident, self._fail)
         self._recovery = Recovery(
-            self.plan, self._crew, self._course, segments.readers, self._observer, self.clock, *told, holds=reloading is not None
+            self.plan, self._crew, self._course, segments, self._observer, self.clock, *told, holds=reloading is not None
         )
         if reloading is not None:
             self._reload = Reload(reloading, self._crew, loop, self.clock, self._observer, lambda: self.phase, self._adopt)

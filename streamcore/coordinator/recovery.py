@@ -5,20 +5,22 @@ Nothing here saves packets: rings, status pages and re-sending do (node/), whate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from streamcore.clock import Clock
 from streamcore.coordinator.course import DRAINING, ENDED, KILLING, READY, Course
 from streamcore.coordinator.crew import Crew
 from streamcore.coordinator.member import Member
 from streamcore.coordinator.observer import Failure, Observer
-from streamcore.graph.model import Plan
+from streamcore.graph.model import EdgePlan, Plan
 from streamcore.node import channel
-from streamcore.shm.status import NodeStatus, StatusReader
+from streamcore.shm.status import NodeStatus
 from streamcore.supervisor import exits, states
 from streamcore.supervisor.poison import Packet, Verdict
 from streamcore.supervisor.restarts import GiveUp
+from streamcore.supervisor.segments import Segments
 
+OUTCOMES_MAX = 1000  # sequences of one word: the channel takes 64 KiB at once
 WriteIncident = Callable[[Member, str, bool], str]  # member, reason of supervisor/incident.py, is it alive; gives the path, or ""
 
 CRASH, HANG, STARTUP, LIMIT = "crash", "hang", "startup", "limit"  # SYNC: incident.REASONS
@@ -35,7 +37,7 @@ class Recovery:
         plan: Plan,
         crew: Crew,
         course: Course,
-        readers: Mapping[str, StatusReader],
+        segments: Segments,
         observer: Observer,
         clock: Clock,
         write_incident: WriteIncident,
@@ -43,8 +45,9 @@ class Recovery:
         *,
         holds: bool = False,
     ):
-        self._crew, self._course, self._readers, self._observer, self._clock = crew, course, readers, observer, clock
+        self._crew, self._course, self._segments, self._observer, self._clock = crew, course, segments, observer, clock
         self._write_incident, self._on_failed, self._holds = write_incident, on_failed, holds
+        self._edges = plan.edges
         self._neighbours: dict[str, set[str]] = {node.id: set() for node in plan.nodes}
         for edge in plan.edges:
             self._neighbours[edge.from_node].add(edge.to_node)
@@ -70,17 +73,29 @@ class Recovery:
             self._crew.send([member], channel.Pause())
         if self._course.phase == DRAINING:
             self._crew.announce_end([member])  # before it may begin: a job must not be begun once more
+        for edge in (self._edges[number] for number in member.plan.out_edges):
+            if self._crew.members[edge.to_node].state == states.DONE:
+                self._tell_outcomes(edge)
         self._crew.send([member], self.start_word())
         self._tell_neighbours(member, channel.PeerRestarted(member.id, member.incarnation))
 
     def _tell_neighbours(self, member: Member, word: channel.Command) -> None:
         self._crew.send((self._crew.members[node] for node in sorted(self._neighbours[member.id])), word)
 
+    def _tell_outcomes(self, edge: EdgePlan) -> None:
+        """To the producer, of a consumer that is done."""
+        for outcome, sequences in self._segments.not_well(edge).items():
+            for first in range(0, len(sequences), OUTCOMES_MAX):
+                word = channel.Outcomes(edge.id, outcome, tuple(sequences[first : first + OUTCOMES_MAX]))
+                self._crew.send([self._crew.members[edge.from_node]], word)
+
     # --- a process that is gone
 
     def on_end(self, member: Member) -> None:
         """SYNC: Crew, Decider."""
         if member.state == states.DONE:
+            for number in member.plan.in_edges:
+                self._tell_outcomes(self._edges[number])
             self._tell_neighbours(member, channel.PeerDone(member.id))
             return
         if self._course.phase in (KILLING, ENDED):
@@ -128,7 +143,7 @@ class Recovery:
 
     def _under_work(self, member: Member) -> tuple[Packet | None, NodeStatus]:
         """The packet that the dead process had in process(), and its page. A source makes its packets: it has none under work."""
-        page = self._readers[member.id].read()
+        page = self._segments.readers[member.id].read()
         mine = page.incarnation == member.incarnation and member.plan.role != "source"
         busy = mine and page.busy_since_ns != 0 and page.current_edge in member.plan.in_edges
         return ((page.current_edge, page.current_sequence) if busy else None), page

@@ -45,6 +45,17 @@ class PeerDone(msgspec.Struct, tag="peer_done", frozen=True):
     node: str
 
 
+class Outcomes(msgspec.Struct, tag="outcomes", frozen=True):
+    """Sent before a node is named as done: what it has completed with another outcome than OK, so that its last receipts are not missed.
+
+    `sequences` on `edge`; several of these if there are many.
+    """
+
+    edge: int
+    outcome: int
+    sequences: tuple[int, ...]
+
+
 class Pause(msgspec.Struct, tag="pause", frozen=True):
     """Begin no further packet (a source: emit none) until Resume. What is under way is finished."""
 
@@ -153,7 +164,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     traceback: str = ""
 
 
-Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, Tap, Untap, PeerRestarted, PeerDone, PeerGone, News]
+Command = Union[Start, Stop, Drain, Pause, Resume, Redrive, Order, Tap, Untap, PeerRestarted, Outcomes, PeerDone, PeerGone, News]
 Report = Union[Starting, Ready, Draining, Answered, LogLost, Follow, Done, Failed]
 
 _encoder = msgspec.json.Encoder()

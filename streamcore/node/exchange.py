@@ -309,6 +309,8 @@ class Exchange:
             self._on_start(command)
         elif isinstance(command, channel.PeerRestarted):
             self._on_peer_restarted(command.node, command.incarnation)
+        elif isinstance(command, channel.Outcomes):
+            self.out_edges[command.edge][1].last_outcomes.update(dict.fromkeys(command.sequences, command.outcome))
         elif isinstance(command, channel.PeerDone):
             self._on_peer_ended(command.node, Outlet.on_done)
         elif isinstance(command, channel.PeerGone):

@@ -25,7 +25,6 @@ from streamcore.node.pulling import Puller
 from streamcore.packet import StreamPacket
 from streamcore.shm.layout import NO_EDGE, REDELIVERED
 from streamcore.shm.status import STATES, WORD, StatusWriter
-from streamcore.wire import messages
 
 WANT_NS: Final = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
 
@@ -260,7 +259,7 @@ class Host:
         except Stopped:
             raise
         except Exception as error:  # the author's code
-            mine.outcome = self._failures.judge(error, packet)
+            mine.outcome = max(mine.outcome, self._failures.judge(error, packet))
         exchange.in_node_code = False
         packet = out = None  # from here on only node code holds them
         words[_CONSUMED] = self._consumed = self._consumed + 1
@@ -333,11 +332,11 @@ class Host:
                 if attempt < self.plan.retries and not isinstance(error, DELIVERY):
                     for record in records:
                         record.derived = 0  # what is derived again gets the same ids, and what was emitted before is not emitted twice
-                        record.outcome = messages.OK
+                        record.outcome = record.behind
                     continue
                 outcome = self._failures.judge(error, packets[0], len(packets))
                 for record in records:
-                    record.outcome = outcome
+                    record.outcome = max(record.outcome, outcome)
                 break
         self.exchange.in_node_code = False
         words[_CONSUMED] = self._consumed = self._consumed + len(packets)

@@ -169,7 +169,7 @@ class Inlet:
             if sequence < self._taken_upto:
                 self._taken_unreported += 1
                 if sequence not in self._open:
-                    self._completions.append((sequence, entry, OK))
+                    self._completions.append((sequence, entry, max(OK, self._marked(entry, sequence))))
 
     def take(self, record: messages.Record) -> StreamPacket | None:
         """Begin a packet. None if there is nothing to process: it was processed before, or its metadata is refused.
@@ -187,9 +187,9 @@ class Inlet:
         self._open[sequence] = mine
         mine.sent_ns = sent_ns
         self.refusal = ""
-        mark = self._marks[entry] - ((sequence + 1) << MARK_BITS)
-        if 0 <= mark <= LOST:
-            mine.outcome = mark
+        marked = self._marked(entry, sequence)
+        if marked >= OK:
+            mine.outcome = max(mine.outcome, marked)
             mine.settle_unused()
             return None
         try:
@@ -209,6 +209,11 @@ class Inlet:
                 mine.settle()
             mine.settle()
             return None
+
+    def _marked(self, entry: int, sequence: int) -> int:
+        """The outcome with which this process, or a predecessor, has marked a packet; -1 if it has not."""
+        mark = int(self._marks[entry]) - ((sequence + 1) << MARK_BITS)
+        return mark if OK <= mark <= LOST else -1
 
     def _is_known(self, id16: bytes) -> bool:
         known, ids = self._known, self._ids
@@ -296,12 +301,19 @@ class Inlet:
         """Processed and let go of: a successor completes it without processing it again. Stored before its receipt can leave."""
         self._marks[mine.entry] = (mine.sequence + 1) << MARK_BITS | mine.outcome
 
+    def mark_again(self, mine: Record) -> None:
+        """An output of it turns out not to be delivered. It may have been marked by a predecessor, and not have come again yet."""
+        if self._marked(mine.entry, mine.sequence) >= OK:
+            self._mark(mine)
+
     def _on_complete(self, mine: Record) -> None:
         if self._open.pop(mine.sequence, None) is None:
             return
         self._completions.append((mine.sequence, mine.entry, mine.outcome))
-        if mine.outcome >= REFUSED and self.delivered:
-            self._forget(mine.id16)
+        if mine.outcome != OK:
+            self._mark(mine)  # for a repeat, which is answered with the same outcome
+            if mine.outcome >= REFUSED and self.delivered:
+                self._forget(mine.id16)
         if self._brisk and mine.ref is not None and mine.ref.nbytes >= limits.WARM_BYTES:
             self._warm = True
 

@@ -36,6 +36,7 @@ class OutEdge:
         self.verdict = DROP
         self.gone = False  # the consumer takes nothing more
         self.done = False  # because it has ended in good order
+        self.last_outcomes: dict[int, int] = {}  # of a consumer that is about to be done, by sequence: what it did not complete well
         self.asked = False  # WANT was sent and no receipt has come since
         self.peer_incarnation = 1
         self._incarnation = incarnation
@@ -147,6 +148,28 @@ class OutEdge:
             self.end_sent = False
             self.end(self._end_at)
         self.publish()
+
+    def on_gone(self) -> None:
+        """The consumer will not come back: the edge takes no more, and what is under way has failed."""
+        self.gone = True
+        self.credit.on_gone()
+        self.publish()
+
+    def on_done(self, rows: list[Row]) -> list[tuple[int, int, int]]:
+        """The consumer has ended in good order; these are the packets that it has not reported. Gives (entry, sequence, outcome) of each.
+
+        It has completed them, or on a feedback edge not read any more, if the coordinator has not read otherwise on its page: its last
+        receipts may be on their way still.
+        """
+        self.gone = self.done = True
+        usual = messages.DROPPED if self.plan.feedback else messages.OK
+        found = [(entry, sequence, self.last_outcomes.get(sequence, usual)) for entry, sequence in rows]
+        for _, sequence, outcome in found:
+            if outcome != usual:
+                self.credit.on_completed(sequence, outcome)
+        self.credit.on_done(usual)
+        self.publish()
+        return found
 
     def drop(self) -> None:
         """Count a packet that did not enter the edge."""

@@ -21,7 +21,7 @@ from streamcore.node.checks import ALL, OFF, Check
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
-from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_of, meta_too_long, ref_to, small_bytes, without_payload
+from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_of, meta_too_long, packet_of, ref_to, small_bytes, without_payload
 from streamcore.node.positions import Positions
 from streamcore.node.timing import Tracer
 from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, encode_json, encode_meta
@@ -90,12 +90,13 @@ class Outlet:
                 record.outputs += 1
                 self.pinned += 1
                 self._parents[entry] = [record]
+            if row.outcome:
+                self._worsen(entry, row.outcome)
             if self.positions is not None and meta.position is not None:
                 self.positions.emitted(meta.position)
                 self._position_of[entry] = meta.position
             if self.on_completed is not None:
-                told = StreamPacket(meta.kind, meta.source_id, None, meta.meta, meta.id16, meta.wall_ns, meta.capture_ns, meta.position)
-                self._packets[entry] = told
+                self._packets[entry] = packet_of(meta)
         for edge in self.edges:
             edge.resume([sequence for _, sequence in self.writer.pending_on(edge.bit)])
 
@@ -353,25 +354,18 @@ class Outlet:
 
     def on_gone(self, edge: OutEdge) -> None:
         """The consumer will not come back: what it had not completed has failed, and the edge takes no more."""
-        edge.gone = True
-        edge.credit.on_gone()
-        edge.publish()
-        outcome = messages.LOST if edge.plan.passed_on else messages.FAILED
+        edge.on_gone()
         for entry, sequence in self.writer.pending_on(edge.bit):
-            self._finish(entry, sequence, edge.bit, outcome)
+            self._finish(entry, sequence, edge.bit, messages.LOST if edge.plan.passed_on else messages.FAILED)
 
     def on_done(self, edge: OutEdge) -> None:
-        """The consumer has ended in good order: what it has not reported it has completed, or, on a feedback edge, not read any more."""
-        edge.gone = edge.done = True
-        outcome = messages.DROPPED if edge.plan.feedback else messages.OK
-        edge.credit.on_done(outcome)
-        edge.publish()
-        for entry, sequence in self.writer.pending_on(edge.bit):
+        """The consumer has ended in good order."""
+        for entry, sequence, outcome in edge.on_done(self.writer.pending_on(edge.bit)):
             self._finish(entry, sequence, edge.bit, outcome)
 
     def _finish(self, entry: int, sequence: int, bit: int, outcome: int) -> None:
         if outcome > self._outcomes[entry]:
-            self._outcomes[entry] = outcome
+            self._worsen(entry, outcome)
         if outcome == messages.LOST:
             self.writer.quarantine(entry)
         if not self.writer.complete(entry, sequence, bit):
@@ -380,8 +374,6 @@ class Outlet:
         if parents:
             self._parents[entry] = []
             for record in parents:
-                if record.inlet.delivered or self._outcomes[entry] == messages.LOST:
-                    record.outcome = max(record.outcome, self._outcomes[entry])
                 self.pinned -= 1
                 record.settle_output()
         if self._adopted_ids:
@@ -394,6 +386,14 @@ class Outlet:
         if packet is not None:
             self._packets[entry] = None
             self._tell_completed(packet, self._outcomes[entry])
+
+    def _worsen(self, entry: int, outcome: int) -> None:
+        """A consumer has not taken a packet. Told before its bit is cleared: whenever this process dies, a successor knows it."""
+        self._outcomes[entry] = outcome
+        self.writer.note_outcome(entry, outcome)
+        for record in self._parents[entry]:
+            if record.inlet.delivered or outcome == messages.LOST:
+                record.worsen(outcome)
 
     def _tell_completed(self, packet: StreamPacket, outcome: int) -> None:
         if self.on_completed is not None:

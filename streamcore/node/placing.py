@@ -41,6 +41,11 @@ def without_payload(packet: StreamPacket, id16: bytes) -> StreamPacket:
     return msgspec.structs.replace(packet, payload=None, lease=None, parent=None, id16=id16)
 
 
+def packet_of(meta: Meta) -> StreamPacket:
+    """A packet that was committed by a predecessor, without its payload."""
+    return StreamPacket(meta.kind, meta.source_id, None, meta.meta, meta.id16, meta.wall_ns, meta.capture_ns, meta.position)
+
+
 def meta_of(packet: Any, id16: Any, kind: str, node_id: str, now_ns: int, may_begin: bool) -> Meta:
     """What travels of a packet beside its payload, which is filled in later.
 

@@ -22,7 +22,7 @@
   + 44      4 u32  parent_entry    node         its entry in the producer's ring
   + 48      8 u64  parent_sequence node         its sequence on that edge
   + 56      4 u32  meta_len        node         bytes of metadata in use
-  + 60      4 u32  flags           node         REDELIVERED 1
+  + 60      4 u32  flags           node         REDELIVERED 1; from bit 8 on the worst outcome of the edges that have completed the packet
  then            metadata: entry_count rooms of meta_bytes, then, page aligned, slot_count slots of slot_bytes
 
 One process writes a ring: the node that owns the port. A consumer learns of an entry by a DATA message and gives it back by a
@@ -32,12 +32,14 @@ processes. A successor of a killed writer reads the table after the kernel has r
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from dataclasses import dataclass
 from typing import Final
 
 from streamcore import limits
+from streamcore.errors import MessageError
 
 MAGIC = 0x31474E5252545353  # "SSTRRNG1"
 VERSION = 1
@@ -57,7 +59,9 @@ COMMITTED: Final = 2
 NO_RING: Final = 0xFFFFFFFF
 NO_EDGE: Final = 0xFFFFFFFF
 REDELIVERED: Final = 1
+OUTCOME_SHIFT: Final = 8
 NEVER: Final = 0xFFFFFFFFFFFFFFFF
+INTP_MAX: Final = 2**63 - 1  # of numpy's sizes and strides
 
 assert HEADER.size == 128 and HEADER.size <= HEADER_BYTES
 assert ENTRY.size == ENTRY_REST_OFFSET + ENTRY_REST.size == ENTRY_BYTES and sys.byteorder == "little"
@@ -105,3 +109,24 @@ class Geometry:
     @property
     def segment_bytes(self) -> int:
         return self.slots_offset + self.slot_count * self.slot_bytes
+
+
+def extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """Lowest and highest byte, relative to the first element, that an array touches; in Python integers, so nothing overflows.
+
+    Raises MessageError for negative sizes, too many axes, strides that do not match the shape, or numbers that numpy cannot hold: a
+    stride of 0, or an axis of no length, lets any size stay inside the slot.
+    """
+    if len(shape) > limits.NDIM_MAX or (strides and len(strides) != len(shape)) or any(n < 0 for n in shape):
+        raise MessageError(f"shape {shape} with strides {strides} is no array")
+    if itemsize * math.prod(n or 1 for n in shape) > INTP_MAX or any(abs(stride) > INTP_MAX for stride in strides):
+        raise MessageError(f"shape {shape} with strides {strides} is too large for an array")
+    if not strides:
+        total = itemsize
+        for n in shape:
+            total *= n
+        return 0, total
+    if 0 in shape:
+        return 0, 0
+    steps = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
+    return sum(s for s in steps if s < 0), sum(s for s in steps if s > 0) + itemsize

@@ -28,17 +28,18 @@ from streamcore.shm.layout import (
     NEVER,
     NO_EDGE,
     NO_RING,
+    OUTCOME_SHIFT,
     PENDING_U32,
     REDELIVERED,
     STATE_U32,
     VERSION,
     WRITING,
     Geometry,
+    extent,
 )
 
 Parent = tuple[int, int, int]  # edge, entry, sequence of the input that an output was derived from
 NO_PARENT: Parent = (NO_EDGE, 0, 0)
-INTP_MAX = 2**63 - 1  # of numpy's sizes and strides
 _ELEMENTS = {name: (text, int(text[2:])) for name, text in {**TYPE_STRINGS, "": "|u1", "msgpack": "|u1"}.items()}  # type string, bytes
 NO_REF = SlotRef(NO_RING, 0, 0, 0, "", (), ())
 
@@ -118,7 +119,9 @@ def address_of(memory: mmap.mmap) -> int:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A row that a killed predecessor had committed and its consumers have not completed. `ref` has no dtype and shape: `meta` has."""
+    """A row that a killed predecessor had committed and its consumers have not completed. `ref` has no dtype and shape: `meta` has.
+    `outcome`: the worst of the consumers that have.
+    """
 
     entry: int
     sequence: int
@@ -126,6 +129,7 @@ class Adopted:
     ref: SlotRef
     parent: Parent
     meta: bytes
+    outcome: int
 
 
 class Pending(NamedTuple):
@@ -168,13 +172,14 @@ class RingWriter:
         kept: list[Adopted] = []
         for entry in range(self.geometry.entry_count):
             fields = ENTRY.unpack_from(self.memory, HEADER_BYTES + entry * ENTRY_BYTES)
-            sequence, state, pending, ring, slot, offset, nbytes, *parent, meta_len, _ = fields
+            sequence, state, pending, ring, slot, offset, nbytes, *parent, meta_len, flags = fields
             if sequence == NEVER:
                 continue
             self.next_sequence = max(self.next_sequence, sequence if state == WRITING else sequence + 1)
             if state == COMMITTED and pending:
                 ref = SlotRef(ring, slot, offset, nbytes, "", (), ())
-                kept.append(Adopted(entry, sequence, pending, ref, (parent[0], parent[1], parent[2]), self.meta_at(entry, meta_len)))
+                meta, outcome = self.meta_at(entry, meta_len), flags >> OUTCOME_SHIFT
+                kept.append(Adopted(entry, sequence, pending, ref, (parent[0], parent[1], parent[2]), meta, outcome))
             else:
                 self._u32[entry * ENTRY_U32 + STATE_U32] = FREE
         for row in kept:
@@ -198,7 +203,12 @@ class RingWriter:
 
     def mark_redelivered(self, entry: int) -> None:
         """Its next DATA may be a repeat, from now on and from whichever incarnation."""
-        self._u32[entry * ENTRY_U32 + FLAGS_U32] = REDELIVERED
+        self._u32[entry * ENTRY_U32 + FLAGS_U32] |= REDELIVERED
+
+    def note_outcome(self, entry: int, outcome: int) -> None:
+        """An edge has completed a packet with this outcome, the worst so far; for a successor, if other edges have not completed it."""
+        place = entry * ENTRY_U32 + FLAGS_U32
+        self._u32[place] = self._u32[place] & REDELIVERED | outcome << OUTCOME_SHIFT
 
     @property
     def free_entries(self) -> int:
@@ -335,7 +345,9 @@ class RingReader:
             sequence, state, pending, *_, meta_len, flags = ENTRY.unpack_from(self.memory, HEADER_BYTES + entry * ENTRY_BYTES)
             if state == COMMITTED and pending & bit:
                 start = self.geometry.meta_offset + entry * self.geometry.meta_bytes
-                found.append(Pending(entry, sequence, flags, self.memory[start : start + min(meta_len, self.geometry.meta_bytes)]))
+                found.append(
+                    Pending(entry, sequence, flags & REDELIVERED, self.memory[start : start + min(meta_len, self.geometry.meta_bytes)])
+                )
         return sorted(found, key=lambda row: row.sequence)
 
     def copied(self, ref: SlotRef) -> Any:
@@ -376,24 +388,3 @@ class RingReader:
 class _Shown:
     def __init__(self, interface: dict[str, Any]):
         self.__array_interface__ = interface
-
-
-def extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
-    """Lowest and highest byte, relative to the first element, that an array touches; in Python integers, so nothing overflows.
-
-    Raises MessageError for negative sizes, too many axes, strides that do not match the shape, or numbers that numpy cannot hold: a
-    stride of 0, or an axis of no length, lets any size stay inside the slot.
-    """
-    if len(shape) > limits.NDIM_MAX or (strides and len(strides) != len(shape)) or any(n < 0 for n in shape):
-        raise MessageError(f"shape {shape} with strides {strides} is no array")
-    if itemsize * math.prod(n or 1 for n in shape) > INTP_MAX or any(abs(stride) > INTP_MAX for stride in strides):
-        raise MessageError(f"shape {shape} with strides {strides} is too large for an array")
-    if not strides:
-        total = itemsize
-        for n in shape:
-            total *= n
-        return 0, total
-    if 0 in shape:
-        return 0, 0
-    steps = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
-    return sum(s for s in steps if s < 0), sum(s for s in steps if s > 0) + itemsize

@@ -59,6 +59,19 @@ class Segments:
             counts[0 if not OK <= outcome < LOST else 2 if outcome >= REFUSED else 1] += 1
         return Left(*counts)
 
+    def not_well(self, edge: EdgePlan) -> dict[int, list[int]]:
+        """Outcome to sequences: what an edge's consumer, which has ended, has completed otherwise than OK and may not have reported."""
+        shape, fd = self._plan.rings[edge.ring], self._writable[edge.ring]
+        found: dict[int, list[int]] = {}
+        for number, mark in enumerate(self.readers[edge.to_node].marks(edge.id)):
+            sequence, outcome = (mark >> MARK_BITS) - 1, mark & (1 << MARK_BITS) - 1
+            if outcome == OK:
+                continue
+            row = entries.read_entry(fd, shape, number)
+            if row is not None and row.sequence == sequence and row.pending >> edge.bit & 1:
+                found.setdefault(outcome, []).append(sequence)
+        return found
+
     def lost_slots(self, node: NodePlan, gone: Iterable[NodePlan]) -> dict[int, tuple[int, ...]]:
         """Slots of this node's rings, by ring, that what others have left for good still shows: forwarded, and not completed behind them.
 

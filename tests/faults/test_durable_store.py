@@ -59,8 +59,15 @@ def test_a_queue_that_never_stands_still_keeps_the_size_of_its_file():
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_outages_and_kills_leave_each_event_at_the_server_once_and_in_order():
-    options = ["--events", "20000", "--factor", "120", "--disturbed", "8"]
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--events", "20000", "--factor", "120", "--disturbed", "8"],
+        ["--events", "3000", "--factor", "60", "--disturbed", "4", "--calm", "0.4"],  # most kills while the sink turns everything away
+    ],
+    ids=["many events", "many kills"],
+)
+def test_outages_and_kills_leave_each_event_at_the_server_once_and_in_order(options):
     done = subprocess.run([sys.executable, TESTS / "store_soak.py", *options], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kills"] > 3

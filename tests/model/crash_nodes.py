@@ -14,6 +14,7 @@ import numpy as np
 from crash_graphs import node_class
 from crash_process import Killed, SimProcess
 
+from streamcore.errors import DestinationAway
 from streamcore.packet import StreamPacket
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def source_code(process: SimProcess) -> dict[str, Any]:
             world.accepted(process, name)
             process.park("between packets")
 
-    return {"run": run}
+    def on_completed(self: Any, packet: StreamPacket, outcome: str) -> None:
+        world.completed(process, packet, outcome)
+
+    return {"run": run, "on_completed": on_completed}
 
 
 def fill(process: SimProcess, frame: Any, name: str) -> None:
@@ -176,6 +180,8 @@ def sink_code(process: SimProcess) -> dict[str, Any]:
         for packet in packets:
             process.fuse.burn()
             world.arrived(process, packet)
+            if world.turns_away(process, packet):
+                raise DestinationAway("no room")
         kept.extend(packets)
         del kept[: max(0, len(kept) - world.rng.randint(0, does.retention))]
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from crash_graphs import Graph, drawn
 from crash_net import Key, Me, Net, told
-from crash_nodes import check_views, make_node
+from crash_nodes import make_node
 from crash_process import Killed, SimProcess, Violation, watch_ring_structs
+from crash_witness import Witness
 
 from streamcore.graph.model import EdgePlan
 from streamcore.node import channel, exchange, host, inlet, out_edge, outlet
-from streamcore.packet import StreamPacket, decode_meta
+from streamcore.packet import decode_meta
 from streamcore.shm import segment
 from streamcore.shm.layout import COMMITTED
 from streamcore.shm.ring import RingReader, clear_table, geometry, ring_bytes
@@ -43,7 +44,7 @@ class Warnings(logging.Handler):
         self._world.logged.append(record.getMessage() + (f" {record.exc_info[1]!r}" if record.exc_info else ""))
 
 
-class World:
+class World(Witness):
     """One run under one seed."""
 
     def __init__(self, seed: int, kills: int = 6, trace: bool = False):
@@ -84,6 +85,10 @@ class World:
         self.bad = self._chosen(0.3)  # packets that make this node raise
         self.failed: dict[str, list[str]] = {name: [] for name in self.graph.nodes}  # poisoned packets, as they were given up
         self.raised: set[tuple[Me, str]] = set()
+        self.choosy = random.Random(-1 - seed)  # of what sinks turn away; apart, so that it changes nothing of what is drawn above
+        self.turning_away = {name for name in self.graph.nodes if self._may_turn_away(name) and self.choosy.random() < 0.5}
+        self.taken: dict[str, set[str]] = {name: set() for name in self.graph.nodes}  # what a sink has not turned away
+        self.told_ok: dict[str, set[str]] = {name: set() for name in self.graph.nodes}  # what a source was told to be delivered
         self.names_offered: dict[str, list[str]] = {name: [] for name in self.graph.nodes}  # in the order of their first time
         self.names_accepted: dict[str, set[str]] = {name: set() for name in self.graph.nodes}
         self.witness: dict[tuple[str, str], list[tuple[str, bool, int]]] = {(e.from_node, e.to_node): [] for e in self.graph.edges}
@@ -99,6 +104,11 @@ class World:
                 found[name] = f"{self.rng.choice(sources)}{self.rng.randrange(self.graph.packets)}"
         return found
 
+    def _may_turn_away(self, name: str) -> bool:
+        """A sink whose packets are waited for. One that takes several at once would turn away another one than it is about."""
+        does = self.graph.nodes[name]
+        return self.graph.completion == "delivered" and not self.graph.consumers[name] and not does.retention and does.batch_max == 1
+
     def _page(self, name: str) -> int:
         plan = self.graph.plans[name]
         rings = {shape.id: shape for shape in self.graph.rings.values()}
@@ -110,67 +120,6 @@ class World:
         page = segment.create(name, status_bytes(edges))
         format_status(page, edges)
         return page
-
-    # --- what node code reports
-
-    def say(self, *what: Any) -> None:
-        if self.trace:
-            print(*what, flush=True)
-
-    def violation(self, text: str) -> None:
-        self.found = self.found or text
-
-    def offered(self, process: SimProcess, name: str) -> None:
-        if name not in self.names_offered[process.name]:
-            self.names_offered[process.name].append(name)
-        self.say("      offers", process.me, name)
-
-    def accepted(self, process: SimProcess, name: str) -> None:
-        self.say("      emitted", process.me, name)
-        self.names_accepted[process.name].add(name)
-
-    def arrived(self, process: SimProcess, packet: StreamPacket) -> None:
-        seen = self.witness[packet.parent.inlet.plan.from_node, process.name]
-        name = name_of(packet)
-        if (process.me, name) in self.raised:
-            return  # the host tries again
-        if not packet.redelivered and any(name == before for before, _, _ in seen):
-            self.violation(f"{process.me}: repeat of {name} is not flagged")
-        before = self.seen_by.get((process.me, name))
-        # What failed further on may come again: its producer may have died before it heard of that.
-        if before is not None and not (before.inlet.delivered and before.outcome >= messages.REFUSED):
-            self.violation(f"{process.me}: {name} came twice to one incarnation")
-        self.seen_by[process.me, name] = packet.parent
-        seen.append((name, packet.redelivered, packet.sequence))
-        self.say("      arrives", process.me, name, "again" if packet.redelivered else "")
-
-    def kills_by_poison(self, process: SimProcess, packet: StreamPacket) -> bool:
-        kills = name_of(packet).partition(".")[0] == self.killers.get(process.name)
-        self.poison_deaths[process.name] += kills
-        return kills
-
-    def fails(self, process: SimProcess, packet: StreamPacket, where: str) -> bool:
-        """Whether node code raises over this packet: always, or only the first time if it is to be retried."""
-        name, does = name_of(packet), self.graph.nodes[process.name]
-        if does.retention or does.batch_max > 1:  # it would fail another one than it is about
-            return False
-        if name.partition(".")[0] != self.bad.get(process.name) or (does.fan > 1) != (where == "between"):
-            return False
-        if does.on_error == "retry" and (process.me, name) in self.raised:
-            return False
-        self.raised.add((process.me, name))
-        return True
-
-    def saw_poisoned(self, process: SimProcess, packet: StreamPacket) -> None:
-        self.say("      given up", process.me, name_of(packet))
-        self.failed[process.name].append(name_of(packet))
-        innocent = name_of(packet).partition(".")[0] != self.killers.get(process.name)
-        if innocent and self.deaths[process.name] == self.poison_deaths[process.name]:
-            self.violation(f"{process.me} gave up {name_of(packet)}, but {self.killers[process.name]} kills")
-
-    def check_all_views(self) -> None:
-        for process in self.live.values():
-            check_views(process)
 
     # --- the scheduler
 
@@ -252,7 +201,7 @@ class World:
         self.tell_neighbours(name, channel.PeerGone(name))
 
     def left_on(self, edge: EdgePlan) -> list[tuple[int, int]]:
-        """(sequence, what its consumer has marked: an outcome, or -1) of what a dead producer's ring holds for an edge.
+        """(sequence, what its consumer has marked: an outcome, or -1) of what a producer's ring holds for an edge; one of both is dead.
 
         SYNC: Segments.left_by, the books of a dead producer.
         """
@@ -261,6 +210,10 @@ class World:
         marks = [(row.sequence, reader.marks(edge.id)[row.entry] - (row.sequence + 1 << messages.MARK_BITS)) for row in rows]
         reader.close()
         return [(sequence, mark if messages.OK <= mark <= messages.LOST else -1) for sequence, mark in marks]
+
+    def outcomes(self, edge: EdgePlan) -> list[channel.Outcomes]:
+        """SYNC: Segments.not_well and Recovery._tell_outcomes."""
+        return [channel.Outcomes(edge.id, mark, (sequence,)) for sequence, mark in self.left_on(edge) if mark > messages.OK]
 
     def lost_slots(self, ring: int) -> set[int]:
         """SYNC: Segments.lost_slots."""
@@ -298,6 +251,9 @@ class World:
         del self.live[process.name]
         if process.ended == "done":
             self.done.add(process.name)
+            for edge in self.graph.edges:
+                if edge.to_node == process.name and edge.from_node in self.live and self.live[edge.from_node].me in self.started:
+                    self.live[edge.from_node].orders.extend(self.outcomes(edge))
             self.tell_neighbours(process.name, channel.PeerDone(process.name))
             return
         self.deaths[process.name] += 1
@@ -363,6 +319,9 @@ class World:
             peers[name] = self.ready_incarnation[name]
             if name in self.live and self.rng.random() < 0.5:
                 peers[name] = self.incarnation[name]
+        for edge in self.graph.edges:
+            if edge.from_node == process.name and edge.to_node in self.done:
+                process.orders.extend(self.outcomes(edge))
         process.orders.append(channel.Start(peers, tuple(sorted(self.done)), tuple(sorted(self.gone))))
         if self.paused:
             process.orders.append(channel.Pause())
@@ -395,11 +354,6 @@ class World:
         shape = self.graph.rings[name]
         rows = memoryview(self.memory[shape.id])[4096 : 4096 + 64 * shape.entry_count].cast("I")
         return [entry for entry in range(shape.entry_count) if rows[entry * 16 + 2] == COMMITTED and rows[entry * 16 + 3]]
-
-
-def name_of(packet: StreamPacket) -> str:
-    name: str = packet.meta["name"]  # type: ignore[index]
-    return name
 
 
 def format_rows(memory: mmap.mmap, shape: Any) -> None:

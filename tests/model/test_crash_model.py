@@ -94,6 +94,14 @@ def derive_without_lease(packet, **what):
     return msgspec.structs.replace(whole_derive(packet, **what), lease=None)
 
 
+def answer_ok(inlet, records):
+    for sequence, _, entry, _, _ in records:
+        if sequence < inlet._taken_upto:
+            inlet._taken_unreported += 1
+            if sequence not in inlet._open:
+                inlet._completions.append((sequence, entry, messages.OK))
+
+
 whole_commit, whole_adopt, whole_derive = RingWriter.commit, Outlet.adopt, StreamPacket.derive
 
 NOT_MARKED = (Inlet, "_mark", lambda inlet, record: None)
@@ -112,12 +120,16 @@ BROKEN = {
     "repeats are not flagged": ("flagged|gave up", (out_edge, "REDELIVERED", 0)),
     "what kills is looked for in a batch": ("gave up", (host, "REDELIVERED", 0)),
     "an input is let go of before its output": (
-        "lost",
+        "lost|told that",
         (Exchange, "settle", settle_at_once),
         (StreamPacket, "derive", derive_without_lease),
     ),
     "last words are not heard": ("left behind by", (Inlet, "left_behind", lambda inlet: [])),
     "slots that a lost node shows are used again": ("looks at", (RingWriter, "set_aside", lambda writer, slots: None)),
+    "a repeat is answered as if all were well": ("told that", (Inlet, "_answer_repeats", answer_ok)),
+    "last receipts are missed": ("told that", (World, "outcomes", lambda world, edge: [])),
+    "a row keeps no outcome": ("told that", (RingWriter, "note_outcome", lambda writer, entry, outcome: None)),
+    "a mark is not written again": ("told that", (Inlet, "mark_again", lambda inlet, mine: None)),
     "one edge is waited for after the other": ("lost|books", (Outlet, "_may_send", lambda outlet: outlet._blocking[0].may_send())),
 }
 
@@ -127,6 +139,8 @@ SOON = {
     "a successor forgets whose output waits for whom": 230,
     "what kills is looked for in a batch": 270,
     "slots that a lost node shows are used again": 700,
+    "a row keeps no outcome": 880,
+    "a mark is not written again": 21180,
 }
 
 

@@ -192,7 +192,12 @@ def with_branch(*scripts, instead=("a", "b"), **of_each_node):
     """Nodes a, b, c, d of which c and d are a branch of their own: the edge between b and c leads from and to others `instead`."""
     plan = chain(*scripts, **of_each_node)
     first, cut, last = plan.edges
-    return msgspec.structs.replace(plan, edges=(first, msgspec.structs.replace(cut, from_node=instead[0], to_node=instead[1]), last))
+    edges = (first, msgspec.structs.replace(cut, from_node=instead[0], to_node=instead[1]), last)
+    nodes = []
+    for node in plan.nodes:
+        ins, outs = ((edge.id for edge in edges if getattr(edge, end) == node.id) for end in ("to_node", "from_node"))
+        nodes.append(msgspec.structs.replace(node, in_edges=tuple(ins), out_edges=tuple(outs)))
+    return msgspec.structs.replace(plan, nodes=tuple(nodes), edges=edges)
 
 
 def test_a_node_that_follows_the_run_ends_with_the_last_that_happens_to_the_others(run_of):

@@ -321,3 +321,42 @@ def test_what_was_not_delivered_is_no_repeat_when_it_comes_again(make_wire, comp
     wire.emit({"n": 1}, position=7)
     packet = consumer.take()
     assert (packet is not None) is again
+
+
+@pytest.mark.parametrize("outcome", [messages.OK, messages.DROPPED, messages.AWAY, messages.FAILED])
+def test_a_repeat_is_answered_with_the_outcome_of_the_first_time(wire, consumer, outcome):
+    # Else a producer that has died before it heard of a failure takes for delivered what was not.
+    wire.emit({"n": 1})
+    consumer.arrive()
+    packet = consumer.take()
+    packet.parent.outcome = outcome
+    packet.parent.settle()
+    del packet
+    consumer.settle()
+    consumer.inlet.flush(0)
+    assert receipts_of(consumer) == [(1, [(0, 0, outcome)])]
+    consumer.inlet.producer_restarted(2)
+    assert deliver(consumer, data_one(0, 2, 0, 0, 0, 0, 1, wire.writer.meta_of(0))) == []
+    consumer.inlet.flush(0)
+    assert receipts_of(consumer) == [(1, [(0, 0, outcome)])]
+
+
+def test_an_output_that_was_not_delivered_is_told_by_the_mark_of_its_input(wire, consumer):
+    # Its row forgets it when it is free: who dies then leaves nothing but the mark.
+    wire.emit({"n": 1})
+    consumer.arrive()
+    packet = consumer.take()
+    record = packet.parent
+    record.outputs = 1
+    record.worsen(messages.DROPPED)
+    assert consumer.inlet._marked(record.entry, 0) == -1  # it is not processed yet
+    record.settle()
+    del packet
+    consumer.settle()
+    assert consumer.inlet._marked(record.entry, 0) == messages.DROPPED
+    record.worsen(messages.AWAY)
+    record.worsen(messages.DROPPED)
+    assert consumer.inlet._marked(record.entry, 0) == messages.AWAY
+    record.settle_output()
+    consumer.inlet.flush(0)
+    assert receipts_of(consumer) == [(1, [(0, 0, messages.AWAY)])]

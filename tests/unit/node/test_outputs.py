@@ -140,3 +140,31 @@ def test_the_outcome_of_a_packet_is_the_worst_of_its_edges(make_wire):
         del packet
     wire.report()
     assert told == ["failed"]
+
+
+def test_a_successor_knows_the_outcome_of_the_edges_that_its_predecessor_heard_of(make_wire):
+    wire = make_wire("block", "block")
+    wire.emit({"n": 1})
+    packet = wire.consumers[0].take()
+    packet.parent.outcome = messages.FAILED
+    packet.parent.settle()
+    del packet
+    wire.report()
+    (row,) = RingWriter(wire.writer.memory, wire.shape).adopted
+    assert (row.pending, row.outcome) == (wire.edges[1].bit, messages.FAILED)
+    writer = RingWriter(wire.writer.memory, wire.shape)
+    writer.mark_redelivered(row.entry)
+    assert RingWriter(wire.writer.memory, wire.shape).adopted == [row]
+
+
+def test_what_an_ended_consumer_could_not_report_is_told_by_the_coordinator(make_wire):
+    told = []
+    wire = make_wire("block")
+    wire.outlet.on_completed = lambda packet, code: told.append((packet.meta["n"], messages.OUTCOMES[code]))
+    for number in range(3):
+        wire.emit({"n": 1}, meta={"n": number})
+    wire.edges[0].last_outcomes[1] = messages.AWAY
+    wire.outlet.on_done(wire.edges[0])
+    assert told == [(0, "ok"), (1, "away"), (2, "ok")]
+    books = wire.page.edge(0)
+    assert (books.sent, books.completed, books.failed, books.in_flight) == (3, 2, 1, 0)

@@ -17,7 +17,8 @@ from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.packet import SlotRef
 from streamcore.payload import DTYPES
-from streamcore.shm.ring import RingReader, RingWriter, extent, geometry
+from streamcore.shm.layout import extent
+from streamcore.shm.ring import RingReader, RingWriter, geometry
 
 HUGE = [2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 

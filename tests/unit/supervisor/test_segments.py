@@ -15,7 +15,7 @@ from streamcore.shm.status import StatusWriter
 from streamcore.supervisor import segments as module
 from streamcore.supervisor.segments import Segments
 from streamcore.telemetry.snapshot import Left
-from streamcore.wire.messages import FAILED, MARK_BITS, OK
+from streamcore.wire.messages import AWAY, FAILED, MARK_BITS, OK
 
 RUN_ID = "0123456789abcdef"
 
@@ -62,6 +62,19 @@ def test_what_a_dead_node_has_left_is_judged_by_the_marks_of_its_consumers(segme
     assert segments.left_by(a) == {0: Left(under_way=2, completed=1, failed=1)}
     writer.complete(*rows[3], 1)
     assert segments.left_by(a) == {0: Left(under_way=1, completed=1, failed=1)}
+
+
+def test_what_an_ended_consumer_has_not_completed_well_is_known_while_its_producer_waits_for_it(segments):
+    plan = chain(ORDERLY, ORDERLY, ORDERLY)
+    a, b, _ = plan.nodes
+    writer = RingWriter(attach_ring(segments.rings_of(a)[0], plan.rings[0], RUN_ID, writable=True), plan.rings[0])
+    page = StatusWriter(segments.status_of(b))
+    rows = [writer.commit(b"meta", 1, NO_REF) for _ in range(4)]
+    for (entry, sequence), outcome in zip(rows, (OK, FAILED, AWAY, FAILED), strict=False):
+        page.marks(0)[entry] = (sequence + 1 << MARK_BITS) + outcome
+    assert segments.not_well(plan.edges[0]) == {FAILED: [rows[1][1], rows[3][1]], AWAY: [rows[2][1]]}
+    writer.complete(*rows[3], 1)  # its receipt has come
+    assert segments.not_well(plan.edges[0]) == {FAILED: [rows[1][1]], AWAY: [rows[2][1]]}
 
 
 def test_slots_that_a_lost_node_still_shows_are_known_to_the_next_process_of_their_owner(segments):
