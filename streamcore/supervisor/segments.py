@@ -65,7 +65,7 @@ class Segments:
         found: dict[int, list[int]] = {}
         for number, mark in enumerate(self.readers[edge.to_node].marks(edge.id)):
             sequence, outcome = (mark >> MARK_BITS) - 1, mark & (1 << MARK_BITS) - 1
-            if outcome == OK:
+            if not OK < outcome <= LOST:  # a page may hold anything
                 continue
             row = entries.read_entry(fd, shape, number)
             if row is not None and row.sequence == sequence and row.pending >> edge.bit & 1:

@@ -73,6 +73,9 @@ def test_what_an_ended_consumer_has_not_completed_well_is_known_while_its_produc
     for (entry, sequence), outcome in zip(rows, (OK, FAILED, AWAY, FAILED), strict=False):
         page.marks(0)[entry] = (sequence + 1 << MARK_BITS) + outcome
     assert segments.not_well(plan.edges[0]) == {FAILED: [rows[1][1], rows[3][1]], AWAY: [rows[2][1]]}
+    page.marks(0)[rows[2][0]] += 4  # no outcome at all
+    assert segments.not_well(plan.edges[0]) == {FAILED: [rows[1][1], rows[3][1]]}
+    page.marks(0)[rows[2][0]] -= 4
     writer.complete(*rows[3], 1)  # its receipt has come
     assert segments.not_well(plan.edges[0]) == {FAILED: [rows[1][1]], AWAY: [rows[2][1]]}
 
