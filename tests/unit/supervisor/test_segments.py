@@ -49,14 +49,21 @@ def test_memory_that_was_touched_is_counted_per_port(segments):
     assert after["b.out"] == before["b.out"]
 
 
-def test_what_a_dead_node_has_left_is_judged_by_the_marks_of_its_consumers(segments):
+def marked(segments, *outcomes):
+    """(plan, writer of a's ring, page of b, four rows of a's ring), the first of them marked by b with these outcomes."""
     plan = chain(ORDERLY, ORDERLY, ORDERLY)
     a, b, _ = plan.nodes
     writer = RingWriter(attach_ring(segments.rings_of(a)[0], plan.rings[0], RUN_ID, writable=True), plan.rings[0])
     page = StatusWriter(segments.status_of(b))
     rows = [writer.commit(b"meta", 1, NO_REF) for _ in range(4)]
-    for (entry, sequence), outcome in zip(rows, (OK, FAILED), strict=False):
+    for (entry, sequence), outcome in zip(rows, outcomes, strict=False):
         page.marks(0)[entry] = (sequence + 1 << MARK_BITS) + outcome
+    return plan, writer, page, rows
+
+
+def test_what_a_dead_node_has_left_is_judged_by_the_marks_of_its_consumers(segments):
+    plan, writer, page, rows = marked(segments, OK, FAILED)
+    a = plan.nodes[0]
     entry, sequence = rows[2]
     page.marks(0)[entry] = 4 * sequence  # of the packet that had this row before
     assert segments.left_by(a) == {0: Left(under_way=2, completed=1, failed=1)}
@@ -65,13 +72,7 @@ def test_what_a_dead_node_has_left_is_judged_by_the_marks_of_its_consumers(segme
 
 
 def test_what_an_ended_consumer_has_not_completed_well_is_known_while_its_producer_waits_for_it(segments):
-    plan = chain(ORDERLY, ORDERLY, ORDERLY)
-    a, b, _ = plan.nodes
-    writer = RingWriter(attach_ring(segments.rings_of(a)[0], plan.rings[0], RUN_ID, writable=True), plan.rings[0])
-    page = StatusWriter(segments.status_of(b))
-    rows = [writer.commit(b"meta", 1, NO_REF) for _ in range(4)]
-    for (entry, sequence), outcome in zip(rows, (OK, FAILED, AWAY, FAILED), strict=False):
-        page.marks(0)[entry] = (sequence + 1 << MARK_BITS) + outcome
+    plan, writer, page, rows = marked(segments, OK, FAILED, AWAY, FAILED)
     assert segments.not_well(plan.edges[0]) == {FAILED: [rows[1][1], rows[3][1]], AWAY: [rows[2][1]]}
     page.marks(0)[rows[2][0]] += 4  # no outcome at all
     assert segments.not_well(plan.edges[0]) == {FAILED: [rows[1][1], rows[3][1]]}
