@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from streamcore.durable import files
 from streamcore.durable import recorder as module
 from streamcore.durable.record import Entry, Head
 from streamcore.durable.recorder import Recorder
@@ -68,11 +69,12 @@ def _name(fd: int) -> str:
 
 @contextmanager
 def _noting(syncs: bool) -> Iterator[Noted]:
-    real, module.os = module.os, Noted(syncs)
+    noted = Noted(syncs)
+    module.os = files.os = noted  # type: ignore[attr-defined]
     try:
-        yield module.os
+        yield noted
     finally:
-        module.os = real
+        module.os = files.os = os  # type: ignore[attr-defined]
 
 
 def record(path: Path, seed: int, rounds: int, syncs: bool = True) -> list[Step]:

@@ -195,8 +195,9 @@ def with_branch(*scripts, instead=("a", "b"), **of_each_node):
     edges = (first, msgspec.structs.replace(cut, from_node=instead[0], to_node=instead[1]), last)
     nodes = []
     for node in plan.nodes:
-        ins, outs = ((edge.id for edge in edges if getattr(edge, end) == node.id) for end in ("to_node", "from_node"))
-        nodes.append(msgspec.structs.replace(node, in_edges=tuple(ins), out_edges=tuple(outs)))
+        ins = tuple(edge.id for edge in edges if edge.to_node == node.id)
+        outs = tuple(edge.id for edge in edges if edge.from_node == node.id)
+        nodes.append(msgspec.structs.replace(node, in_edges=ins, out_edges=outs))
     return msgspec.structs.replace(plan, nodes=tuple(nodes), edges=edges)
 
 
