@@ -68,7 +68,16 @@ class Server:
         self.url = self._process.stdout.readline().strip()
 
     def obey(self, rule: str) -> None:
-        urllib.request.urlopen(f"{self.url}control", rule.encode(), timeout=60).close()
+        """As soon as it listens: it may have been told to be away for a moment."""
+
+        def said() -> bool:
+            try:
+                urllib.request.urlopen(f"{self.url}control", rule.encode(), timeout=60).close()
+            except OSError:
+                return False
+            return True
+
+        wait_until(f"the server to take {rule!r}", said)
 
     def stats(self) -> dict[str, int]:
         with urllib.request.urlopen(f"{self.url}stats", timeout=60) as answer:
