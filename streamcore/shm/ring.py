@@ -345,9 +345,8 @@ class RingReader:
             sequence, state, pending, *_, meta_len, flags = ENTRY.unpack_from(self.memory, HEADER_BYTES + entry * ENTRY_BYTES)
             if state == COMMITTED and pending & bit:
                 start = self.geometry.meta_offset + entry * self.geometry.meta_bytes
-                found.append(
-                    Pending(entry, sequence, flags & REDELIVERED, self.memory[start : start + min(meta_len, self.geometry.meta_bytes)])
-                )
+                meta = self.memory[start : start + min(meta_len, self.geometry.meta_bytes)]
+                found.append(Pending(entry, sequence, flags & REDELIVERED, meta))
         return sorted(found, key=lambda row: row.sequence)
 
     def copied(self, ref: SlotRef) -> Any:

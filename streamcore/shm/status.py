@@ -38,7 +38,7 @@
  then   spans: SPANS_MAX rows of SPAN_WORDS words, each what one traced packet met here, written in turn: the number of the span plus 1
         (stored last; 0 while it is written), then the fields of Span
  then   marks: processed[edge][entry] = 8 x (sequence + 1) + outcome of the input that was processed and let go of, stored after its
-        outputs were committed and before it completes; a successor does not process it again
+        outputs were committed and before it completes, and again when an output of it is not delivered; a successor does not process it
 
 Counters of both ends of an edge exist; the producer's row is the truth for sent, completed, dropped, failed, in_flight and bytes, the
 consumer's for taken, redelivered and waiting.

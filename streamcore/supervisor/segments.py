@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from streamcore.errors import RunError
 from streamcore.graph.model import EdgePlan, NodePlan, Plan
@@ -53,22 +53,23 @@ class Segments:
         return {edge: self._left_on(self._plan.edges[edge]) for edge in node.out_edges}
 
     def _left_on(self, edge: EdgePlan) -> Left:
-        marks, counts = self.readers[edge.to_node].marks(edge.id), [0, 0, 0]
-        for row in entries.pending_on(self._writable[edge.ring], self._plan.rings[edge.ring], edge.bit):
-            outcome = marks[row.entry] - (row.sequence + 1 << MARK_BITS)
+        counts = [0, 0, 0]
+        for _, outcome in self._marked(edge):
             counts[0 if not OK <= outcome < LOST else 2 if outcome >= REFUSED else 1] += 1
         return Left(*counts)
 
+    def _marked(self, edge: EdgePlan) -> Iterator[tuple[int, int]]:
+        """(sequence, outcome that its consumer has marked, or -1) of each packet that is pending on an edge, in order."""
+        marks = self.readers[edge.to_node].marks(edge.id)
+        for row in entries.pending_on(self._writable[edge.ring], self._plan.rings[edge.ring], edge.bit):
+            outcome = marks[row.entry] - (row.sequence + 1 << MARK_BITS)
+            yield row.sequence, outcome if OK <= outcome <= LOST else -1  # a page may hold anything
+
     def not_well(self, edge: EdgePlan) -> dict[int, list[int]]:
         """Outcome to sequences: what an edge's consumer, which has ended, has completed otherwise than OK and may not have reported."""
-        shape, fd = self._plan.rings[edge.ring], self._writable[edge.ring]
         found: dict[int, list[int]] = {}
-        for number, mark in enumerate(self.readers[edge.to_node].marks(edge.id)):
-            sequence, outcome = (mark >> MARK_BITS) - 1, mark & (1 << MARK_BITS) - 1
-            if not OK < outcome <= LOST:  # a page may hold anything
-                continue
-            row = entries.read_entry(fd, shape, number)
-            if row is not None and row.sequence == sequence and row.pending >> edge.bit & 1:
+        for sequence, outcome in self._marked(edge):
+            if outcome > OK:
                 found.setdefault(outcome, []).append(sequence)
         return found
 

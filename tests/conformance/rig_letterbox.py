@@ -1,8 +1,10 @@
-"""Sinks of the rig that do not take what they are given."""
+"""Sinks of the rig that do not take what they are given, and a node that tries again while they do not."""
 
 from __future__ import annotations
 
-from streamcore import DeliveryRefused, DestinationAway, Port, Sink, StreamPacket
+from collections.abc import Iterator
+
+from streamcore import DeliveryRefused, DestinationAway, Node, Port, Sink, StreamPacket
 from streamcore.errors import StoreError, StreamcoreError
 
 
@@ -32,3 +34,21 @@ class LetterboxOfBatches(Letterbox):
                 self.process(packet)
             except (ValueError, StreamcoreError) as error:
                 self.fail(packet, error)
+
+
+class SecondThought(Node):
+    """Makes eight packets of each; over those in `bad` it raises once, when it has emitted all: the retry emits none again."""
+
+    inputs = {"in": Port("any", "any")}
+    outputs = {"out": Port("any", "any")}
+
+    def setup(self) -> None:
+        self.regretted: set[int] = set()
+
+    def process(self, packet: StreamPacket) -> Iterator[StreamPacket]:
+        number = packet.meta["n"]
+        for part in range(8):
+            yield packet.derive(payload=part, meta={"n": 8 * number + part})
+        if number in self.config["bad"] and number not in self.regretted:
+            self.regretted.add(number)
+            raise ValueError(f"on second thought: {number}")

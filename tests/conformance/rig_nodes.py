@@ -18,6 +18,7 @@ from rig_failing import Quitter as Quitter
 from rig_failing import Slow as Slow
 from rig_letterbox import Letterbox as Letterbox
 from rig_letterbox import LetterboxOfBatches as LetterboxOfBatches
+from rig_letterbox import SecondThought as SecondThought
 
 from streamcore import Node, Port, Sink, Source, StreamPacket, array
 

@@ -23,6 +23,18 @@ def test_a_source_is_told_why_a_packet_was_not_delivered(tmp_path, sink, on_erro
         assert rig.log("c").count("away: 3") == 1
 
 
+def test_a_retry_does_not_forget_what_became_of_the_first_attempt(tmp_path):
+    # The first output is turned away before the last has found room; the second attempt emits none again.
+    nodes = [N("a", "Frames", {"count": 5, "tell": True}), N("b", "SecondThought", {"bad": [1, 2]}, on_error="retry", retries=1)]
+    nodes.append(N("c", "Letterbox", {"away": [8 * 2]}))
+    with Rig(tmp_path, nodes, [E("a", "b", completion="delivered"), E("b", "c", depth=1, completion="delivered")]) as rig:
+        rig.run()
+        told = {line["n"]: line["outcome"] for line in rig.lines("a")}
+        assert told == dict.fromkeys(range(5), "ok") | {2: "away"}
+        assert rig.books("b", "c").sent == 40
+        assert rig.status("b").failed == 0
+
+
 @pytest.mark.parametrize("sink", ["Letterbox", "LetterboxOfBatches"])
 def test_a_disk_that_fails_ends_the_process_and_fails_no_packet(tmp_path, sink):
     # Charged to the packets, these would be gone; so the next process gets them once more.
