@@ -21,6 +21,7 @@ class Losses:
 
     def __init__(self) -> None:
         self._nbytes, self._why, self._torn = 0, "", False
+        self._cut: set[int] = set()  # descriptors to which a line is being written whose beginning, or middle, is lost
         self._tell: Callable[[str], None] | None = None
         self._told = False
         self._lock = threading.Lock()
@@ -31,12 +32,17 @@ class Losses:
         self._tell_once()
 
     def write(self, fd: int, data: memoryview) -> None:
-        """All of `data`, or as much of it as is taken."""
-        if self._nbytes and self._put(fd, memoryview(self._note().encode())):
-            return self._lose(len(data))
+        """All of `data`, or as much of it as is taken; the rest of a line that is not whole is lost as well."""
+        if fd in self._cut:
+            end = bytes(data).find(b"\n") + 1 or len(data)
+            self._lose(fd, data[:end])
+            data = data[end:]
         if self._nbytes:
+            if fd in self._cut or self._put(fd, memoryview(self._note().encode())):
+                return self._lose(fd, data)
             self._nbytes = 0
-        self._lose(self._put(fd, data))
+        left = self._put(fd, data)
+        self._lose(fd, data[len(data) - left :])
 
     def _note(self) -> str:
         stamp = log_stamp(Clock.wall_ns())
@@ -53,10 +59,11 @@ class Losses:
             self._why = error.strerror or str(error)
         return len(data)
 
-    def _lose(self, nbytes: int) -> None:
-        if nbytes:
+    def _lose(self, fd: int, data: memoryview) -> None:
+        if data:
             with self._lock:
-                self._nbytes += nbytes
+                self._nbytes += len(data)
+                (self._cut.discard if data[-1:] == b"\n" else self._cut.add)(fd)
             self._tell_once()
 
     def _tell_once(self) -> None:

@@ -95,6 +95,24 @@ def test_the_file_says_how_much_it_lacks_on_a_line_of_its_own(printing, tmp_path
     assert lines[1].endswith("Z WARNING 10 bytes of this log could not be written: File too large")
 
 
+def test_no_line_begins_in_its_middle(printing, tmp_path):
+    # As where each write() leaves at once: room may come back between a line and its end.
+    on = printing(tmp_path / "log")
+    with bounded(6):
+        sys.stdout.write("12345\n")
+        sys.stdout.write("lost")
+        sys.stdout.flush()
+    sys.stdout.write(", and the rest of it")
+    sys.stdout.flush()
+    sys.stderr.write("of another stream\n")
+    sys.stdout.write(" too\nagain\n")
+    sys.stdout.write("and again\n")
+    first, note, other, second_note, *rest = on.text().splitlines()
+    assert (first, other, rest) == ("12345", "of another stream", ["again", "and again"])
+    assert note.endswith("Z WARNING 24 bytes of this log could not be written: File too large")
+    assert second_note.endswith("Z WARNING 5 bytes of this log could not be written: File too large")
+
+
 def test_a_coordinator_that_is_gone_is_no_reason_to_fail(printing, tmp_path):
     def tell(why):
         raise BrokenPipeError
