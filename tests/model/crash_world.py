@@ -315,7 +315,7 @@ class World(Witness):
     def start(self, process: SimProcess) -> None:
         """Peers that are down are named by the incarnation that died, or by the one to come."""
         peers = {}
-        for name in self.graph.neighbours(process.name) - self.done - self.gone:
+        for name in sorted(self.graph.neighbours(process.name) - self.done - self.gone):
             peers[name] = self.ready_incarnation[name]
             if name in self.live and self.rng.random() < 0.5:
                 peers[name] = self.incarnation[name]
@@ -330,7 +330,7 @@ class World(Witness):
         self.started.add(process.me)
 
     def tell_neighbours(self, name: str, command: channel.Command) -> None:
-        for other in self.graph.neighbours(name):
+        for other in sorted(self.graph.neighbours(name)):
             if other in self.live and self.live[other].me in self.started:
                 self.live[other].orders.append(command)
 
