@@ -109,11 +109,11 @@ class Command(Source):
         began_ns = monotonic_ns()
         program = self.words[0] if "/" in self.words[0] else shutil.which(self.words[0])
         told = {CONFIG_VARIABLE: json.dumps(self.config["config"])}
+        self.log.info("starts %s", self.words[0])  # once it runs it writes into the log as well, and may be in the middle of a line
         try:
             child = subprocess.Popen(self.words, executable=program, cwd=self.cwd, env={**os.environ, **_variables(self.config), **told})
         except OSError as error:
             raise JobError(f"command {self.words[0]!r} cannot be started: {error.strerror}") from None
-        self.log.info("started %s (pid %d)", self.words[0], child.pid)
         try:
             self._wait(child)
         finally:

@@ -63,7 +63,7 @@ class Losses:
         if data:
             with self._lock:
                 self._nbytes += len(data)
-                (self._cut.discard if data[-1:] == b"\n" else self._cut.add)(fd)
+                (self._cut.discard if data[-1] == ord("\n") else self._cut.add)(fd)
             self._tell_once()
 
     def _tell_once(self) -> None:
