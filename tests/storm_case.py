@@ -160,7 +160,10 @@ class Storm:
         self.paused.clear()
 
     def _rest(self) -> None:
-        """Pause everything: when nothing moves any more, every edge balances."""
+        """Pause everything: when nothing moves any more, every edge balances. What stands stopped, amid its counting, goes on."""
+        for row in self.run.nodes().values():
+            if self.stopped.pop(row["pid"], None) is not None:
+                os.kill(row["pid"], signal.SIGCONT)
         self.run.ask("pause")
         self.paused.add("*")
         end = time.monotonic() + QUIET_S
