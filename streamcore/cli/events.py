@@ -76,7 +76,7 @@ def events(run: str | None, follow: bool, since: tuple[int, str], level: str, as
 
 def _events(client: Client, after: int, *, follow: bool) -> Iterator[dict[str, Any]]:
     """Until there are no more, or the run has ended. The first look that fails says that there is no such run."""
-    wait_s, is_first = 0.0, True
+    wait_s, is_first = WAIT_S if follow else 0.0, True
     while True:
         try:
             reply = client.request("events", PATIENCE_S + wait_s, since=after, wait_s=wait_s)
@@ -90,7 +90,6 @@ def _events(client: Client, after: int, *, follow: bool) -> Iterator[dict[str, A
         yield from reply["events"]
         if not reply["events"] and not follow:
             return
-        wait_s = WAIT_S if follow and not reply["events"] else 0.0
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -274,7 +274,7 @@ class Coordinator:
         active_ns = now_ns - self._up_ns if self._up_ns else 0
         incidents = {member.id: member.incidents for member in self.members.values()}
         self._observer.ended(reason, failed=bool(self._failures))
-        self.following.tell()  # the loop does not turn again
+        self.following.last_words(self._server.serve, self._server.fd)
         events, lived_ns, wall_ns = self._observer.journal.newest(report.EVENTS_MAX), now_ns - self.started_ns, self.clock.wall_ns()
         ending = report.Ending(wall_ns, lived_ns, active_ns, reason, causes, incidents, tuple(self.warnings), events, cores())
         rows = account(final.edges)

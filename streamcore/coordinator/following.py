@@ -6,6 +6,7 @@ that it does not feed are done, in a run that ends by itself and in one that dra
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from streamcore.supervisor import states
 from streamcore.supervisor.loop import Loop, Timer
 
 WAITING_MAX = 64  # askers over the control socket: each is a person or a program that looks on
+ASKS_AGAIN_NS = 1_000_000_000  # on a busy box; who has not asked again by then is gone
 _OVER = (states.DONE, states.FAILED)
 
 
@@ -34,6 +36,8 @@ class Following:
         self._fed: set[str] = set()  # the nodes that follow the run, and all that they feed
         self._waiting: dict[str, tuple[int, int]] = {}  # node to incarnation and the number of the last event that it has
         self._askers: dict[Later, tuple[int, Timer]] = {}
+        self._answered: list[int] = []  # when those were answered, in ns, who waited for events and have not asked again
+        self._is_last = False
         self._is_due = False
         chronicle.on_event = self._on_event
 
@@ -44,8 +48,10 @@ class Following:
 
     def answer(self, since: int, wait_s: float) -> dict[str, Any] | Later:
         """Raises RunError if too many wait."""
+        if wait_s and self._answered:
+            self._answered.pop()
         if wait_s == 0 or since < self._chronicle.journal.last:
-            return self._reply(since)
+            return self._reply(since, waits=wait_s > 0)
         if len(self._askers) >= WAITING_MAX:
             raise RunError(f"{WAITING_MAX} others wait for its events; ask without waiting, or later")
         later = Later()
@@ -79,6 +85,17 @@ class Following:
         for node, (incarnation, after) in list(self._waiting.items()):
             self._tell_node(self._members[node], incarnation, after)
 
+    def last_words(self, serve: Callable[[], bool], fd: int) -> None:
+        """The last event is there, and the loop does not turn again: tell who waits, and who was answered just now and asks for more.
+
+        serve, fd: the control socket's, for requests that are still to come.
+        """
+        self._is_last = True
+        self.tell()
+        while self._answered and (left_ns := self._answered[-1] + ASKS_AGAIN_NS - self._loop.now_ns()) > 0:
+            if not serve():
+                select.select((fd,), (), (), left_ns / 1e9)
+
     def _tell_node(self, member: Member, incarnation: int, after: int) -> None:
         if member.process is None or member.incarnation != incarnation:
             del self._waiting[member.id]  # its successor asks for itself
@@ -99,8 +116,10 @@ class Following:
     def _answer_one(self, later: Later) -> None:
         since, timer = self._askers.pop(later)
         timer.cancel()
-        later.reply(self._reply(since))
+        later.reply(self._reply(since, waits=True))
 
-    def _reply(self, since: int) -> dict[str, Any]:
-        found = self._chronicle.journal.read(since)
+    def _reply(self, since: int, *, waits: bool) -> dict[str, Any]:
+        found, now_ns = self._chronicle.journal.read(since), self._loop.now_ns()
+        if waits and not self._is_last:
+            self._answered = [at_ns for at_ns in self._answered if now_ns - at_ns < ASKS_AGAIN_NS] + [now_ns]
         return {"events": found.events, "lost": found.lost, "next": found.next}

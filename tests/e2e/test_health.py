@@ -142,8 +142,9 @@ def test_streamctl_shows_events_and_follows_until_the_end(box: Box) -> None:
     assert box.run("events", "--since", "tomorrow").returncode == 2
     box.run("down", "watched")
     assert follower.wait(60) == 0
-    numbers = [json.loads(line)["number"] for line in box.output(1).splitlines()]
-    assert numbers == list(range(1, len(numbers) + 1))
+    seen = [json.loads(line) for line in box.output(1).splitlines()]
+    assert [event["number"] for event in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1]["event"] == "run_ended"
     gone = box.run("events", "watched")
     assert (gone.returncode, "no run 'watched' found" in gone.stderr) == (3, True)
 

@@ -1,6 +1,7 @@
 """What happens in a run, as its journal has it: told to who asks, at once or later; and no node that follows the run keeps it up."""
 
 import threading
+import time
 
 import msgspec
 import pytest
@@ -169,7 +170,8 @@ def test_a_request_that_makes_no_sense_is_refused_before_it_is_sent(beside, wron
     beside(ask, chain(UNTIL_STOP, SINK))
 
 
-def test_a_run_that_ends_tells_who_waits(beside):
+@pytest.mark.parametrize("dawdles_s", [0, 0.1], ids=["asks again at once", "asks again when the run is over"])
+def test_a_run_that_ends_tells_who_waits(beside, dawdles_s):
     def ask(connected):
         connected.request("down")
         after, seen = 0, []
@@ -178,11 +180,20 @@ def test_a_run_that_ends_tells_who_waits(beside):
                 reply = connected.request("events", since=after, wait_s=DEADLINE_S, timeout_s=2 * DEADLINE_S)
                 after = reply["next"]
                 seen += names(reply["events"])
+                time.sleep(dawdles_s)
         except RunError:
             return seen
 
     heard, _ = beside(ask, chain(UNTIL_STOP, [*BEGIN, ["sleep", 0.3], *END]))
     assert heard[-1] == "run_ended"
+
+
+def test_who_was_answered_and_does_not_ask_again_holds_up_no_end_for_long(beside):
+    def ask(connected):
+        connected.request("events", wait_s=DEADLINE_S)
+        return connected.request("down")
+
+    beside(ask, chain(UNTIL_STOP, SINK))
 
 
 # --- following
