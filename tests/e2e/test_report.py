@@ -147,7 +147,9 @@ def test_a_killed_node_is_marked_and_the_page_shows_it(box: Box) -> None:
     assert any(report["timeline"]["nodes"]["camera"]["rss_bytes"])
     assert box.run("report", "r.json", "--html").returncode == 0
     text = (box.folder / "r.html").read_text()
-    assert len(re.findall('class="mark"', text)) == 2 * 5  # both in each plot of the node
+    plots = len(re.findall(r'<title id="t\d+">pass: ', text))  # on a busy box nobody may have looked at its memory
+    assert plots >= 4
+    assert len(re.findall('class="mark"', text)) == 2 * plots  # both in each plot of the node
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
