@@ -35,7 +35,7 @@ EVENTS: Final[dict[str, Kind]] = {
     "run_up": Kind(INFO, "run", "", "all nodes are ready and were told to begin"),
     "run_ending": Kind(INFO, "run", "", "it was asked to end, or its stream is at its end; the detail says why"),
     "run_killing": Kind(WARNING, "run", "", "what is left is killed; the detail says why"),
-    "run_ended": Kind(INFO, "run", "", "no process is left; the last event of a report"),
+    "run_ended": Kind(INFO, "run", "", "no process is left; the last event of a report and of `events -f`"),
     "run_warning": Kind(WARNING, "run", "", "anything else that should be known, in the words of `streamctl up`"),
     "node_up": Kind(INFO, "node", "", "its process exists"),
     "node_ready": Kind(INFO, "node", "", "it said that it can work"),

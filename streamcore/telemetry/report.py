@@ -63,7 +63,7 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending, timeline: dict[s
         "graph": plan.graph,
         "graph_version": plan.graph_version,
         "run": plan.run,
-        "duration_s": round(ending.duration_ns / 1e9, 3),
+        "duration_s": round(ending.duration_ns / 1e9, 6),
         "ended": ending.reason,
         "failures": list(ending.failures),
         "warnings": list(ending.warnings),

@@ -158,7 +158,7 @@ class Timeline:
         }
 
     def _at_s(self, at_ns: int) -> float:
-        return round((at_ns - self._began_ns) / 1e9, 3)
+        return round((at_ns - self._began_ns) / 1e9, 6)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
