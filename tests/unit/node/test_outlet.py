@@ -66,6 +66,51 @@ def test_few_bytes_need_no_slot_but_a_view_of_a_loan_stays_where_it_is(make_wire
     assert wire.outlet.copied == 1
 
 
+def reshaped_in_place(loan: np.ndarray) -> np.ndarray:
+    loan.shape = (24, 3)
+    return loan
+
+
+CUTS = {
+    "the whole": lambda whole: whole,
+    "reshaped in place": reshaped_in_place,
+    "all of it once more": lambda whole: whole[:],
+    "of another shape": lambda whole: whole.reshape(12, 6),
+    "without the first row": lambda whole: whole[1:],
+    "a corner": lambda whole: whole[1:3, 2:5],
+    "upside down": lambda whole: whole[::-1],
+    "turned": lambda whole: whole.T,
+    "of another type": lambda whole: whole.reshape(-1)[8:16].view(np.uint32),
+    "a view of a view": lambda whole: whole[1:][1:, :, 2],
+    "as bytes": lambda whole: memoryview(whole)[1:],
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
+def test_what_is_cut_from_a_loan_arrives_without_a_copy(wire, cut):
+    spare = wire.outlet.loan((4, 6, 3), np.uint8, 0)  # so that the slot is not the first
+    loan = wire.outlet.loan((4, 6, 3), np.uint8, 0)
+    loan[:] = FRAME
+    wire.emit(cut(loan))
+    assert same(wire.consumers[0].take().payload, cut(FRAME.copy()))
+    assert wire.outlet.copied == 0
+    del spare
+
+
+@pytest.mark.parametrize("dtype", ["uint8", np.uint8, np.dtype(np.uint8), "u1", ("uint8", (1,))], ids=str)
+def test_the_type_of_a_loan_may_be_written_in_every_way_that_numpy_knows(wire, dtype):
+    for _ in range(2):  # the second time it is known
+        if isinstance(dtype, tuple):
+            with pytest.raises(PayloadError, match=r"port \w+\.\w+: a loan of dtype .* cannot travel"):
+                wire.outlet.loan((4, 6, 3), dtype, 0)
+        else:
+            assert wire.outlet.loan((4, 6, 3), dtype, 0).dtype == np.uint8
+    with pytest.raises(PayloadError, match="a loan of dtype complex128 cannot travel"):
+        wire.outlet.loan((4, 6, 3), complex, 0)
+    with pytest.raises(PayloadError, match="a loan of dtype >u2 cannot travel"):
+        wire.outlet.loan((4, 6, 3), ">u2", 0)
+
+
 def test_a_large_loan_first_looks_for_slots_that_were_given_back(make_wire):
     # A frame then lands where the last one was read, while the cache still has that memory.
     wire = make_wire(slot_bytes=2 * limits.WARM_BYTES)
