@@ -1,0 +1,131 @@
+"""bare: the way streamcore carries packets and nothing of what it promises. Slots in shared memory that all processes map, their numbers by
+PUSH and PULL over ipc://, one number back per frame, free slots used again last in, first out; up to 1 KiB travels in the message.
+
+What it is behind another transport, the way costs; what streamcore is behind it, its own code does. Nothing is lost while nobody dies.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import work
+import zmq
+
+IN_MESSAGE_BYTES = 1024
+PLACE = Path("slots")  # where the sender's memory can be opened
+BACK = "ipc://back"
+
+
+def bound(job: work.Job, number: int) -> list[zmq.Socket]:
+    """The sockets of the sender (number 0) or of hop number - 1: one per process that reads from it."""
+    sockets = []
+    for reader in range(job.receivers if number == job.hops else 1):
+        socket = zmq.Context.instance().socket(zmq.PUSH)
+        socket.sndhwm = job.depth
+        socket.bind(f"ipc://edge{number}.{reader}")
+        sockets.append(socket)
+    return sockets
+
+
+def connected(job: work.Job, number: int, reader: int) -> zmq.Socket:
+    socket = zmq.Context.instance().socket(zmq.PULL)
+    socket.rcvhwm = job.depth
+    socket.reconnect_ivl = 10
+    socket.connect(f"ipc://edge{number}.{reader}")
+    return socket
+
+
+def send(job: work.Job, line: work.Line, index: int) -> None:
+    del index
+    sockets, source = bound(job, 0), work.Source(job, line)
+    post = _in_messages(job, line, sockets, source) if job.nbytes <= IN_MESSAGE_BYTES else _in_slots(job, line, sockets, source)
+    for sequence in source:
+        post(sequence)
+    line.stay()
+
+
+def _in_messages(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source: work.Source) -> Callable[[int], None]:
+    line.ready()
+    line.ready()
+    slot = np.empty(job.nbytes, np.uint8)
+
+    def post(sequence: int) -> None:
+        source.write(slot, sequence)
+        for socket in sockets:
+            socket.send(slot)
+
+    return post
+
+
+def _in_slots(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source: work.Source) -> Callable[[int], None]:
+    back = zmq.Context.instance().socket(zmq.PULL)
+    back.bind(BACK)
+    fd = os.memfd_create("bare")
+    os.ftruncate(fd, job.depth * job.nbytes)
+    memory = mmap.mmap(fd, job.depth * job.nbytes)
+    slots = [np.frombuffer(memory, np.uint8, job.nbytes, number * job.nbytes) for number in range(job.depth)]
+    free, readers = list(range(job.depth)), [0] * job.depth
+    PLACE.write_text(f"/proc/{os.getpid()}/fd/{fd}")
+    line.ready()
+    line.ready()
+
+    def post(sequence: int) -> None:
+        while back.poll(0) or not free:
+            number = back.recv()[0]
+            readers[number] -= 1
+            if not readers[number]:
+                free.append(number)
+        number = free.pop()
+        source.write(slots[number], sequence)
+        readers[number] = job.receivers
+        for socket in sockets:
+            socket.send(bytes((number,)))
+
+    return post
+
+
+def forward(job: work.Job, line: work.Line, index: int) -> None:
+    """Copies nothing: the message goes on."""
+    source, sockets = connected(job, index, 0), bound(job, index + 1)
+    line.ready()
+    line.ready()
+    for _ in range(job.total):
+        message = source.recv()
+        for socket in sockets:
+            socket.send(message)
+    line.stay()
+
+
+def receive(job: work.Job, line: work.Line, index: int) -> None:
+    socket, sink = connected(job, job.hops, index), work.Sink(job, line)
+    line.ready()
+    last = False
+    if job.nbytes <= IN_MESSAGE_BYTES:
+        line.ready()
+        while not last:
+            last = sink.take(socket.recv())
+    else:
+        with open(PLACE.read_text(), "rb") as file:
+            memory = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        views = [memory[number * job.nbytes : (number + 1) * job.nbytes] for number in range(job.depth)]
+        back = zmq.Context.instance().socket(zmq.PUSH)
+        back.connect(BACK)
+        line.ready()
+        while not last:
+            message = socket.recv()
+            last = sink.take(views[message[0]])
+            back.send(message)
+    sink.done()
+
+
+PEER = work.Peer("bare", "pyzmq", {"sender": send, "hop": forward, "receiver": receive}, rounds=lambda job: 2)
+
+if __name__ == "__main__":
+    work.main(__file__, PEER)
