@@ -17,29 +17,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import work
 import zmq
+from sockets import bound, connected
 
 IN_MESSAGE_BYTES = 1024
 PLACE = Path("slots")  # where the sender's memory can be opened
 BACK = "ipc://back"
-
-
-def bound(job: work.Job, number: int) -> list[zmq.Socket]:
-    """The sockets of the sender (number 0) or of hop number - 1: one per process that reads from it."""
-    sockets = []
-    for reader in range(job.receivers if number == job.hops else 1):
-        socket = zmq.Context.instance().socket(zmq.PUSH)
-        socket.sndhwm = job.depth
-        socket.bind(f"ipc://edge{number}.{reader}")
-        sockets.append(socket)
-    return sockets
-
-
-def connected(job: work.Job, number: int, reader: int) -> zmq.Socket:
-    socket = zmq.Context.instance().socket(zmq.PULL)
-    socket.rcvhwm = job.depth
-    socket.reconnect_ivl = 10
-    socket.connect(f"ipc://edge{number}.{reader}")
-    return socket
 
 
 def send(job: work.Job, line: work.Line, index: int) -> None:
