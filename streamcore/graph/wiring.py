@@ -121,12 +121,13 @@ def _wire_nodes(graph: Graph, manifests: Manifests | None, checked: Mapping[int,
         where = node.where or ("nodes", index)
         if not re.fullmatch(limits.FLAT_ID_PATTERN, node.id):
             problems.add((*where, "id"), show(node.id), f"an id that matches {limits.ID_PATTERN}")
-        if node.id in graph.nodes:
+        wired = WiredNode(node, None)
+        if node.id in graph.nodes:  # what else is wrong with it is said all the same
             first = graph.spec.mark((*graph.nodes[node.id].spec.where, "id")).line
             hint = f"first on line {first}" if first else ""
             problems.add((*where, "id"), f"{show(node.id)} again", "an id that no other node has", hint)
-            continue
-        graph.nodes[node.id] = wired = WiredNode(node, None)
+        else:
+            graph.nodes[node.id] = wired
         if manifests is None:
             continue
         found = manifests.get(node.plugin)
