@@ -11,12 +11,6 @@ from streamcore.packet import FRAME_DTYPES, Array, JsonSchema, Profile
 
 DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in FRAME_DTYPES}
 DTYPE_NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
-_NAMES_OF_OURS = {id(dtype): name for name, dtype in DTYPES.items()}  # nearly every array has one of these very objects
-
-
-def dtype_name(dtype: np.dtype[Any]) -> str | None:
-    """The name of a type that may travel, or None. numpy's hash of a dtype takes ten times as long as that of its address."""
-    return _NAMES_OF_OURS.get(id(dtype)) or DTYPE_NAMES.get(dtype)
 
 
 def payload_fits(profile: Profile, payload: Any) -> bool:
@@ -24,14 +18,14 @@ def payload_fits(profile: Profile, payload: Any) -> bool:
     if isinstance(profile, Array):
         return (
             isinstance(payload, np.ndarray)
-            and (name := dtype_name(payload.dtype)) is not None
+            and payload.dtype in DTYPE_NAMES
             and payload.ndim <= limits.NDIM_MAX
             and profile.ndim in (None, payload.ndim)
-            and profile.dtype in (None, name)
+            and profile.dtype in (None, DTYPE_NAMES[payload.dtype])
             and (profile.shape is None or _shape_fits(profile.shape, payload.shape))
         )
     if isinstance(payload, np.ndarray):
-        return profile == "any" and dtype_name(payload.dtype) is not None and payload.ndim <= limits.NDIM_MAX
+        return profile == "any" and payload.dtype in DTYPE_NAMES and payload.ndim <= limits.NDIM_MAX
     if isinstance(payload, (bytes, bytearray, memoryview)):
         return profile in ("bytes", "any")
     is_json = profile in ("json", "any") or isinstance(profile, JsonSchema)

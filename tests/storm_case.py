@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -163,7 +164,8 @@ class Storm:
         """Pause everything: when nothing moves any more, every edge balances. What stands stopped, amid its counting, goes on."""
         for row in self.run.nodes().values():
             if self.stopped.pop(row["pid"], None) is not None:
-                os.kill(row["pid"], signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(row["pid"], signal.SIGCONT)
         self.run.ask("pause")
         self.paused.add("*")
         end = time.monotonic() + QUIET_S

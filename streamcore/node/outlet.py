@@ -16,17 +16,16 @@ import numpy as np
 
 from streamcore import limits
 from streamcore.errors import MessageError, PayloadError, PayloadTooLarge, RingFull
-from streamcore.node import placing
 from streamcore.node.api import FOREVER, Port
 from streamcore.node.checks import ALL, OFF, Check
 from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Lease, Loan, Record, owner_of
 from streamcore.node.out_edge import OutEdge
-from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, loan_form, meta_of, offset_in, ref_to, small_bytes, without_payload
+from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_of, meta_too_long, packet_of, ref_to, small_bytes, without_payload
 from streamcore.node.positions import Positions
 from streamcore.node.timing import Tracer
 from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, encode_json, encode_meta
-from streamcore.payload import describe_payload, dtype_name, payload_fits
+from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
 from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
 from streamcore.wire import messages
@@ -97,7 +96,7 @@ class Outlet:
                 self.positions.emitted(meta.position)
                 self._position_of[entry] = meta.position
             if self.on_completed is not None:
-                self._packets[entry] = placing.packet_of(meta)
+                self._packets[entry] = packet_of(meta)
         for edge in self.edges:
             edge.resume([sequence for _, sequence in self.writer.pending_on(edge.bit)])
 
@@ -113,10 +112,12 @@ class Outlet:
 
     def loan(self, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
         """See Node.loan."""
-        itemsize, type_string = loan_form(dtype, self.full_name)
-        slot = self._claim_slot(itemsize * prod(shape), timeout_ns)
+        wanted = np.dtype(dtype)
+        if wanted not in DTYPE_NAMES:
+            raise PayloadError(f"port {self.full_name}: a loan of dtype {wanted} cannot travel")
+        slot = self._claim_slot(wanted.itemsize * prod(shape), timeout_ns)
         address = self.writer.slots_address + slot * self.writer.geometry.slot_bytes
-        interface = {"data": (address, False), "shape": tuple(shape), "typestr": type_string, "version": 3}
+        interface = {"data": (address, False), "shape": tuple(shape), "typestr": wanted.str, "version": 3}
         return np.asarray(Loan(self.writer, slot, self._drop_loan, interface))
 
     def _drop_loan(self, slot: int) -> None:
@@ -298,18 +299,18 @@ class Outlet:
         """Where the payload lies: in our ring if it is a loan, in another if it is forwarded, else in a slot that it is copied to."""
         owner = owner_of(payload)
         array = payload if isinstance(payload, np.ndarray) else as_bytes(payload, self.full_name)
-        dtype = dtype_name(array.dtype) or "" if isinstance(payload, np.ndarray) else ""
+        dtype = DTYPE_NAMES[array.dtype] if isinstance(payload, np.ndarray) else ""
         if not array.nbytes:  # it has no place, wherever it was cut from
             return self._copy(array, dtype)
         if type(owner) is Loan and owner.writer is self.writer:
             if isinstance(payload, np.ndarray):
                 payload.flags.writeable = False  # from now on it belongs to its readers
-            return ref_to(array, self.writer.shape.id, owner.slot, offset_in(array, owner), dtype)
+            return ref_to(array, owner, self.writer.shape.id, owner.slot, 0, dtype)
         if type(owner) is Lease and owner.record.inlet.plan.to_port in self._forwards:
             source = owner.record.ref
             assert source is not None  # arrays on a lease come from a slot
             parents.append(owner.record)
-            return ref_to(array, source.ring, source.slot, source.offset + offset_in(array, owner), dtype)
+            return ref_to(array, owner, source.ring, source.slot, source.offset, dtype)
         return self._copy(array, dtype)
 
     def _copy(self, array: np.ndarray[Any, Any], dtype: str) -> SlotRef:
@@ -332,7 +333,7 @@ class Outlet:
             meta.trace = None  # one packet in many carries it: that one must not fail where the others pass
             encoded = encode_meta(meta)
         if len(encoded) > self.writer.geometry.meta_bytes:
-            raise placing.meta_too_long(self.full_name, self._node, len(encoded), self.writer.geometry.meta_bytes)
+            raise meta_too_long(self.full_name, self._node, len(encoded), self.writer.geometry.meta_bytes)
         return ref, encoded
 
     # --- receipts

@@ -12,11 +12,9 @@ from streamcore import limits
 from streamcore.errors import PayloadError
 from streamcore.node.positions import POSITION_MAX
 from streamcore.packet import Meta, SlotRef, StreamPacket, derived_id16, source_id16
-from streamcore.payload import describe_payload, dtype_name
+from streamcore.payload import describe_payload
 
 JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
-
-_LOAN_FORMS: dict[Any, tuple[int, str]] = {}  # by what authors write: "uint8", np.float32
 
 
 def as_bytes(payload: bytes | bytearray | memoryview, port: str) -> np.ndarray[Any, Any]:
@@ -91,31 +89,12 @@ def meta_too_long(port: str, node_id: str, found: int, allowed: int) -> PayloadE
     return PayloadError(f"port {port}: metadata of {found} bytes, meta_bytes is {allowed}; {hint}")
 
 
-def ref_to(array: np.ndarray[Any, Any], ring: int, slot: int, offset: int, dtype: str) -> SlotRef:
-    """Name an array that lies in a slot, `offset` bytes behind its beginning."""
+def ref_to(array: np.ndarray[Any, Any], owner: Any, ring: int, slot: int, offset: int, dtype: str) -> SlotRef:
+    """Name an array of a loan, or of a lease, that begins `offset` bytes behind the beginning of a slot.
+
+    Most arrays are the whole of it, which needs no address: for one numpy builds a dict.
+    """
+    if array.base is not owner:
+        offset += array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
     strides = () if array.flags.c_contiguous else array.strides
     return SlotRef(ring, slot, offset, array.nbytes, dtype, array.shape, strides)
-
-
-def offset_in(array: np.ndarray[Any, Any], owner: Any) -> int:
-    """How many bytes behind the beginning of a loan, or of a lease, an array of it lies. Most are the whole of it; for an address numpy
-    builds a dict.
-    """
-    if array.base is owner:
-        return 0
-    offset: int = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
-    return offset
-
-
-def loan_form(dtype: Any, port: str) -> tuple[int, str]:
-    """Bytes of an element, and numpy's type string, of a loan of this type. Raises PayloadError for one that cannot travel."""
-    known = _LOAN_FORMS.get(dtype) if type(dtype) is str or isinstance(dtype, type) else None
-    if known is not None:
-        return known
-    wanted = np.dtype(dtype)
-    if dtype_name(wanted) is None:
-        raise PayloadError(f"port {port}: a loan of dtype {wanted} cannot travel")
-    form = wanted.itemsize, wanted.str
-    if type(dtype) is str or isinstance(dtype, type):
-        _LOAN_FORMS[dtype] = form
-    return form

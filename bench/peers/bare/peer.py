@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,29 +23,28 @@ PLACE = Path("slots")  # where the sender's memory can be opened
 BACK = "ipc://back"
 
 
+def meet(line: work.Line) -> None:
+    """All sockets are there and, at the second time, all receivers have opened the sender's memory."""
+    line.ready()
+    line.ready()
+
+
 def send(job: work.Job, line: work.Line, index: int) -> None:
     del index
     sockets, source = bound(job, 0), work.Source(job, line)
-    post = _in_messages(job, line, sockets, source) if job.nbytes <= IN_MESSAGE_BYTES else _in_slots(job, line, sockets, source)
-    for sequence in source:
-        post(sequence)
+    if job.nbytes <= IN_MESSAGE_BYTES:
+        slot = np.empty(job.nbytes, np.uint8)
+        meet(line)
+        for sequence in source:
+            source.write(slot, sequence)
+            for socket in sockets:
+                socket.send(slot)
+    else:
+        send_slots(job, line, sockets, source)
     line.stay()
 
 
-def _in_messages(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source: work.Source) -> Callable[[int], None]:
-    line.ready()
-    line.ready()
-    slot = np.empty(job.nbytes, np.uint8)
-
-    def post(sequence: int) -> None:
-        source.write(slot, sequence)
-        for socket in sockets:
-            socket.send(slot)
-
-    return post
-
-
-def _in_slots(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source: work.Source) -> Callable[[int], None]:
+def send_slots(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source: work.Source) -> None:
     back = zmq.Context.instance().socket(zmq.PULL)
     back.bind(BACK)
     fd = os.memfd_create("bare")
@@ -55,10 +53,8 @@ def _in_slots(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source:
     slots = [np.frombuffer(memory, np.uint8, job.nbytes, number * job.nbytes) for number in range(job.depth)]
     free, readers = list(range(job.depth)), [0] * job.depth
     PLACE.write_text(f"/proc/{os.getpid()}/fd/{fd}")
-    line.ready()
-    line.ready()
-
-    def post(sequence: int) -> None:
+    meet(line)
+    for sequence in source:
         while back.poll(0) or not free:
             number = back.recv()[0]
             readers[number] -= 1
@@ -70,14 +66,11 @@ def _in_slots(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source:
         for socket in sockets:
             socket.send(bytes((number,)))
 
-    return post
-
 
 def forward(job: work.Job, line: work.Line, index: int) -> None:
     """Copies nothing: the message goes on."""
     source, sockets = connected(job, index, 0), bound(job, index + 1)
-    line.ready()
-    line.ready()
+    meet(line)
     for _ in range(job.total):
         message = source.recv()
         for socket in sockets:

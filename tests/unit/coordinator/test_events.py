@@ -193,7 +193,8 @@ def test_who_was_answered_and_does_not_ask_again_holds_up_no_end_for_long(beside
         connected.request("events", wait_s=DEADLINE_S)
         return connected.request("down")
 
-    beside(ask, chain(UNTIL_STOP, SINK))
+    _, result = beside(ask, chain(UNTIL_STOP, SINK))
+    assert (result.status, names(result.report["events"])[-1]) == (0, "run_ended")
 
 
 # --- following
