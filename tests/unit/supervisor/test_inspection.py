@@ -155,17 +155,19 @@ def test_children_and_theirs_are_summed_up_and_stand_below_who_has_started_them(
     subject.do("child = subprocess.Popen([sys.executable, '-c', 'import subprocess; subprocess.run([\"sleep\", \"1000\"])'])")
     tree = wait_for(
         "a child and a grandchild",
-        lambda: len((found := look(subject.pid)).processes) == 3 and found.processes[2].name == "sleep" and found,
+        lambda: len((found := look(subject.pid)).processes) == 3 and found.processes[2].command == ["sleep", "1000"] and found,
     )
     assert [one.parent for one in tree.processes[1:]] == [one.pid for one in tree.processes[:2]]
     assert tree.total.threads == sum(one.threads for one in tree.processes)
-    assert tree.processes[2].command == ["sleep", "1000"]
+    assert tree.processes[2].name == "sleep"
 
 
 def test_a_program_in_the_background_belongs_to_the_leader_of_its_session(subject):
     # As ffmpeg does that a shell has started: its parent is gone, its memory is not.
     subject.do("subprocess.run(['sh', '-c', 'sleep 1000 &'])")
-    tree = wait_for("an orphan", lambda: len((found := look(subject.pid)).processes) == 2 and found)
+    # The shell has ended by then; its child may still be a copy of it that has not become `sleep` yet.
+    tree = wait_for("an orphan", lambda: (found := look(subject.pid)).processes[-1].command == ["sleep", "1000"] and found)
+    assert len(tree.processes) == 2
     assert tree.processes[1].name == "sleep" and tree.processes[1].parent != subject.pid
 
 

@@ -20,10 +20,14 @@ stacks.register()
 def stuck_here():
     {hang}
 
+inside = threading.Event()
+
 def beside():
+    inside.set()
     time.sleep(1000)
 
 threading.Thread(target=beside, daemon=True).start()
+inside.wait()
 print("up", flush=True)
 stuck_here()
 """
