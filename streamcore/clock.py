@@ -6,8 +6,9 @@ import re
 import time
 from datetime import datetime, timedelta, timezone
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"milli": 0.001, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}  # by how a unit begins
+_UNIT = r"milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w"
+_PART = re.compile(rf"(\d+(?:\.\d+)?)({_UNIT})")
 _DAYS = {"today": 0, "yesterday": 1}
 _CLOCK_TIME = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)\s*(Z|[+-]\d{2}:?\d{2})?)?", re.IGNORECASE)
@@ -55,7 +56,7 @@ def log_stamp(wall_ns: int) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as people write it: 500ms, 10s, 1.5m, 1h30m.
+    """Seconds of a duration as people write it: 500ms, 10s, 1.5m, 5 min, 1h30m, 2 days.
 
     Raises:
       ValueError: says what was found and what is expected. A bare number is refused: seconds and milliseconds are too easily confused.
@@ -64,7 +65,8 @@ def parse_duration(text: str) -> float:
     if not compact or _PART.sub("", compact):
         hint = f"; did you mean '{compact}s'?" if re.fullmatch(r"\d+(\.\d+)?", compact) else ""
         raise ValueError(f"{text!r} is not a duration; expected e.g. 500ms, 10s, 2m, 1h30m{hint}")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(compact))
+    parts = _PART.findall(compact)
+    return sum(float(number) * next(seconds for begin, seconds in _SECONDS.items() if unit.startswith(begin)) for number, unit in parts)
 
 
 def parse_time(text: str, now_ns: int) -> int:

@@ -69,7 +69,7 @@ def list_(run: str | None, queues: tuple[str, ...], as_json: bool) -> int:
     elif letters or dead:
         click.echo("\n".join(_table(letters, dead)))
     else:
-        click.echo(f"{_named(path, queues)}: no dead letters")
+        click.echo(f"{_named(path, queues)}: no dead letters{_of_an_ended_run(path)}")
     return 0
 
 
@@ -239,6 +239,15 @@ def _known(run: str | None, queues: Sequence[str]) -> tuple[Path | None, list[Le
 
 def _named(path: Path | None, queues: Sequence[str]) -> str:
     return f"run {path.name}" if path else ", ".join(queues)
+
+
+def _of_an_ended_run(path: Path | None) -> str:
+    """What to do about the queues that are not looked into."""
+    from streamcore.control import rundir
+
+    if path is None or rundir.live_info(path) is not None:
+        return ""
+    return " of its nodes; it has ended: those of its queues are shown by `streamctl dlq list --queue FOLDER`"
 
 
 def _table(letters: Sequence[Letter], dead: Sequence[Dead]) -> list[str]:

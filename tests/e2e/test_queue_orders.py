@@ -140,7 +140,7 @@ def test_dead_letters_are_retried_and_what_waits_is_dropped_in_a_live_run(shop):
     wait_until("a replay to become a dead letter", lambda: facts(shop)["dead"] == 1)
     assert "say --yes" in say(shop, "dlq", "drop", "--all", "--run", "shop", status=2)
     assert "1 dead letter removed" in say(shop, "dlq", "drop", "outbox:6", "--run", "shop")
-    assert "no dead letters" in say(shop, "dlq", "list", "shop")
+    assert say(shop, "dlq", "list", "shop") == "run shop: no dead letters\n"
     # The backend is away: what is replayed waits, then it is dropped although some of it is under way.
     say(shop, "pause", "backend", "--run", "shop")
     say(shop, "queue", "replay", "outbox", "--run", "shop", "--sequence", "100-", "--yes")
@@ -151,6 +151,7 @@ def test_dead_letters_are_retried_and_what_waits_is_dropped_in_a_live_run(shop):
     say(shop, "resume", "backend", "--run", "shop")
     end(shop)
     assert say(shop, "queue", "check", "data/q").endswith("all of it is whole\n")
+    assert "dlq list --queue FOLDER" in say(shop, "dlq", "list", "shop")  # it has ended, so its queues are not looked into
 
 
 def test_a_node_that_dies_over_an_order_and_a_killed_asker_leave_everything_whole(shop, monkeypatch):

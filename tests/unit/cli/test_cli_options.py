@@ -21,13 +21,23 @@ from streamcore.cli.options import duration, key_values, parse_duration, wants_d
         ("1D", 86400),
         ("0s", 0),
         ("1m500ms", 60.5),
+        ("5min", 300),
+        ("20 minutes", 1200),
+        ("90 sec", 90),
+        ("1 second", 1),
+        ("250 milliseconds", 0.25),
+        ("3msec", 0.003),
+        ("2 hours 5 mins", 7500),
+        ("1hr", 3600),
+        ("1 day", 86400),
+        ("2 weeks", 1209600),
     ],
 )
 def test_a_duration_reads_as_people_write_it(text, seconds):
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "10", "s", "10x", "-5s", "1h30", "ten seconds", "1..5s", "10s!", "1e3s"])
+@pytest.mark.parametrize("text", ["", "10", "s", "10x", "-5s", "1h30", "ten seconds", "1..5s", "10s!", "1e3s", "5 months", "1y", "3mi"])
 def test_what_is_no_duration_is_refused_with_examples(text):
     with pytest.raises(ValueError, match=r"expected e\.g\. 500ms, 10s"):
         parse_duration(text)
