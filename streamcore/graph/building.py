@@ -26,6 +26,7 @@ from streamcore.graph.wiring import wire
 from streamcore.interpreter import command_of
 from streamcore.manifest import target_of
 from streamcore.node.api import Node
+from streamcore.plugins import loading
 from streamcore.plugins.manifests import Asked, find
 from streamcore.plugins.policy import POLICY_FILE, Policy, asked, load_machine
 from streamcore.spec.expand import Entry, Expanded
@@ -82,7 +83,7 @@ class Graph:
         self._entries: dict[str, list[dict[str, Any]]] = {"nodes": [], "edges": []}
         for key in self._entries:
             self._places.children[key] = Place(line, 1)
-        self._classes: dict[str, type[Node]] = {}
+        self._targets: set[str] = set()  # of classes that were given as such
         self._loaded: Spec | None = None
 
     @classmethod
@@ -128,7 +129,7 @@ class Graph:
         spec, problems = self._spec()
         if problems or spec is None:
             raise SpecError(problems)
-        leave = {cls.__module__.partition(".")[0] for cls in self._classes.values()}
+        leave = {_module_of(target).partition(".")[0] for target in self._targets}
         return to_yaml(replace(spec, allow=(*spec.allow, *sorted(leave - set(spec.allow)))))
 
     def run(self, for_s: float | None = None, name: str | None = None) -> Finished:
@@ -173,7 +174,7 @@ class Graph:
                     f"{cls.__name__} is defined in the program itself, which other processes cannot import; put it into a module beside it"
                 )
             target = f"{stem}:{cls.__qualname__}"
-        self._classes[target] = cls
+        self._targets.add(target)
         return target
 
     def _spec(self) -> tuple[Spec | None, list[Problem]]:
@@ -190,11 +191,16 @@ class Graph:
 
     def _wired(self, run: str | None = None) -> Wired:
         """Raises SpecError with all problems."""
+        if loading.under_way:
+            raise ConfigError(
+                f"module '{loading.under_way[-1]}', which is imported here for its classes, checks or runs a graph; what does so belongs "
+                "below `if __name__ == '__main__':`"
+            )
         spec, problems = self._spec()
         if spec is None:
             raise SpecError(problems)
         spec = reveal(spec, run)
-        words = [_module_of(target) for target in self._classes]
+        words = [_module_of(target) for target in sorted(self._targets)]
         policy = Policy(asked(words, spec, os.environ), load_machine(POLICY_FILE))
         found = find([Asked(node.plugin, node.config) for node in spec.nodes], policy)
         wired = wire(spec, found.manifests, found.checked)

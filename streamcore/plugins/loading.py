@@ -16,6 +16,8 @@ from streamcore.node.api import Node, Port, Sink, Source, forwarded_inputs
 from streamcore.packet import carries_arrays
 from streamcore.plugins.naming import PluginRefused, cause_of, split_target
 
+under_way: list[str] = []  # modules that are being imported just now; what they run must start nothing that imports them again
+
 
 def load_target(target: str, plugin: str = "") -> type[Node]:
     """Import `package.module:Class` and check that it is a proper node class. Called by node processes too; it applies no allow list.
@@ -29,10 +31,13 @@ def load_target(target: str, plugin: str = "") -> type[Node]:
     module_name, class_name = split_target(target, plugin)
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
+    under_way.append(module_name)
     try:
         module = import_module(module_name)
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises becomes an error that names the plugin
         raise PluginRefused(plugin, f"an import that fails: {cause_of(error)}", f"a module '{module_name}' that can be imported") from error
+    finally:
+        under_way.pop()
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and issubclass(cls, Node)):
         what = f"no class '{class_name}' in '{module_name}'" if cls is None else f"'{class_name}', which is not a node class"

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -159,11 +158,51 @@ if __name__ == "__main__":
 
 
 def test_a_graph_from_python_runs_and_gives_its_report(whole: Box) -> None:
-    (whole.folder / "program.py").write_text(PROGRAM)
-    command = [sys.executable, str(Path("program.py"))]
-    done = subprocess.run(command, capture_output=True, text=True, env=whole.env, cwd=whole.folder, timeout=60)
+    done = program(whole, PROGRAM)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [0, True, 5]
+
+
+ITS_OWN = """
+import json
+from streamcore import Graph, Port, Source, StreamPacket
+
+class Count(Source):
+    outputs = {"out": Port(kind="number", profile="json")}
+    config = {"n": {"type": "integer", "required": True}}
+
+    def run(self):
+        for number in range(self.config["n"]):
+            yield StreamPacket.new(kind="number", source_id="count", payload=number)
+
+def main():
+    graph = Graph("its-own")
+    graph.edge(graph.node("count", Count, config={"n": 7}), graph.node("file", "file.jsonl", config={"path": "out.jsonl"}))
+    problems = graph.validate()
+    if problems:
+        print(problems[0])
+        return
+    done = graph.run()
+    print(json.dumps([done.status, done.report["account"]["balanced"], done.report["metrics"]["packets.consumed_total"]]))
+
+"""
+
+
+def program(whole: Box, text: str) -> subprocess.CompletedProcess[str]:
+    (whole.folder / "program.py").write_text(text)
+    return subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, env=whole.env, cwd=whole.folder, timeout=60)
+
+
+def test_a_graph_of_classes_of_the_program_itself_runs_as_well(whole: Box) -> None:
+    done = program(whole, ITS_OWN + 'if __name__ == "__main__":\n    main()\n')
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, True, 7]
+
+
+def test_a_program_that_does_not_say_that_it_is_one_is_told_so_and_not_imported_without_end(whole: Box) -> None:
+    done = program(whole, ITS_OWN + "main()\n")
+    assert "belongs below `if __name__ == '__main__':`" in done.stdout, done.stdout + done.stderr
+    assert not (whole.folder / "out.jsonl").exists()
 
 
 def test_a_node_with_a_drain_time_of_its_own_is_told_to_go_and_the_others_finish(whole: Box) -> None:
