@@ -33,6 +33,7 @@ from streamcore.spec.expand import Entry, Expanded
 from streamcore.spec.freeze import freeze
 from streamcore.spec.loading import check_tree, load
 from streamcore.spec.model import Place, Spec
+from streamcore.spec.plain import Wrong, plain
 from streamcore.spec.problems import Problems
 from streamcore.spec.rules import VERSION
 from streamcore.spec.writing import to_yaml
@@ -74,9 +75,10 @@ class Graph:
 
     def __init__(self, name: str, *, drain_s: float | None = None, limits: Mapping[str, Any] | None = None, allow: Sequence[str] = ()):
         self._file, line = _caller()
-        self._top: dict[str, Any] = {"version": VERSION, "name": name}
-        given = {"drain_s": drain_s, "limits": None if limits is None else dict(limits), "allow": list(allow) or None}
-        self._top |= {key: value for key, value in given.items() if value is not None}
+        self._wrong: Wrong = []
+        given = {"name": name, "drain_s": drain_s, "limits": limits, "allow": allow or None}
+        self._top: dict[str, Any] = {"version": VERSION}
+        self._top |= {key: plain(value, (key,), self._wrong) for key, value in given.items() if value is not None}
         self._places = Place(line, 1)
         for key in self._top:
             self._places.children[key] = Place(line, 1)
@@ -99,9 +101,12 @@ class Graph:
         return graph
 
     def node(self, node_id: str, plugin: str | type[Node], config: Mapping[str, Any] | None = None, **keys: Any) -> NodeRef:
-        """Add a node. `plugin`: a name as in a spec, or a class from a module that other processes can import; `keys`: those of a spec."""
-        name = plugin if isinstance(plugin, str) else self._name_of(plugin)
-        self._add("nodes", {"id": node_id, "plugin": name, **({} if config is None else {"config": dict(config)}), **keys})
+        """Add a node. `plugin`: a name as in a spec, or a class from a module that other processes can import; `keys`: those of a spec.
+
+        A path, a tuple, an enum or a number of numpy counts as the text, list or number that it is.
+        """
+        name = self._name_of(plugin) if isinstance(plugin, type) else plugin
+        self._add("nodes", {"id": node_id, "plugin": name, **({} if config is None else {"config": config}), **keys})
         return NodeRef(node_id)
 
     def edge(self, producer: NodeRef | str, consumer: NodeRef | str, **keys: Any) -> None:
@@ -163,7 +168,7 @@ class Graph:
             place.file = file
         entries = self._entries[key]
         self._places.children[key].children[len(entries)] = place
-        entries.append(entry)
+        entries.append(plain(entry, (key, len(entries)), self._wrong))
 
     def _name_of(self, cls: type[Node]) -> str:
         target = target_of(cls)
@@ -181,6 +186,8 @@ class Graph:
         if self._loaded is not None:
             return self._loaded, []
         problems = Problems(self._file, self._places)
+        for where, found, expected in self._wrong:
+            problems.add(where, found, expected)
         nodes, edges = ([Entry((key, i), entry) for i, entry in enumerate(entries)] for key, entries in self._entries.items())
         made = Expanded(nodes, edges)
         whole = {**self._top, **{key: [entry.value for entry in getattr(made, key)] for key in self._entries}}

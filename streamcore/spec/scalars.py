@@ -21,7 +21,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?(B|KiB|MiB|GiB|TiB)")
 _INT_CHARS_MAX = 40  # before conversion, which is quadratic; 64 bits take at most 22, in octal 24
-_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 _UNITS = {"B": 1, "KiB": limits.KIB, "MiB": limits.MIB, "GiB": limits.GIB, "TiB": 1024 * limits.GIB}
 
 
@@ -38,8 +38,8 @@ def core_scalar(text: str) -> Any:
     if _FALSE.fullmatch(text):
         return False
     if _INT.fullmatch(text):
-        number = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= _INT_CHARS_MAX else _INT_MAX + 1
-        if not _INT_MIN <= number <= _INT_MAX:
+        number = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= _INT_CHARS_MAX else INT_MAX + 1
+        if not INT_MIN <= number <= INT_MAX:
             raise ValueError("an integer of at most 64 bits; put it in quotes if it is text")
         return number
     if _FLOAT.fullmatch(text):

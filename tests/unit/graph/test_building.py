@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 from pathlib import Path
+from types import MappingProxyType
 
+import numpy as np
 import pytest
 
 from streamcore import Graph
@@ -57,6 +60,76 @@ def test_every_problem_is_said_at_its_line_of_python():
     }
     with pytest.raises(SpecError):
         graph.plan()
+
+
+class Size(enum.Enum):
+    WIDE = np.int64(64)
+
+
+class Name(str, enum.Enum):
+    OUT = "r.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("config", "as_a_spec_has_it"),
+    [
+        ({"path": Path("a") / "b.jsonl"}, {"path": "a/b.jsonl"}),
+        ({"path": Name.OUT, "held": Size.WIDE}, {"path": "r.jsonl", "held": 64}),
+        ({"path": "r", "interval_s": np.float32(0.5), "held": np.uint8(3)}, {"path": "r", "interval_s": 0.5, "held": 3}),
+        (MappingProxyType({"path": "r", "fields": ("kind", "ts"), "fsync": True}), {"path": "r", "fields": ["kind", "ts"], "fsync": True}),
+    ],
+)
+def test_what_python_calls_by_other_types_is_text_numbers_and_lists(config, as_a_spec_has_it):
+    graph = small(limits={"shm": "1GiB"}, allow=("a_package",))
+    graph.edge("source", graph.node("file", "debug.slow"), depth=np.int16(4))
+    graph.edge("file", graph.node("end", "file.jsonl", config=config, cpu_affinity=(0,)))
+    spec, problems = parse(graph.to_yaml().encode())
+    assert not problems
+    assert spec.nodes[-1].config == as_a_spec_has_it
+    assert [type(value) for value in spec.nodes[-1].config.values()] == [type(value) for value in as_a_spec_has_it.values()]
+
+
+DEEP: list = []
+DEEP.append(DEEP)
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "found"),
+    [
+        (object(), "path", "a value of the type object"),
+        ({"w"}, "path", "a value of the type set"),
+        (b"r.jsonl", "path", "a value of the type bytes"),
+        (["kind", object()], "path[1]", "a value of the type object"),
+        ({"a": {3: 4}}, "path.a", "a key 3"),
+        (2**64, "path", "a larger integer"),
+        (float("nan"), "path", "nan"),
+        ("\ud800", "path", "text with half a surrogate pair"),
+        (DEEP, "path" + "[0]" * 30, "nesting deeper than 64"),
+    ],
+    ids=lambda value: str(type(value).__name__),
+)
+def test_what_no_spec_can_hold_is_a_problem_at_its_line(value, path, found):
+    graph = small()
+    graph.node("file", "file.jsonl", config={"path": value})
+    first = graph.validate()[0]
+    assert (first.file, first.line, first.found) == (HERE, line() - 2, found)
+    assert first.path.startswith(f"nodes[2].config.{path}")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "keys"),
+    [
+        ("name", 5, {}),
+        ("limits", "x", {"limits": [1]}),
+        ("allow", "x", {"allow": "my_nodes"}),
+        ("drain_s", Path("x"), {"drain_s": object()}),
+    ],
+)
+def test_what_is_wrong_about_the_whole_graph_is_a_problem_like_any_other(path, name, keys):
+    graph = Graph(name, **keys)
+    graph.edge(graph.node("a", "synthetic.frames"), graph.node("b", "debug.null", [1]))
+    graph.node("c", None)
+    assert {problem.path for problem in graph.validate()} == {path, "nodes[1].config", "nodes[2].plugin"}
 
 
 def test_classes_are_found_where_they_are_defined():
