@@ -2,8 +2,8 @@
 
 The names that plugin authors use: `Node`, `Source`, `Sink`, `Port`, `StreamPacket`, `array`, `json_schema`, `PayloadError`,
 `ConfigError`, `JobError`, `DeliveryFailed`, `DeliveryRefused`, `DestinationAway`; `DurableStore`, `Recorder` and `Recording`, for nodes
-that must not lose what they hold; and `Graph`, for graphs built in Python. They are loaded on first use, so that `import streamcore` costs
-a millisecond.
+that must not lose what they hold; and `Graph` and `SecretRef`, for graphs built in Python. They are loaded on first use, so that
+`import streamcore` costs a millisecond.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streamcore.graph.building import Graph
     from streamcore.node.api import Node, Port, Sink, Source
     from streamcore.packet import StreamPacket, array, json_schema
+    from streamcore.secret import SecretRef
 
 _HOMES = {
     "Node": "streamcore.node.api",
@@ -45,6 +46,7 @@ _HOMES = {
     "PayloadError": "streamcore.errors",
     "Recorder": "streamcore.durable.recorder",
     "Recording": "streamcore.durable.recording",
+    "SecretRef": "streamcore.secret",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "Port",
     "Recorder",
     "Recording",
+    "SecretRef",
     "Sink",
     "Source",
     "StreamPacket",

@@ -30,7 +30,8 @@ class SecretRef:
         """
         kind, colon, name = self.text.partition(":")
         if not colon or kind not in ("env", "file") or not name:
-            raise LookupError(f"the secret {self.text[:40]!r}", "!secret env:NAME or !secret file:PATH")
+            found = f"the secret '{kind}:'" if colon and kind in ("env", "file") else "a secret that does not say where it is"
+            raise LookupError(found, "!secret env:NAME or !secret file:PATH")  # what else is written there may be the value itself
         if kind == "env":
             value = environ.get(name)
             if not value:
@@ -45,16 +46,19 @@ class SecretRef:
             raise LookupError(f"{name}: {reason}", "a readable file that holds the secret") from None
         if len(raw) > SECRET_BYTES_MAX or not text:
             raise LookupError(f"{name}: {'empty' if not text else f'more than {SECRET_BYTES_MAX} bytes'}", "a file that holds the secret")
-        return Secret(text, self.text)
+        return Secret(text, self.text, anywhere=f"file:{(folder / name).absolute()}")
 
 
 class Secret:
-    """A value and where it came from, e.g. `env:NAME`. Of text that contains secrets, `parts` are the pieces, plain ones and Secrets."""
+    """A value and where it came from, e.g. `env:NAME`. Of text that contains secrets, `parts` are the pieces, plain ones and Secrets.
 
-    __slots__ = ("_value", "parts", "source")
+    `anywhere` is the source as a spec in another folder has to name it.
+    """
 
-    def __init__(self, value: Any, source: str, parts: tuple[Any, ...] = ()):
-        self._value, self.source, self.parts = value, source, parts
+    __slots__ = ("_value", "anywhere", "parts", "source")
+
+    def __init__(self, value: Any, source: str, parts: tuple[Any, ...] = (), anywhere: str = ""):
+        self._value, self.source, self.parts, self.anywhere = value, source, parts, anywhere or source
 
     def reveal(self) -> Any:
         return self._value
@@ -116,7 +120,7 @@ def secrets_in(value: Any) -> Iterator[Secret]:
 def keep_secrets(written: Any, normalised: Any) -> Any:
     """`normalised`, checked from the revealed copy of `written`, with the secrets of `written` in their places again."""
     if isinstance(written, Secret):
-        return Secret(normalised, written.source, written.parts)
+        return Secret(normalised, written.source, written.parts, written.anywhere)
     if isinstance(written, Mapping) and isinstance(normalised, Mapping):
         return {key: keep_secrets(written.get(key), item) for key, item in normalised.items()}
     if isinstance(written, (list, tuple)) and isinstance(normalised, (list, tuple)) and len(written) == len(normalised):

@@ -29,6 +29,7 @@ from streamcore.node.api import Node
 from streamcore.plugins import loading
 from streamcore.plugins.manifests import Asked, find
 from streamcore.plugins.policy import POLICY_FILE, Policy, asked, load_machine
+from streamcore.secret import secrets_in
 from streamcore.spec.expand import Entry, Expanded
 from streamcore.spec.freeze import freeze
 from streamcore.spec.loading import check_tree, load
@@ -37,6 +38,11 @@ from streamcore.spec.plain import Wrong, plain
 from streamcore.spec.problems import Problems
 from streamcore.spec.rules import VERSION
 from streamcore.spec.writing import to_yaml
+
+_OF_FILES = {
+    "for_each": "a loop of Python that adds the nodes",
+    "include": "the nodes themselves, or a spec file that includes it, for Graph.from_yaml",
+}
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,22 @@ class Graph:
         graph.run(for_s=10)
 
     Args:
-      name: of the graph and its runs.   drain_s, limits, allow: as in a spec.
+      name: of the graph and its runs.   drain_s, limits, allow, checks, http: as in a spec.
     """
 
-    def __init__(self, name: str, *, drain_s: float | None = None, limits: Mapping[str, Any] | None = None, allow: Sequence[str] = ()):
+    def __init__(
+        self,
+        name: str,
+        *,
+        drain_s: float | None = None,
+        limits: Mapping[str, Any] | None = None,
+        allow: Sequence[str] = (),
+        checks: str | None = None,
+        http: int | Mapping[str, Any] | None = None,
+    ):
         self._file, line = _caller()
         self._wrong: Wrong = []
-        given = {"name": name, "drain_s": drain_s, "limits": limits, "allow": allow or None}
+        given = {"name": name, "drain_s": drain_s, "limits": limits, "allow": allow or None, "checks": checks, "http": http}
         self._top: dict[str, Any] = {"version": VERSION}
         self._top |= {key: plain(value, (key,), self._wrong) for key, value in given.items() if value is not None}
         self._places = Place(line, 1)
@@ -103,7 +118,8 @@ class Graph:
     def node(self, node_id: str, plugin: str | type[Node], config: Mapping[str, Any] | None = None, **keys: Any) -> NodeRef:
         """Add a node. `plugin`: a name as in a spec, or a class from a module that other processes can import; `keys`: those of a spec.
 
-        A path, a tuple, an enum or a number of numpy counts as the text, list or number that it is.
+        A path, a tuple, an enum or a number of numpy counts as the text, list or number that it is; `SecretRef("env:NAME")` or
+        `SecretRef("file:PATH")` stands for a value that is never shown.
         """
         name = self._name_of(plugin) if isinstance(plugin, type) else plugin
         self._add("nodes", {"id": node_id, "plugin": name, **({} if config is None else {"config": config}), **keys})
@@ -188,6 +204,10 @@ class Graph:
         problems = Problems(self._file, self._places)
         for where, found, expected in self._wrong:
             problems.add(where, found, expected)
+        for index, entry in enumerate(self._entries["nodes"]):
+            for key in _OF_FILES.keys() & entry.keys():
+                problems.add(("nodes", index, key), f"{key} in a graph that is built in Python", _OF_FILES[key], at_key=True)
+        problems.hide(secret.reveal() for secret in secrets_in(self._entries))
         nodes, edges = ([Entry((key, i), entry) for i, entry in enumerate(entries)] for key, entries in self._entries.items())
         made = Expanded(nodes, edges)
         whole = {**self._top, **{key: [entry.value for entry in getattr(made, key)] for key in self._entries}}

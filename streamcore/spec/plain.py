@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from math import isfinite
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from streamcore import limits
@@ -16,13 +17,15 @@ from streamcore.spec.scalars import INT_MAX, INT_MIN
 
 Wrong = list[tuple[Where, str, str]]  # where, found, expected
 
-EXPECTED = "text, a path, a number, true, false, None, a list or a mapping"
+EXPECTED = "text, a path, a number, true, false, None, a list, a mapping or a SecretRef"
 
 
 def plain(value: Any, where: Where, wrong: Wrong) -> Any:
     """The value without types of its own. What a spec cannot hold is None, and noted in `wrong`."""
-    if value is None or isinstance(value, (bool, Secret, SecretRef)):
+    if value is None or isinstance(value, (bool, Secret)):
         return value
+    if isinstance(value, SecretRef):
+        return _secret(value, where, wrong)
     if len(where) > limits.SPEC_NESTING_MAX:
         return _refused(where, wrong, f"nesting deeper than {limits.SPEC_NESTING_MAX}", f"at most {limits.SPEC_NESTING_MAX} levels")
     if isinstance(value, Enum):
@@ -46,6 +49,13 @@ def _refused(where: Where, wrong: Wrong, found: str, expected: str) -> Any:
     """Gives what stands for the value: None."""
     wrong.append((where, found, expected))
     return None
+
+
+def _secret(ref: SecretRef, where: Where, wrong: Wrong) -> Any:
+    try:
+        return ref.resolve(os.environ, Path())
+    except LookupError as error:
+        return _refused(where, wrong, *error.args)
 
 
 def _text(value: str, where: Where, wrong: Wrong) -> Any:

@@ -79,7 +79,7 @@ def _reference(secret: Secret, secrets: dict[str, str]) -> str:
         return "".join(str(_plain(part, secrets)) for part in secret.parts)
     if not secret.source.startswith(("env:", "file:")):
         raise ConfigError(f"the secret of {secret.source} cannot be written: it comes from neither the environment nor a file")
-    return f"${{{secrets.setdefault(secret.source, f'secret_{len(secrets) + 1}')}}}"
+    return f"${{{secrets.setdefault(secret.anywhere, f'secret_{len(secrets) + 1}')}}}"
 
 
 def _node(node: NodeSpec) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from streamcore import Graph
+from streamcore import Graph, SecretRef
 from streamcore.errors import ConfigError, SpecError
 from streamcore.graph.plan import plan_graph
 from streamcore.spec.loading import parse, read
@@ -130,6 +130,54 @@ def test_what_is_wrong_about_the_whole_graph_is_a_problem_like_any_other(path, n
     graph.edge(graph.node("a", "synthetic.frames"), graph.node("b", "debug.null", [1]))
     graph.node("c", None)
     assert {problem.path for problem in graph.validate()} == {path, "nodes[1].config", "nodes[2].plugin"}
+
+
+def test_what_only_files_have_is_said_to_be_a_loop_or_a_file():
+    graph = Graph("x")
+    graph.node("cam", "synthetic.frames", for_each=["a", "b"])
+    graph.edge("cam", graph.node("end", "debug.null", include="sub.yaml"))
+    assert {problem.path: problem.expected.partition(",")[0] for problem in graph.validate()} == {
+        "nodes[0].for_each": "a loop of Python that adds the nodes",
+        "nodes[1].include": "the nodes themselves",
+    }
+
+
+def test_checks_and_the_port_of_the_web_pages_are_written():
+    spec, problems = parse(small(checks="all", http={"port": 8080}).to_yaml().encode())
+    assert (problems, spec.checks, spec.http.port) == ([], "all", 8080)
+    assert {problem.path for problem in small(checks="some", http="x").validate()} == {"checks", "http"}
+
+
+def test_a_secret_is_given_by_where_it_is_and_its_value_is_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("SC_TOKEN", "geheim-4711")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("geheim-4711\n")
+    graph = small()
+    graph.node("file", "file.jsonl", config={"path": SecretRef("file:token")}, env={"TOKEN": SecretRef("env:SC_TOKEN")}, nice="geheim-4711")
+    (problem,) = (problem for problem in graph.validate() if problem.path.endswith("nice"))
+    assert problem.found == "'***'"
+    graph = small()
+    graph.edge("source", graph.node("post", "http.post", {"url": "http://a/", "headers": {"X": SecretRef("file:token")}}))
+    assert graph.validate() == []
+    text = graph.to_yaml()
+    assert "geheim" not in text and f'!secret "file:{tmp_path}/token"' in text
+    assert parse(text.encode(), "/in/another/folder.yaml")[0].nodes[2].config["headers"]["X"].reveal() == "geheim-4711"
+
+
+@pytest.mark.parametrize("text", ["env:SC_NOWHERE", "file:nowhere", "geheim-4711"])
+def test_a_secret_that_is_not_there_is_a_problem_at_its_line(text):
+    graph = small()
+    graph.edge("source", graph.node("post", "http.post", {"url": SecretRef(text)}))
+    (problem,) = graph.validate()
+    assert (problem.line, problem.path) == (line() - 2, "nodes[2].config.url")
+
+
+def test_a_secret_of_a_file_beside_the_spec_is_found_wherever_it_is_written_to(tmp_path):
+    (tmp_path / "token").write_text("geheim-4711\n")
+    path = tmp_path / "spec.yaml"
+    path.write_text("version: 2\nnodes: [{id: a, plugin: debug.null, config: {}, env: {T: !secret file:token}}]\n")
+    spec, problems = parse(Graph.from_yaml(path).to_yaml().encode(), "/in/another/folder.yaml")
+    assert not problems and spec.nodes[0].process.env["T"].reveal() == "geheim-4711"
 
 
 def test_classes_are_found_where_they_are_defined():
