@@ -18,8 +18,8 @@ and stamps number and time, a receiver in another process reads both and checks 
 READING = """
 A bar is the median of several runs, the thin line its smallest and largest value. The programs took turns, so that whatever else the
 machine did fell on all of them. A dashed bar is a limit: <b>memcpy</b> is a loop that only copies frames, measured between the runs;
-<b>ideal</b> is a transport that takes no time. A ratio above 1 means that streamcore's number is the larger one. Where the medians of
-two programs differ by less than the values of one of them spread, there is no verdict.
+<b>ideal</b> is a transport that takes no time. A ratio is the median of those of the rounds; above 1 means that streamcore's number is the
+larger one. Where it differs from 1 by less than the rounds differ among each other, there is no verdict.
 """
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from streamcore_bench.results import APPEND, MEASURES, MEMCPY, OURS, Results, Row
-from streamcore_bench.verdict import Verdict, judge, spread
+from streamcore_bench.verdict import Verdict, judge, judge_rounds, spread
 
 LIMITS = (MEMCPY, APPEND, "ideal")  # not programs to be faster than
 HEADS = ("POINT", "MEASURE", "WHO", "MEDIAN", "MIN .. MAX", "OURS / IT", "OURS IS")
@@ -25,7 +25,7 @@ def against(ours: Row | None, other: Row) -> Verdict | None:
     """Ours against a peer or a limit; None for our own row and where we have none."""
     if ours is None or other.who == OURS:
         return None
-    return judge(ours.values, other.values, other.better, MEASURES[other.measure].words)
+    return judge_rounds(ours.values, other.values, other.better, MEASURES[other.measure].words)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:

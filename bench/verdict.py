@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ QUARTILES_FROM = 4  # values; below that a quartile is nothing but an end
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ratio`: median of the first by median of the second, None where that is zero. `decided`: the medians differ by more than spreads."""
+    """`ratio`: the first by the second, None where that is zero. `decided`: they differ by at least what their values spread."""
 
     ratio: float | None
     decided: bool
@@ -45,3 +46,22 @@ def judge(ours: Sequence[float], other: Sequence[float], better: str, words: tup
         return Verdict(ratio, True, "the same")
     good = (mine > its) == (better == "higher")
     return Verdict(ratio, True, factor + words[0 if good else 1])
+
+
+def judge_rounds(ours: Sequence[float], other: Sequence[float], better: str, words: tuple[str, str] = ("faster", "slower")) -> Verdict:
+    """The same of two programs that took turns, value by value of one round: `ratio` is the median of the ratios of the rounds.
+
+    What the machine does to both for longer than a round is not in it: the rates of a busy box double within minutes, their ratio does not.
+    Where a round is missing, or a value is not positive, as `judge` has it.
+    """
+    if len(ours) != len(other) or len(ours) < 2 or min(*ours, *other) <= 0:
+        return judge(ours, other, better, words)
+    logs = [math.log(mine / its) for mine, its in zip(ours, other, strict=True)]
+    middle = statistics.median(logs)
+    ratio = math.exp(middle)
+    if abs(middle) < spread(logs):
+        return Verdict(ratio, False, "no verdict: spread wider than difference")
+    factor = f"{math.exp(abs(middle)):.2f}x "
+    if factor == "1.00x ":
+        return Verdict(ratio, True, "the same")
+    return Verdict(ratio, True, factor + words[0 if (middle > 0) == (better == "higher") else 1])

@@ -6,7 +6,7 @@ import pytest
 
 from streamcore_bench.lives import ages
 from streamcore_bench.sizes import parse_counts, parse_rates, parse_size, parse_sizes
-from streamcore_bench.verdict import judge, spread
+from streamcore_bench.verdict import judge, judge_rounds, spread
 
 
 def test_four_values_are_judged_by_quartiles_and_fewer_by_their_ends():
@@ -48,6 +48,28 @@ def test_one_value_has_no_spread_and_so_no_verdict():
 
 def test_a_ratio_by_zero_is_none():
     assert judge([5, 5], [0, 0], "lower").ratio is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "text", "ratio"),
+    [
+        # The box becomes twice as fast meanwhile: the medians say nothing, the rounds all say the same.
+        ([110, 165, 220, 222, 230], [100, 150, 200, 202, 209], "1.10x faster", 1.1),
+        ([100, 150, 200, 202, 209], [110, 165, 220, 222, 230], "1.10x slower", 1 / 1.1),
+        ([110, 150, 220, 190, 230], [100, 165, 200, 202, 209], "no verdict: spread wider than difference", 1.1),
+        ([100, 200, 50], [100, 200, 50], "the same", 1.0),
+        ([7], [9], "no verdict: measured once", 7 / 9),
+    ],
+)
+def test_programs_that_took_turns_are_held_against_each_other_round_by_round(ours, other, text, ratio):
+    verdict = judge_rounds(ours, other, "higher")
+    assert verdict.text == text
+    assert verdict.ratio == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.parametrize(("ours", "other"), [([131, 130], [100, 100, 100]), ([0, 5], [9, 9]), ([5, 5], [0, 0])])
+def test_where_a_round_is_missing_or_a_value_is_zero_the_medians_count(ours, other):
+    assert judge_rounds(ours, other, "lower") == judge(ours, other, "lower")
 
 
 @pytest.mark.parametrize(
