@@ -1,6 +1,6 @@
 """Run one node without processes, rings or sockets: for unit tests of nodes, ours and yours.
 
-    out = run_node(Blur, [frame_packet(picture)], {"ksize": 3})
+    out = run_node(Blur, [StreamPacket.new(kind="frame", source_id="test", payload=picture)], {"ksize": 3})
 
 The node sees what the host would show it: checked config with defaults, read-only payloads, loans that hold old bytes. What it emits
 is checked as the host checks it. Whatever it raises comes out of `run_node`.
@@ -25,7 +25,8 @@ from streamcore.node.api import Counter, Metrics, Node, Room, Source, attach, nu
 from streamcore.node.checks import Check
 from streamcore.packet import Meta, StreamPacket, derived_id16, encode_meta, source_id16
 from streamcore.payload import DTYPE_NAMES
-from streamcore.spec.schema import Checker
+from streamcore.spec.plain import Wrong, plain
+from streamcore.spec.schema import Checker, Finding
 
 RUN_ID = "run_node"  # all calls are one run: a node may be given again what it has had
 OLD_BYTE = 0xA5  # loans are filled with it, as a slot still holds an earlier frame: a node that leaves a gap is seen
@@ -79,15 +80,23 @@ def run_node(
       the node gave out. Each was completed at once, with outcome ok.
     Raises:
       ConfigError: names every key of the config that the schema refuses.
+      PluginError: `node` is no node, or `packets` are no packets, or not for it.
       PayloadError: an output whose port, type or profile is wrong, or that is not able to travel.
       Whatever the node itself raises; close() is not called then.
     """
+    cls = node if isinstance(node, type) else type(node)
+    if not issubclass(cls, Node):
+        raise PluginError(f"found {cls.__name__}, expected a subclass of Node, Source or Sink, or an object of one")
+    if isinstance(packets, StreamPacket):
+        raise PluginError(f"{node_id}: found one packet, expected a list of them")
     instance = node() if isinstance(node, type) else node
     bench = Bench(instance, node_id, resume_position)
     attach(instance, node_id, check_config(type(instance), config or {}), bench)
     try:
         instance.setup()
         if isinstance(instance, Source):
+            if next(iter(packets), None) is not None:
+                raise PluginError(f"{node_id}: packets for a source, which has no input")
             bench.run_source(instance, limit)
         else:
             bench.emit_each(instance.begin())
@@ -101,7 +110,13 @@ def run_node(
 
 def check_config(cls: type[Node], config: Mapping[str, Any]) -> dict[str, Any]:
     """`config` with the defaults of the class's schema. Raises ConfigError for all that the schema refuses."""
-    checked, findings = Checker(cls.config).check(config)
+    wrong: Wrong = []
+    given = plain(config, (), wrong)
+    if not isinstance(given, dict):
+        raise ConfigError(f"config of {cls.__name__}: found {type(config).__name__}, expected a mapping")
+    checked, findings = Checker(cls.config).check(given)
+    if wrong:  # the checker has seen None in their place
+        findings = [Finding(*each) for each in wrong]
     if findings:
         told = "; ".join(f"{'.'.join(map(str, item.where))}: found {item.found}, expected {item.expected}" for item in findings)
         raise ConfigError(f"config of {cls.__name__}: {told}")
@@ -232,6 +247,9 @@ class Bench:
 
     def _as_input(self, packet: StreamPacket, sequences: dict[str, int]) -> StreamPacket:
         """The packet as the host would hand it over: addressed, numbered, with a read-only payload."""
+        if not isinstance(packet, StreamPacket):
+            found = type(packet).__name__
+            raise PluginError(f"{self.node_id}: found an input of the type {found}, expected a StreamPacket (StreamPacket.new)")
         given = copy.copy(packet)
         ports = type(self.node).inputs
         if not given.in_port and len(ports) == 1:

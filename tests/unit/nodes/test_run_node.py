@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from streamcore import ConfigError, Node, PayloadError, Port, Sink, Source, StreamPacket, array
 from streamcore.errors import PayloadTooLarge, PluginError
 from streamcore.testing import OLD_BYTE, run_node
+from streamcore_nodes.jsonl import JsonLines
+from streamcore_nodes.pattern import Frames
 
 
 class Add(Node):
@@ -150,6 +153,29 @@ def test_an_input_that_the_port_does_not_take_is_the_test_s_mistake_and_is_said(
     lost.in_port = "side"
     with pytest.raises(PluginError, match="in_port 'side', expected one of: in"):
         run_node(Add, [lost])
+
+
+@pytest.mark.parametrize(
+    ("node", "packets", "said"),
+    [
+        (int, [], "found int, expected a subclass of Node, Source or Sink"),
+        (Add, [np.zeros((2, 3), np.uint8)], "an input of the type ndarray, expected a StreamPacket"),
+        (Add, packet(), "found one packet, expected a list of them"),
+        (Frames, [packet()], "packets for a source, which has no input"),
+    ],
+)
+def test_what_a_test_gives_instead_of_a_node_or_packets_is_said(node: Any, packets: Any, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        run_node(node, packets)
+
+
+def test_a_config_has_paths_and_numbers_as_python_has_them(tmp_path: Path) -> None:
+    run_node(JsonLines, [packet({"n": 1})], {"path": tmp_path / "a.jsonl", "held": np.int64(3)})
+    assert (tmp_path / "a.jsonl").read_text().count("\n") == 1
+    with pytest.raises(ConfigError, match="path: found a value of the type object, expected text, a path"):
+        run_node(JsonLines, config={"path": object()})
+    with pytest.raises(ConfigError, match="config of Add: found list, expected a mapping"):
+        run_node(Add, config=["amount"])  # type: ignore[arg-type]
 
 
 def test_calls_come_in_the_host_s_order_and_what_flush_emits_counts() -> None:
