@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import traceback
 
 import click
@@ -21,6 +23,10 @@ _STATUS: tuple[tuple[type[StreamcoreError], int], ...] = (
 )
 
 
+_WRONG_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)  # whoever named it has to name another
+_PATH_CHARS_MAX = 200
+
+
 class CannotStart(StreamcoreError):
     """`up` was refused before it started anything: a run of that name is up, a run directory is not ours."""
 
@@ -33,6 +39,8 @@ def status_of(error: BaseException) -> int:
         return WRONG_INPUT
     if isinstance(error, click.ClickException):
         return error.exit_code
+    if isinstance(error, UnicodeEncodeError) or (isinstance(error, OSError) and error.errno in _WRONG_PATH):
+        return WRONG_INPUT
     return next((status for kind, status in _STATUS if isinstance(error, kind)), NODE_FAILED)
 
 
@@ -44,6 +52,12 @@ def report(error: Exception, *, debug: bool) -> int:
         click.echo(str(error), err=True)
     elif isinstance(error, StreamcoreError):
         click.echo(f"streamctl: {error}", err=True)
+    elif isinstance(error, UnicodeEncodeError):  # of a word of the command line: nothing else brings half a surrogate pair
+        click.echo(f"streamctl: found {error.object[:_PATH_CHARS_MAX]!r}, expected text in UTF-8", err=True)
+    elif isinstance(error, OSError) and error.filename is not None:
+        path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
+        shown = path if len(path) <= _PATH_CHARS_MAX else f"{path[:_PATH_CHARS_MAX]}..."
+        click.echo(f"streamctl: {shown}: {error.strerror}", err=True)
     else:
         hint = "" if debug else " (an error in streamcore itself; --debug shows the traceback)"
         click.echo(f"streamctl: {type(error).__name__}: {error}{hint}", err=True)

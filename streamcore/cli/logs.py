@@ -21,6 +21,7 @@ from streamcore.clock import Clock
 
 LOOK_S = 0.25  # between two looks of --follow; an entry is shown when nothing more of it has come by the next one
 LAST = 50  # of --lines, if nothing is selected
+LINES_MAX = 10**9
 
 
 def _pattern(ctx: click.Context, param: click.Parameter, text: str | None) -> re.Pattern[str] | None:
@@ -37,7 +38,7 @@ def _pattern(ctx: click.Context, param: click.Parameter, text: str | None) -> re
     "-n",
     "--lines",
     "count",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, LINES_MAX),
     help=f"Show so many of the last entries, of all nodes together. Default: {LAST}; all, with --since, --until, --level or --grep.",
 )
 @click.option(

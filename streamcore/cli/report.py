@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BESIDE_FILE = ""  # --html without OUT
 STDOUT = "-"
 KEYS_SHOWN = 6
+REPORT_BYTES_MAX = 1 << 28  # a hundred times that of 1,000 nodes: a device without an end is none
 
 NODE_HEADS = ("NODE", "STATE", "CONSUMED", "PRODUCED", "FAILED", "RESTARTS", "BUSY", "WORK P50", "P95", "AGE P50", "P95", "MEMORY")
 EDGE_HEADS = ("EDGE", "POLICY", "SENT", "= COMPLETED", "+ DROPPED", "+ FAILED", "+ IN FLIGHT", "WAIT P50", "P95")
@@ -87,10 +88,12 @@ def _read(path: str) -> Report:
 
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(REPORT_BYTES_MAX + 1)
     except OSError as error:
         raise CannotStart(f"{path}: cannot be read: {error.strerror}") from None
     expected = "expected the report of a run, as `streamctl up SPEC --report FILE` writes it"
+    if len(data) > REPORT_BYTES_MAX:
+        raise CannotStart(f"{path}: found more than {size(REPORT_BYTES_MAX)}; {expected}")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import isnan
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,13 @@ VIEW_NS = 100_000_000  # between two pictures in a terminal, which takes some mi
 EVERY_S_MAX = 1e9  # in nanoseconds it fits 64 bits
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """NaN is in every range: no comparison says that it is not."""
+    if value is not None and isnan(value):
+        raise click.BadParameter("nan is no number of seconds", ctx, param)
+    return value
+
+
 @click.command(short_help="Watch the packets of a port, save or show its frames.")
 @click.argument("port", shell_complete=complete_live_node)
 @click.option("--count", "-n", type=click.IntRange(min=1), help="End after so many packets.")
@@ -39,6 +47,7 @@ EVERY_S_MAX = 1e9  # in nanoseconds it fits 64 bits
     "every_s",
     metavar="S",
     type=click.FloatRange(0, EVERY_S_MAX),
+    callback=_number,
     help="At most one packet in S seconds; 0: no limit.",
 )
 @click.option("--save", "folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Write payloads to files in DIR.")

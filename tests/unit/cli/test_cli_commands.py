@@ -294,6 +294,24 @@ def test_an_unknown_plugin_is_status_2_with_the_nearest_name(capsys):
     assert "did you mean 'video.file'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["queue", "check", "x" * 300], "xxx...: File name too long"),
+        (["queue", "ls", "/dev/null/q"], "/dev/null"),
+        (["node", "check", "acme.\udcff"], "expected text in UTF-8"),  # what Python makes of a byte that is no UTF-8
+        (["report", "/dev/zero"], "more than 256.0 MiB"),
+        (["tap", "cam", "--every", "nan"], "nan is no number of seconds"),
+        (["logs", "--run", "cli-ended", "-n", "9" * 23], "999 is not in the range"),
+    ],
+    ids=lambda value: " ".join(value)[:20],
+)
+def test_a_path_or_word_that_cannot_be_is_the_callers_mistake_and_none_of_streamcore(words, said, capsys):
+    assert run(words) == 2
+    err = capsys.readouterr().err
+    assert said in err and "in streamcore itself" not in err
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     # `streamctl node list | head -1`
     code = f"{shlex.quote(sys.executable)} -m streamcore node list | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
