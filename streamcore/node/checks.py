@@ -14,6 +14,7 @@ from streamcore.payload import describe_payload, payload_fits
 from streamcore.schema_check import compiled
 
 OFF, FIRST, ALL = "off", "first", "all"  # SYNC: spec.model.CHECKS
+ANYTHING = "JSON, bytes, or an array of booleans, integers or floats: nothing else can travel"
 
 
 class Check:
@@ -37,7 +38,7 @@ class Check:
           PayloadError: names the port, what was found and what is expected; never what the payload holds.
         """
         if not payload_fits(self.port.profile, payload):
-            raise self._misfit(describe_payload(payload), str(self.port.profile))
+            raise self._misfit(describe_payload(payload), ANYTHING if self.port.profile == "any" else str(self.port.profile))
         if not self._arrays and isinstance(payload, np.ndarray):
             found = describe_payload(payload)
             raise self._misfit(found, f"JSON or bytes: its transport is {self.port.transport}, and the node's config names no codec")

@@ -48,6 +48,11 @@ def test_a_misfit_names_port_found_and_expected():
     assert str(caught.value) == f"port blur.in: found {found}, expected {expected}"
 
 
+def test_a_port_for_anything_says_what_that_is():
+    with pytest.raises(PayloadError, match="found object, expected JSON, bytes, or an array of booleans, integers or floats"):
+        Check("file.in", Port("any", "any")).done_with(object())
+
+
 def test_what_stores_packets_takes_arrays_only_with_a_codec():
     port = Port("any", "any", transport="durable")
     Check("store.in", port, config={"codec": "png"}).done_with(FRAME)
