@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from typing import TypeGuard
 
 import click
 
@@ -39,9 +40,14 @@ def status_of(error: BaseException) -> int:
         return WRONG_INPUT
     if isinstance(error, click.ClickException):
         return error.exit_code
-    if isinstance(error, UnicodeEncodeError) or (isinstance(error, OSError) and error.errno in _WRONG_PATH):
+    if _is_no_text(error) or (isinstance(error, OSError) and error.errno in _WRONG_PATH):
         return WRONG_INPUT
     return next((status for kind, status in _STATUS if isinstance(error, kind)), NODE_FAILED)
+
+
+def _is_no_text(error: BaseException) -> TypeGuard[UnicodeEncodeError]:
+    """Bytes of the command line that are no UTF-8: nothing else brings half a surrogate pair."""
+    return isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8"
 
 
 def report(error: Exception, *, debug: bool) -> int:
@@ -52,7 +58,7 @@ def report(error: Exception, *, debug: bool) -> int:
         click.echo(str(error), err=True)
     elif isinstance(error, StreamcoreError):
         click.echo(f"streamctl: {error}", err=True)
-    elif isinstance(error, UnicodeEncodeError):  # of a word of the command line: nothing else brings half a surrogate pair
+    elif _is_no_text(error):
         click.echo(f"streamctl: found {error.object[:_PATH_CHARS_MAX]!r}, expected text in UTF-8", err=True)
     elif isinstance(error, OSError) and error.filename is not None:
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
