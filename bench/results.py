@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamcore.whole_file import whole_file
+
 VERSION = 1
 OURS = "streamcore"
 MEMCPY = "memcpy"  # the limit of whoever writes a fresh frame, measured between the runs
@@ -108,12 +110,8 @@ class Results:
 
     def write(self, path: str) -> None:
         """Whole or not at all. Raises OSError."""
-        part = f"{path}.{os.getpid()}.part"
-        try:
-            Path(part).write_text(json.dumps(self.as_json(), indent=1) + "\n", "utf-8")
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write((json.dumps(self.as_json(), indent=1) + "\n").encode())
 
 
 def read(path: str) -> Results:

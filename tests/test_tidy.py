@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[float, set[str]]] = {
     "limits": (0, set()),
     "clock": (0, set()),
     "interpreter": (0, set()),
+    "whole_file": (0, set()),
     "secret": (0.2, set()),
     "native": (0.5, set()),
     "packet": (1, {"msgspec"}),

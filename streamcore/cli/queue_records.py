@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from streamcore.cli.queue_places import Place, change, place_of, queue_argument,
 from streamcore.cli.times import byte_size, spans, time
 from streamcore.cli.wording import plural, size, table
 from streamcore.clock import iso_utc
+from streamcore.whole_file import whole_file
 
 if TYPE_CHECKING:
     from streamcore.durable.selection import Selection
@@ -327,12 +327,8 @@ def _written(output: Path | None) -> Iterator[BinaryIO]:
     if output is None:
         yield sys.stdout.buffer
         return
-    part = output.with_name(f"{output.name}.part")
     try:
-        with open(part, "wb") as file:
+        with whole_file(output) as file:
             yield file
-        os.replace(part, output)
     except OSError as error:
         raise click.FileError(str(output), error.strerror or str(error)) from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ import msgspec
 from streamcore.clock import iso_utc
 from streamcore.durable.record import Record, unpack_json
 from streamcore.errors import ConfigError
+from streamcore.whole_file import whole_file
 
 RAW_ENCODINGS = {  # of foxglove.RawImage, by dtype and channels
     ("uint8", 1): "mono8",
@@ -229,11 +230,5 @@ def save(records: Iterable[Record], path: Path, form: str) -> int:
     """Write `records` to the file at `path` as `form`, mcap or jsonl; it appears when it is complete. How many. Raises OSError."""
     if form == "mcap":
         require_mcap()
-    new = path.with_name(path.name + ".new")
-    try:
-        with open(new, "wb") as file:
-            count = (write_mcap if form == "mcap" else write_jsonl)(records, file)
-        new.replace(path)
-        return count
-    finally:
-        new.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        return (write_mcap if form == "mcap" else write_jsonl)(records, file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from streamcore.telemetry.account import AccountRow, account, lost, statement
 from streamcore.telemetry.bottleneck import of_run
 from streamcore.telemetry.history import quantiles
 from streamcore.telemetry.snapshot import EdgeRow, NodeRow, Snapshot
+from streamcore.whole_file import whole_file
 
 OK, DEGRADED, ERROR = "ok", "degraded", "error"
 EVENTS_MAX = 200  # the newest; a report is read by people as well
@@ -80,19 +80,8 @@ def make_report(plan: Plan, snapshot: Snapshot, ending: Ending, timeline: dict[s
 
 def write_report(path: str, report: dict[str, Any]) -> None:
     """Write it whole or not at all: a reader never sees half a report. Raises OSError."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(_text(report, "") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass
-        raise
+    with whole_file(path) as file:
+        file.write(_text(report, "") + b"\n")
 
 
 def _text(value: Any, indent: str) -> bytes:
