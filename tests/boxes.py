@@ -7,13 +7,12 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -121,6 +120,18 @@ class Box:
                 continue
         return found
 
+    def kill_all(self) -> None:
+        """`kill -9` of whatever still runs here, also of what is being started meanwhile; it is gone then."""
+
+        def gone() -> bool:
+            left = self.processes()
+            for process in left:
+                with suppress(psutil.NoSuchProcess):  # it ends with another one
+                    process.kill()
+            return not left
+
+        wait_until("every process of the run to be gone", gone)
+
     def sockets(self) -> list[Path]:
         return [path for path in self.runtime.rglob("*") if path.is_socket()]
 
@@ -169,8 +180,7 @@ def new_box() -> Iterator[Box]:
     try:
         yield made
     finally:  # Ctrl-C too
-        for process in made.processes():
-            process.send_signal(signal.SIGKILL)
+        made.kill_all()
         for process in made.started:
             process.wait(DEADLINE_S)
         shutil.rmtree(folder)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 
-import psutil
 import pytest
 from boxes import Box, jsonl, wait_until
 
@@ -64,20 +63,11 @@ def balanced(box: Box, report) -> bool:
     return bool(found["account"]["balanced"]) and found["status"] == "ok"
 
 
-def kill_all(box: Box) -> None:
-    for process in box.processes():
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:  # it ends with the coordinator
-            continue
-    wait_until("every process of the run to be gone", lambda: not box.processes())
-
-
 def test_events_that_waited_when_everything_was_killed_arrive_once_and_in_order(box):
     spec = box.write_spec(STORE)
     box.start("up", spec, "--set", "work_ms=60000", "--set", "count=3000")
     wait_until("all events to be stored", lambda: queue_facts(box, "data/outbox")["waiting"] == 3000)
-    kill_all(box)
+    box.kill_all()
     assert jsonl(box.folder / "data/events.jsonl") == []
     done = box.run("up", spec, "--set", "count=3000", "--report", "report.json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,7 +84,7 @@ def test_kills_while_events_flow_lose_repeat_and_reorder_nothing_at_the_sink(box
     for life in range(4):
         box.start("up", spec, "--set", "count=4000", "--set", "work_ms=0.3")
         wait_until("some events to arrive", lambda least=300 * (life + 1): file.exists() and len(file.read_bytes()) > least * 300)
-        kill_all(box)
+        box.kill_all()
     assert box.run("up", spec, "--set", "count=4000").returncode == 0
     assert sequences(file) == [*range(1, 4001)]
     assert [line["payload"]["n"] for line in jsonl(file)] == [*range(4000)]

@@ -6,10 +6,8 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 
-import psutil
 import pytest
 from boxes import Box, jsonl, wait_until
 
@@ -94,13 +92,6 @@ def store_counters(box: Box, path: str = "state/streamcore/disk/frames--gate") -
     done = box.run("queue", "ls", path, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)["queues"][0]
-
-
-def kill_all(box: Box) -> None:
-    for process in box.processes():
-        with suppress(psutil.NoSuchProcess):  # it ends with the coordinator
-            process.send_signal(signal.SIGKILL)
-    wait_until("every process of the run to be gone", lambda: not box.processes())
 
 
 def pid_of(box: Box, node: str, run: str = "disk") -> Callable[[], int | None]:
@@ -188,7 +179,7 @@ def test_what_is_stored_when_everything_is_killed_is_delivered_first_by_the_next
     spec = spill_spec(gates, "count: 400, width: 64, height: 48", spill="wait_s: 0.01")
     gates.start("up", spec)
     waiting = wait_until("the source to end", lambda: "frames: draining" in gates.output() and (found := _waiting(gates)) > 200 and found)
-    kill_all(gates)
+    gates.kill_all()
     (gates.folder / "shut").unlink()
     assert gates.run("up", spec).returncode == 0
     arrived = [line["frame"] for line in jsonl(gates.folder / "out.jsonl")]

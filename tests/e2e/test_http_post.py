@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
 import pytest
 from boxes import SPECS, Box, wait_until
 from receiving import Receiving
@@ -42,15 +40,6 @@ def queue_facts(box: Box, path: str = "q") -> dict[str, Any]:
     return found["queues"][0] if found else {"waiting": -1}
 
 
-def kill_all(box: Box) -> None:
-    for process in box.processes():
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:  # it ends with the coordinator
-            continue
-    wait_until("every process of the run to be gone", lambda: not box.processes())
-
-
 def numbers(receiver: Receiving) -> list[int]:
     return [event["body"].get("n", event["body"].get("payload", {}).get("n")) for event in receiver.events()]
 
@@ -60,7 +49,7 @@ def test_events_of_a_time_without_server_reach_it_once_and_in_order_though_every
     receiver.kill()
     box.start("up", path, "--set", "count=3000", "--set", url)
     wait_until("all events to be stored", lambda: queue_facts(box, "data/outbox")["waiting"] == 3000)
-    kill_all(box)
+    box.kill_all()
     receiver.start()
     done = box.run("up", path, "--set", "count=3000", "--set", url, "--report", "report.json")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -142,9 +142,7 @@ def small_box() -> Iterator[Box]:
             try:
                 yield made
             finally:
-                for process in made.processes():
-                    process.send_signal(signal.SIGKILL)
-                    process.wait(60)
+                made.kill_all()
 
 
 @pytest.mark.parametrize("how", ["print", "log", "child"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import suppress
 
-import psutil
 import pytest
 from boxes import SPECS, Box, jsonl, wait_until
 
@@ -126,10 +124,7 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(box):
 def test_what_was_completed_is_there_after_everything_was_killed(box):
     box.start("up", box.write_spec(RECORD), "--set", "count=0", "--set", "rate=200")
     wait_until("some records", lambda: records(box) > 200)
-    for process in box.processes():
-        with suppress(psutil.NoSuchProcess):  # it ends with the coordinator
-            process.send_signal(signal.SIGKILL)
-    wait_until("every process of the run to be gone", lambda: not box.processes())
+    box.kill_all()
     kept = records(box)
     assert kept > 200
     checked = json.loads(box.run("recording", "check", "rec", "--json").stdout)
