@@ -5,6 +5,7 @@ the test's own process from source, that of the processes it starts compiled whe
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from streamcore import native
 # In a test's own process a failure has to show every frame, and changes of the moment must not wait for a compiler.
 if not os.environ.get(native.VARIABLE):
     native.finder.place = ""
+
+# A shell without job control starts what runs in its background with SIGINT ignored, and all that the tests start would be deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
