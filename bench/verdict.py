@@ -41,11 +41,14 @@ def judge(ours: Sequence[float], other: Sequence[float], better: str, words: tup
     if abs(mine - its) < max(spread(ours), spread(other)):
         return Verdict(ratio, False, "no verdict: spread wider than difference")
     smaller, larger = sorted((abs(mine), abs(its)))
-    factor = f"{larger / smaller:.2f}x " if smaller else ""
-    if mine == its or factor == "1.00x ":
-        return Verdict(ratio, True, "the same")
-    good = (mine > its) == (better == "higher")
-    return Verdict(ratio, True, factor + words[0 if good else 1])
+    factor = 1.0 if mine == its else larger / smaller if smaller else None
+    return Verdict(ratio, True, _said(factor, (mine > its) == (better == "higher"), words))
+
+
+def _said(factor: float | None, good: bool, words: tuple[str, str]) -> str:
+    """A difference that is decided; None: of a number to zero, which is no factor."""
+    times = "" if factor is None else f"{factor:.2f}x "
+    return "the same" if times == "1.00x " else times + words[0 if good else 1]
 
 
 def judge_rounds(ours: Sequence[float], other: Sequence[float], better: str, words: tuple[str, str] = ("faster", "slower")) -> Verdict:
@@ -61,7 +64,4 @@ def judge_rounds(ours: Sequence[float], other: Sequence[float], better: str, wor
     ratio = math.exp(middle)
     if abs(middle) < spread(logs):
         return Verdict(ratio, False, "no verdict: spread wider than difference")
-    factor = f"{math.exp(abs(middle)):.2f}x "
-    if factor == "1.00x ":
-        return Verdict(ratio, True, "the same")
-    return Verdict(ratio, True, factor + words[0 if (middle > 0) == (better == "higher") else 1])
+    return Verdict(ratio, True, _said(math.exp(abs(middle)), (middle > 0) == (better == "higher"), words))
