@@ -1,8 +1,10 @@
 """The producer's side of one edge: credits, what is kept while it is full, and the DATA messages to its consumer.
 
 Smart batching: while the consumer certainly has packets left to take, further ones share a message. That is known from its receipts:
-it reports in time (report_every), so with more unreported it cannot have taken them all. A batch leaves when it is full, when credit
-runs out, and whenever the host looks around or waits; if node code keeps the main thread longer, the lifeline's guard sends it.
+it reports in time (report_every), so with more unreported it cannot have taken them all. They do so as well once packets have followed
+each other briskly for a while: then the next one is a moment away, and a message for each would cost both sides more than the packet. A
+batch leaves when it is full, when credit runs out, and whenever the host looks around or waits; if node code keeps the main thread longer,
+the lifeline's guard sends it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import BATCHING_DEPTH, DROP, EdgeCredit, Row, report_every
+
+BRISK_NS: Final = 50_000  # between two packets: a message and the wake-up of its consumer cost about as much as such a gap
+BRISK_PACKETS: Final = 16  # in a row: a frame and what belongs to it are no stream, and leave at once
+NEVER: Final = 1 << 62
 
 _SENT: Final = EDGE_WORD["sent"]
 _COMPLETED: Final = EDGE_WORD["completed"]
@@ -51,6 +57,9 @@ class OutEdge:
         self._batch_max = plan.depth // 8
         self._busy_above = report_every(plan.depth) + self._batch_max if plan.depth >= BATCHING_DEPTH else plan.depth
         self._batch_bytes = 0
+        self._brisk = 0  # packets so far that followed the one before them briskly
+        self._brisk_from = BRISK_PACKETS if plan.depth >= BATCHING_DEPTH else NEVER
+        self._posted_ns = 0
         self.gathers = False  # more packets follow at once: none leaves alone
         self.batch_since_ns = 0  # when the batch was begun; 0: there is none
         self.on_batch: Callable[[], None] = lambda: None  # set by the host: a guard is needed
@@ -77,7 +86,10 @@ class OutEdge:
         want = 0
         if (pressed or not self.credit.has_credit) and not self.asked:
             want, self.asked = messages.WANT, True
-        if self.batch_since_ns or self.gathers or (not want and self.credit.untaken > self._busy_above):
+        self._brisk = self._brisk + 1 if now_ns - self._posted_ns < BRISK_NS else 0
+        self._posted_ns = now_ns
+        followed = self._brisk >= self._brisk_from or self.credit.untaken > self._busy_above
+        if self.batch_since_ns or self.gathers or (followed and not want):
             self._add_to_batch((sequence, now_ns, entry, flags, meta), want)
         else:
             self.post(messages.data_one(self.plan.id, self._incarnation, want, sequence, now_ns, entry, flags, meta))

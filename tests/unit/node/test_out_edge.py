@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from streamcore.node.out_edge import BRISK_NS, BRISK_PACKETS
 from streamcore.wire.credit import report_every
 from streamcore.wire.messages import DATA, END, WANT, read_data, read_end, read_header
 
@@ -27,8 +28,8 @@ def shapes(messages: list[bytes]) -> list[tuple[int, ...] | str]:
     return found
 
 
-def send(edge, sequence: int, pressed: bool = False) -> None:
-    edge.send(sequence % 4, sequence, b"m", 0, 1000 + sequence, pressed)
+def send(edge, sequence: int, pressed: bool = False, every_ns: int = BRISK_NS) -> None:
+    edge.send(sequence % 4, sequence, b"m", 0, (10 + sequence) * every_ns, pressed)
 
 
 @pytest.fixture
@@ -45,8 +46,7 @@ def test_an_idle_consumer_gets_its_packet_at_once(deep):
     for sequence in range(10):
         send(edge, sequence)
         assert shapes(posted)[-1] == (sequence,)
-        edge.credit.on_taken(sequence + 1)
-        edge.credit.on_completed(sequence, 0)
+        take(edge, sequence)
 
 
 def test_packets_for_a_busy_consumer_share_messages(deep):
@@ -60,13 +60,39 @@ def test_packets_for_a_busy_consumer_share_messages(deep):
     assert [sequence for records in shapes(posted) for sequence in records] == list(range(62))
 
 
+def take(edge, sequence: int) -> None:
+    edge.credit.on_taken(sequence + 1)
+    edge.credit.on_completed(sequence, 0)
+
+
+def test_packets_that_follow_each_other_briskly_share_messages_with_an_idle_consumer(deep):
+    edge, posted = deep
+    for sequence in range(64):
+        send(edge, sequence, every_ns=BRISK_NS - 1)
+        take(edge, sequence)
+    lengths = [len(records) for records in shapes(posted)]
+    assert lengths == [1] * BRISK_PACKETS + [8] * ((64 - BRISK_PACKETS) // 8)
+
+
+def test_a_gap_ends_briskness(deep):
+    edge, posted = deep
+    for sequence in range(BRISK_PACKETS):
+        send(edge, sequence, every_ns=BRISK_NS - 1)
+        take(edge, sequence)
+    for sequence in range(BRISK_PACKETS, 2 * BRISK_PACKETS):
+        send(edge, sequence, every_ns=2 * BRISK_NS)
+        take(edge, sequence)
+        assert shapes(posted)[-1] == (sequence,)
+
+
 def test_an_edge_so_shallow_that_every_packet_matters_never_batches(make_wire):
     edge = make_wire(depth=8).edges[0]
     posted: list[bytes] = []
     edge.post = posted.append
-    for sequence in range(8):
-        send(edge, sequence)
-    assert shapes(posted) == [(n,) for n in range(8)]
+    for sequence in range(2 * BRISK_PACKETS):
+        send(edge, sequence, every_ns=1)
+        take(edge, sequence)
+    assert shapes(posted) == [(n,) for n in range(2 * BRISK_PACKETS)]
 
 
 def test_running_out_of_credit_sends_the_batch_and_asks_for_more(deep):
