@@ -4,6 +4,9 @@
 library for each that hands it out, and `manifest.json`, which holds the sha256 of every source that was compiled. TAG names interpreter
 and machine as Python's own extension modules do. There is no second implementation: source and library are the same text.
 
+Beside them lies `leaves.c`, written by hand: functions that do to bytes and words of shared memory what a few Python functions do, and hand
+back to those whatever is not the plain case. `take_over` puts them in their place.
+
 All or nothing: the libraries are used if the manifest knows just these modules and every source is still what was compiled, so that an
 edited module is never hidden by a library of yesterday. Otherwise all of them are loaded from source, as if `_native` were not there.
 
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
 MODULES = (
+    "streamcore.node.checks",
     "streamcore.node.completions",
     "streamcore.node.exchange",
     "streamcore.node.host",
@@ -34,13 +39,14 @@ MODULES = (
     "streamcore.node.outlet",
     "streamcore.node.placing",
     "streamcore.node.pulling",
+    "streamcore.node.slots",
     "streamcore.node.timing",
     "streamcore.shm.histogram",
     "streamcore.shm.layout",
     "streamcore.shm.ring",
     "streamcore.wire.credit",
-    "streamcore.wire.messages",
 )
+LEAVES = "streamcore.leaves"  # leaves.c
 LIBRARY = "streamcore_native__mypyc"  # a module of its own at the top, by which mypyc's small libraries find the large one
 VARIABLE = "STREAMCORE_NATIVE"
 MANIFEST = "manifest.json"
@@ -60,7 +66,7 @@ def folder() -> str:
 
 
 def source_of(module: str) -> str:
-    return os.path.join(PACKAGE, *module.split(".")[1:]) + ".py"
+    return os.path.join(PACKAGE, *module.split(".")[1:]) + (".c" if module == LEAVES else ".py")
 
 
 def library_of(place: str, module: str) -> str:
@@ -69,11 +75,11 @@ def library_of(place: str, module: str) -> str:
 
 
 def hashes() -> dict[str, str]:
-    """sha256 of the source of each of MODULES, as the manifest holds it."""
+    """sha256 of the source of each of MODULES and of LEAVES, as the manifest holds it."""
     from hashlib import sha256
 
     found = {}
-    for module in MODULES:
+    for module in (*MODULES, LEAVES):
         with open(source_of(module), "rb") as file:
             found[module] = sha256(file.read()).hexdigest()
     return found
@@ -89,8 +95,8 @@ def obstacle(place: str) -> str:
         known = manifest["sources"]
         if (manifest["version"], manifest["tag"]) != (__version__, tag()):
             return f"{place} was made for streamcore {manifest['version']} on {manifest['tag']}, this is {__version__} on {tag()}"
-        if known.keys() != set(MODULES):
-            return f"{place} was compiled from other modules: {', '.join(sorted(known.keys() ^ set(MODULES)))}"
+        if known.keys() != {*MODULES, LEAVES}:
+            return f"{place} was compiled from other modules: {', '.join(sorted(known.keys() ^ {*MODULES, LEAVES}))}"
         changed = [module for module, digest in hashes().items() if known[module] != digest]
     except FileNotFoundError as error:
         return f"{error.filename} is not there"
@@ -108,11 +114,11 @@ def wanted() -> bool | None:
 
 
 class Finder:
-    """Stands first in sys.meta_path and knows MODULES only. `place`: where the libraries are, "" for the sources, None until decided."""
+    """Stands first in sys.meta_path. `place`: where the libraries are, "" for the sources, None until decided."""
 
     def __init__(self, place: str | None = None):
         self.place = place
-        self._names = {*MODULES, LIBRARY}
+        self._names = {*MODULES, LEAVES, LIBRARY}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in self._names or not self.decide():
@@ -133,3 +139,17 @@ class Finder:
 
 
 finder = Finder()  # of this process
+
+
+def take_over(namespace: dict[str, Any], *names: str, **known: Any) -> None:
+    """At the end of a module: put the leaves of these names in the place of its functions, if the libraries are used. `known`: the classes
+    and codecs that they work with.
+    """
+    if finder.decide():
+        from importlib import import_module
+
+        leaves = import_module(LEAVES)
+        for name, value in known.items():
+            leaves.learn(name, value)
+        for name in names:
+            namespace[name] = leaves.learn(name, namespace[name])

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import count
 from typing import Any, Union
@@ -36,18 +36,22 @@ TYPE_STRINGS = {
 }
 FRAME_DTYPES = tuple(TYPE_STRINGS)
 
-_process_prefix = b""
-_process_count = count()
+
+def make_ids(prefix: bytes) -> Callable[[], bytes]:
+    """Gives packet ids: a prefix of 8 bytes and a number that rises."""
+    numbers = count()
+    return lambda: prefix + next(numbers).to_bytes(8, "little")
 
 
-def _draw_prefix() -> None:
+def draw_ids() -> None:
     """Ids of this process are those of no other one: not of its predecessor, nor of what was forked from the same server."""
-    global _process_prefix
-    _process_prefix = os.urandom(8)
+    global next_id16
+    next_id16 = make_ids(os.urandom(8))
 
 
-_draw_prefix()
-os.register_at_fork(after_in_child=_draw_prefix)
+next_id16: Callable[[], bytes]
+draw_ids()
+os.register_at_fork(after_in_child=draw_ids)
 
 
 class Array(msgspec.Struct, frozen=True, tag="array"):
@@ -275,10 +279,6 @@ def derived_id16(parent: bytes, salt: bytes) -> bytes:
     return blake2b(parent + salt, digest_size=ID_BYTES).digest()
 
 
-def _next_id16() -> bytes:
-    return _process_prefix + next(_process_count).to_bytes(8, "little")
-
-
 class StreamPacket(msgspec.Struct, eq=False, weakref=True):
     """One unit of data on an edge: identity, kind, payload and meta.
 
@@ -329,7 +329,7 @@ class StreamPacket(msgspec.Struct, eq=False, weakref=True):
             source_id,
             payload,
             meta,
-            _next_id16(),
+            next_id16(),
             time.time_ns() if wall_ns is None else wall_ns,
             time.monotonic_ns() if capture_ns is None else capture_ns,
             position,
@@ -350,7 +350,7 @@ class StreamPacket(msgspec.Struct, eq=False, weakref=True):
             source_id or self.source_id,
             payload,
             self.meta if meta is None else meta,
-            self.id16 if self.parent is not None else _next_id16(),
+            self.id16 if self.parent is not None else next_id16(),
             self.wall_ns,
             self.capture_ns,
             port=port,

@@ -1,4 +1,4 @@
-"""Compiles the inner loop with mypyc: `python tools/compile_native.py`, called by tools/native, and `compile_into` by setup.py.
+"""Compiles the inner loop, its Python with mypyc: `python tools/compile_native.py`, called by tools/native, and `compile_into` by setup.py.
 
 What is compiled, and where it is looked for, stands in streamcore/native.py. The interpreter that runs this is the one it is made for; it
 needs mypy, setuptools, a C compiler and Python's headers, and nothing else: numpy, msgspec and zmq are strangers to the compiler, whether
@@ -33,10 +33,10 @@ CHECK = """
 import importlib, sys
 import streamcore.native as native
 native.finder.place = sys.argv[1]
-for name in native.MODULES:
+for name in (*native.MODULES, native.LEAVES):
     module = importlib.import_module(name)
     assert module.__file__ == native.library_of(sys.argv[1], name), module.__file__
-from streamcore.node.lease import Loan
+from streamcore.node.views import Loan
 gone = []
 Loan(None, 7, gone.append, {})
 assert gone == [7], "finalizers do not run"
@@ -103,7 +103,7 @@ def build(scratch: Path, sources: list[str]) -> Path:
     """mypyc and the C compiler, in a scratch folder that also gets a copy of the package; returns where the libraries lie."""
     os.environ.setdefault("CC", (sysconfig.get_config_var("CC") or "cc") if not shutil.which("cc") else "cc")
     from mypyc.build import mypycify
-    from setuptools import Distribution
+    from setuptools import Distribution, Extension
 
     native = load_native()
     config = scratch / "mypy.ini"
@@ -112,6 +112,8 @@ def build(scratch: Path, sources: list[str]) -> Path:
     group = native.LIBRARY.removesuffix("__mypyc")
     target = str(scratch / "c")
     extensions = mypycify([*options, *sources], opt_level=OPT_LEVEL, debug_level="0", group_name=group, target_dir=target)
+    leaves = os.path.relpath(native.source_of(native.LEAVES), ROOT)
+    extensions.append(Extension(native.LEAVES, [leaves], extra_compile_args=[f"-O{OPT_LEVEL}", "-g0", "-Werror=implicit"]))
     command = Distribution({"name": group, "ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(scratch / "lib"), str(scratch / "tmp")
     command.ensure_finalized()
@@ -143,7 +145,7 @@ def compile_into(place: Path) -> None:
             os.chdir(before)
         made = scratch / "made"
         made.mkdir()
-        for module in (*native.MODULES, native.LIBRARY):
+        for module in (*native.MODULES, native.LEAVES, native.LIBRARY):
             library = Path(native.library_of(str(made), module))
             library.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(native.library_of(str(lib), module), library)
@@ -208,7 +210,7 @@ def main(look: bool) -> int:
         except CannotCompile as error:
             print(f"native: cannot be compiled: {in_one_line(error, place.parent / 'compile.log')}", file=sys.stderr)
             return 1
-        print(f"native: compiled {len(native.MODULES)} modules into {place} in {time.monotonic() - began_s:.0f} s")
+        print(f"native: compiled {len(native.MODULES)} modules and the leaves into {place} in {time.monotonic() - began_s:.0f} s")
     return 0
 
 

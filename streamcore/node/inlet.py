@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-import numpy as np
 from msgspec import DecodeError
 
 from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.graph.model import EdgePlan
 from streamcore.node.checks import Check
-from streamcore.node.lease import Lease, Record
-from streamcore.packet import Meta, SlotRef, StreamPacket, decode_json, decode_meta
+from streamcore.node.lease import Record
+from streamcore.node.packing import open_packet
+from streamcore.node.views import Lease, lend
+from streamcore.packet import SlotRef, StreamPacket, decode_json
 from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
@@ -53,6 +54,10 @@ class Inlet:
         release: Callable[[Record], None],
     ):
         self.plan, self._readers, self._entry_count = plan, readers, entry_count
+        self._reader = readers.get(plan.ring)
+        # Here they cost no look-up, per packet.
+        self._open_packet, self._lend, self._to_port = open_packet, lend, plan.to_port
+        self._lease_type: Callable[[Any, Any, Any], Lease] = Lease
         self.peer_incarnation = 1
         self.delivered = plan.completion == "delivered"
         self.waiting = 0  # received and not yet taken
@@ -105,17 +110,29 @@ class Inlet:
     def admit(self, raw: bytes, header: messages.Header) -> list[messages.Record]:
         """The records of a DATA message that are new, checked against the producer's table. Raises MessageError."""
         records = messages.read_data(raw, header.records)
-        self._check_entries(records)
-        fresh = records if not records or records[0][0] > self._high_water else self._fresh(records)
-        self._check_rows(fresh)
-        if len(fresh) < len(records):
-            self._answer_repeats(records)
+        reader = self._reader
+        if records and records[0][0] > self._high_water and reader is not None and reader.vouches(records, SEQUENCE_MAX):
+            fresh = records
+        else:
+            fresh = self._checked(records)
         if header.flags & messages.WANT:
             self.want = True
         if fresh:
             self._high_water = fresh[-1][0]
             self.waiting += len(fresh)
         return fresh
+
+    def _checked(self, records: list[messages.Record]) -> list[messages.Record]:
+        """The same for records of which some may be repeats, or wrong."""
+        self._check_entries(records)
+        fresh = self._fresh(records)
+        self._check_rows(fresh)
+        if len(fresh) < len(records):
+            self._answer_repeats(records)
+        return fresh
+
+    def _fresh(self, records: list[messages.Record]) -> list[messages.Record]:
+        return [record for record in records if record[0] > self._high_water]
 
     def publish(self) -> None:
         """Bring the page up to date. Not per packet: each store costs a tenth of a microsecond, and the loop comes by here often enough."""
@@ -161,9 +178,6 @@ class Inlet:
         if last > SEQUENCE_MAX:
             raise MessageError(f"edge {self.plan.name}: sequence {last} is that of no packet")
 
-    def _fresh(self, records: list[messages.Record]) -> list[messages.Record]:
-        return [record for record in records if record[0] > self._high_water]
-
     def _answer_repeats(self, records: list[messages.Record]) -> None:
         for sequence, _, entry, _, _ in records:
             if sequence < self._taken_upto:
@@ -193,15 +207,20 @@ class Inlet:
             mine.settle_unused()
             return None
         try:
-            meta = decode_meta(raw)
-            if self._known is None and flags & REDELIVERED:  # we, or a node before us, died: more may come again with their old ids
+            again = flags & REDELIVERED
+            packet, id16, ref, nbytes = self._open_packet(raw, again != 0, sequence, self._to_port, mine)
+            if again and self._known is None:  # we, or a node before us, died: more may come again with their old ids
                 self._known = set(self._ids)
-            if self._known is not None and self._is_known(meta.id16):
+            if self._known is not None and self._is_known(id16):
                 mine.settle_unused()
                 return None
-            self._ids.append(meta.id16)
-            mine.id16 = meta.id16
-            return self._packet(meta, mine, flags)
+            self._ids.append(id16)
+            mine.id16 = id16
+            if again:
+                self._redelivered += 1
+                self._words[self._row + _REDELIVERED] = self._redelivered
+            self._fill(packet, ref, nbytes, mine)
+            return packet
         except MessageError as error:
             self.refusal = str(error)  # not the error itself: its traceback would keep the lease
             mine.outcome = FAILED
@@ -246,52 +265,28 @@ class Inlet:
     def is_poisoned(self, sequence: int) -> bool:
         return sequence in self._poisoned
 
-    def _packet(self, meta: Meta, mine: Record, flags: int) -> StreamPacket:
-        redelivered = bool(flags & REDELIVERED)
-        if redelivered:
-            self._redelivered += 1
-            self._words[self._row + _REDELIVERED] = self._redelivered
-        ref = meta.ref
-        if ref is None:
-            lease, payload = Lease(mine, self._release, None), meta.value
-            if type(payload) is bytes:
-                self._count_bytes(len(payload))
-                payload = memoryview(payload)
-        else:
-            lease, payload = self._view(ref, mine)
-        return StreamPacket(
-            meta.kind,
-            meta.source_id,
-            payload,
-            meta.meta,
-            meta.id16,
-            meta.wall_ns,
-            meta.capture_ns,
-            meta.position,
-            redelivered,
-            mine.sequence,
-            "",
-            self.plan.to_port,
-            meta.trace,
-            mine,
-            lease,
-        )
+    def _fill(self, packet: StreamPacket, ref: SlotRef | None, nbytes: int, mine: Record) -> None:
+        """Give a packet its lease, and the payload that `ref` names."""
+        if ref is not None:
+            packet.lease, packet.payload = self._view(ref, mine)
+            return
+        packet.lease = self._lease_type(mine, self._release, None)
+        if nbytes:
+            self._count_bytes(nbytes)
 
     def _view(self, ref: SlotRef, mine: Record) -> tuple[Lease, Any]:
         reader = self._readers.get(ref.ring)
         if reader is None:
             raise MessageError(f"edge {self.plan.name}: ring {ref.ring} is not one that this node may read")
-        interface = reader.interface(ref)
+        lease, view, nbytes = self._lend(reader, reader.reach, ref, mine, self._release)
         mine.ref = ref
-        self._count_bytes(ref.nbytes)
-        lease = Lease(mine, self._release, interface)
-        view: Any = np.asarray(lease)
+        self._count_bytes(nbytes)
         if ref.dtype == "msgpack":
             try:
                 return lease, decode_json(view)
             except (DecodeError, ValueError, RecursionError) as error:
                 raise MessageError(f"edge {self.plan.name}: payload is not msgpack: {error}") from None
-        return lease, view if ref.dtype else memoryview(view)
+        return lease, view
 
     def _count_bytes(self, nbytes: int) -> None:
         self._bytes += nbytes

@@ -1,35 +1,15 @@
-"""Leases and loans: memory of a ring as node code sees it, given back when nothing refers to it any more.
-
-A lease is the base object of every view of an input's payload, a loan that of an output slot being written. Their finalizers may run
-in any thread and at any moment, so they only append to a deque; the main loop settles it.
-"""
+"""The record of an input packet, from its taking to its completion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from streamcore.packet import SlotRef
 from streamcore.wire.messages import OK
 
 
-class Unique:
-    """What stands for memory: there is one of it, however often `copy` or `deepcopy` meets it in a packet. A second one would give the
-    memory back twice.
-    """
-
-    __slots__ = ()
-
-    def __copy__(self) -> Unique:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Unique:
-        return self
-
-
-class Record(Unique):
+class Record:
     """One input packet from its taking to its completion.
 
     It is in use until process() has returned and node code has let go of it; then it is marked as processed, so that a successor of this
@@ -64,6 +44,13 @@ class Record(Unique):
         self.uses = 2  # the process call and the lease
         self.outputs = 0  # that must be completed first
 
+    def __copy__(self) -> Record:
+        """There is one of it, as of a lease (see views.Unique)."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Record:
+        return self
+
     def settle(self) -> None:
         """The process call, or the lease, is over."""
         self.uses -= 1
@@ -89,43 +76,3 @@ class Record(Unique):
         self.outputs -= 1
         if not self.outputs and not self.uses:
             self.complete(self)
-
-
-class Lease(Unique):
-    """Keeps one input packet's memory. Packet and views share it; `release(record)` is called when the last of them is gone."""
-
-    __slots__ = ("__array_interface__", "record", "release")
-    __deletable__ = ("record", "release")  # never deleted, but a compiled finalizer must look whether a half made object has them
-
-    def __init__(self, record: Record, release: Callable[[Record], None], interface: dict[str, Any] | None):
-        self.record, self.release = record, release
-        if interface is not None:  # a payload that is no array has no memory to show
-            self.__array_interface__ = interface
-
-    def __del__(self) -> None:
-        self.release(self.record)
-
-
-class Loan(Unique):
-    """Keeps one slot of the process' own ring while an array of it exists, committed or not."""
-
-    __slots__ = ("__array_interface__", "release", "slot", "writer")
-    __deletable__ = ("release", "slot")  # see Lease
-
-    def __init__(self, writer: Any, slot: int, release: Callable[[int], None], interface: dict[str, Any]):
-        self.writer, self.slot, self.release = writer, slot, release
-        self.__array_interface__ = interface
-
-    def __del__(self) -> None:
-        self.release(self.slot)
-
-
-def owner_of(payload: Any) -> Any:
-    """The lease, loan or other object whose memory an array or memoryview shows; None if it owns its memory."""
-    if isinstance(payload, memoryview):
-        payload = payload.obj
-    while isinstance(payload, np.ndarray):
-        payload = payload.base
-        if isinstance(payload, memoryview):
-            payload = payload.obj
-    return payload

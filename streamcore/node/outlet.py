@@ -5,25 +5,25 @@ The host hands in what may block: `wait_for(ready, deadline_ns)` answers message
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from math import prod
-from threading import get_ident
 from time import monotonic_ns
 from typing import Any
 
 import numpy as np
 
 from streamcore import limits
-from streamcore.errors import MessageError, PayloadError, PayloadTooLarge, RingFull
-from streamcore.node.api import FOREVER, Port
+from streamcore.errors import MessageError, PayloadError
+from streamcore.node.api import Port
 from streamcore.node.checks import ALL, OFF, Check
 from streamcore.node.inlet import Inlet
-from streamcore.node.lease import Lease, Loan, Record, owner_of
+from streamcore.node.lease import Record
 from streamcore.node.out_edge import OutEdge
-from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_of, meta_too_long, packet_of, ref_to, small_bytes, without_payload
+from streamcore.node.packing import Fields, encode_packet, fields_of, meta_of
+from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_too_long, packet_of, ref_to, small_bytes, trace_of, without_payload
 from streamcore.node.positions import Positions
+from streamcore.node.slots import Slots
 from streamcore.node.timing import Tracer
+from streamcore.node.views import Lease, Loan, loan_ref, owner_of
 from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, encode_json, encode_meta
 from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
 from streamcore.shm.layout import REDELIVERED
@@ -32,7 +32,7 @@ from streamcore.wire import messages
 from streamcore.wire.credit import DROP, SEND
 
 
-class Outlet:
+class Outlet(Slots):
     """The host's side of one output port."""
 
     def __init__(
@@ -46,27 +46,26 @@ class Outlet:
         wait_for: Callable[[Callable[[], bool], int | None], bool],
         checks: str = ALL,
     ):
-        self.full_name = f"{node_id}.{name}"
-        self.port, self.writer, self.edges = port, writer, edges
-        self._node, self._name, self._forwards, self._wait_for = node_id, name, forwards, wait_for
+        super().__init__(f"{node_id}.{name}", writer, edges, wait_for)
+        self.port = port
+        self._node, self._name, self._forwards = node_id, name, forwards
         self._kind = "" if port.kind == "any" else port.kind
         self.check: Check | None = None if checks == OFF else Check(self.full_name, port, checks)
         self._blocking = [edge for edge in edges if edge.plan.policy == "block"]
-        self.returned: deque[int] = deque()  # slots; filled by finalizers, in whatever thread, and by what taps have copied
+        # Here they cost no look-up, per packet.
+        self._fields_of, self._encode_packet, self._json_types, self._array_type = fields_of, encode_packet, JSON_TYPES, np.ndarray
+        self._loan_ref, self._ring = loan_ref, writer.shape.id
+        self._no_ref, self._no_parent, self._inline_max = NO_REF, NO_PARENT, limits.INLINE_BYTES_MAX
         self._parents: list[list[Record]] = [[] for _ in range(writer.geometry.entry_count)]
         self._outcomes = [messages.OK] * writer.geometry.entry_count
         self._packets: list[StreamPacket | None] = [None] * writer.geometry.entry_count
         self.on_completed: Callable[[StreamPacket, int], None] | None = None
-        self.copied = self.pinned = 0  # pinned: inputs that cannot complete before our consumers have completed an output
-        self.poke: Callable[[], None] = lambda: None  # ends the main loop's wait; for finalizers in other threads
-        self.glance: Callable[[], None] = lambda: None  # answers what has come in: the slot given back last is the one in the cache
-        self._home_thread = get_ident()
+        self.pinned = 0  # inputs that cannot complete before our consumers have completed an output
         self._adopted_ids: dict[bytes, int] = {}  # of packets that a predecessor committed: not committed again
         self.emitted_ids: set[bytes] | None = None  # by the running process(), where it may be tried again
         self.positions: Positions | None = None  # of a source
         self.tracer = Tracer(None)
         self._position_of: list[int | None] = [None] * writer.geometry.entry_count
-        self._copy_slot = -1  # claimed by a copy that is not yet committed
         self.taps: Any = None  # node.tapping.Taps while somebody taps this port
         self.rest_until_ns = self.passed = 0  # when a tap may want a packet again; packets that none was offered since
 
@@ -108,51 +107,6 @@ class Outlet:
             self.writer.mark_redelivered(entry)
         edge.resend([(entry, sequence, self.writer.meta_of(entry)) for entry, sequence in rows])
 
-    # --- loans
-
-    def loan(self, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
-        """See Node.loan."""
-        wanted = np.dtype(dtype)
-        if wanted not in DTYPE_NAMES:
-            raise PayloadError(f"port {self.full_name}: a loan of dtype {wanted} cannot travel")
-        slot = self._claim_slot(wanted.itemsize * prod(shape), timeout_ns)
-        address = self.writer.slots_address + slot * self.writer.geometry.slot_bytes
-        interface = {"data": (address, False), "shape": tuple(shape), "typestr": wanted.str, "version": 3}
-        return np.asarray(Loan(self.writer, slot, self._drop_loan, interface))
-
-    def _drop_loan(self, slot: int) -> None:
-        """In whatever thread. The main loop may be waiting for just this slot."""
-        self.returned.append(slot)
-        if get_ident() != self._home_thread:
-            self.poke()
-
-    def _claim_slot(self, nbytes: int, timeout_ns: int = FOREVER) -> int:
-        writer = self.writer
-        if not 0 <= nbytes <= writer.geometry.slot_bytes:
-            raise PayloadTooLarge(self.full_name, nbytes, writer.geometry.slot_bytes)
-        if nbytes >= limits.WARM_BYTES:
-            self.glance()
-        self.settle_loans()
-        if not writer.free_slots:
-            deadline_ns = None if timeout_ns == FOREVER else monotonic_ns() + timeout_ns
-            self.press()
-            if not self._wait_for(self._slot_is_free, deadline_ns):
-                raise RingFull(self.full_name, [(edge.plan.name, edge.credit.in_flight) for edge in self.edges if edge.credit.in_flight])
-        return writer.claim_slot()
-
-    def _slot_is_free(self) -> bool:
-        self.settle_loans()
-        return self.writer.free_slots > 0
-
-    def settle_loans(self) -> None:
-        while self.returned:
-            self.writer.release_slot(self.returned.popleft())
-
-    def press(self) -> None:
-        """Ask every consumer to report what it has completed."""
-        for edge in self.edges:
-            edge.ask()
-
     # --- emitting. Packets are Any where their fields are read: an author may put anything there, and _pack says what is wrong with it
 
     def emit(self, packet: Any, pressed: bool) -> bool:
@@ -164,9 +118,12 @@ class Outlet:
         Raises:
           PayloadError: not what the port declares, or not able to travel. Nothing was committed.
         """
-        if self.check is not None and self.check.done_with(packet.payload):
+        fields = self._fields_of(packet)
+        payload, parent, position, id16, _, _ = fields
+        if self.check is not None and self.check.done_with(payload):
             self.check = None
-        id16 = id16_of(packet, self._node, self._name, self.full_name)
+        if parent is not None or position is not None:
+            id16 = id16_of(id16, parent, position, self._node, self._name, self.full_name)
         if (self._adopted_ids and id16 in self._adopted_ids) or (self.emitted_ids is not None and id16 in self.emitted_ids):
             return False
         blocked_ns = 0
@@ -182,13 +139,13 @@ class Outlet:
             if edge.decide(now_ns) is not DROP:
                 pending |= edge.bit
         if pending:
-            self._commit(packet, id16, pending, now_ns, blocked_ns, pressed)
+            self._commit(packet, fields, id16, pending, now_ns, blocked_ns, pressed)
         else:
             for edge in self.edges:
                 edge.drop()
-            if self.positions is not None and packet.position is not None:
-                self.positions.emitted(packet.position)
-                self.positions.completed(packet.position)
+            if self.positions is not None and position is not None:
+                self.positions.emitted(position)
+                self.positions.completed(position)
             self._tell_completed(without_payload(packet, id16), messages.DROPPED if self.edges else messages.OK)
             if self.taps is not None and self._may_show(now_ns):
                 self.taps.offer_dropped(packet, id16, now_ns)
@@ -223,22 +180,24 @@ class Outlet:
         answers = [edge.may_send() for edge in self._blocking]  # ask them all, not up to the first that cannot
         return all(answers)
 
-    def _commit(self, packet: Any, id16: Any, pending: int, now_ns: int, blocked_ns: int, pressed: bool) -> None:
+    def _commit(self, packet: Any, fields: Fields, id16: Any, pending: int, now_ns: int, blocked_ns: int, pressed: bool) -> None:
         writer = self.writer
+        payload, lineage, position, _, before, again = fields
         if not writer.free_entries:
             self.press()
             self._wait_for(lambda: writer.free_entries > 0, None)
         parents: list[Record] = []
-        meta = meta_of(packet, id16, self._kind, self._node, now_ns, now_ns >= self.tracer.next_ns)
-        if packet.trace is None and meta.trace is not None:
-            self.tracer.begin(writer.next_sequence, meta.capture_ns, now_ns, blocked_ns)
-        position, again = meta.position, packet.redelivered
+        trace = trace_of(before, lineage, self._node, now_ns, now_ns >= self.tracer.next_ns)
+        if trace is not None and before is None:
+            self.tracer.begin(writer.next_sequence, packet.capture_ns, now_ns, blocked_ns)
+        if lineage is not None:
+            position = None
         if position is not None and self.positions is not None:
             again = again or position <= self.positions.emitted_before
         flags = REDELIVERED if again else 0
         try:
-            ref, raw = self._pack(meta, packet.payload, parents)
-            parent = NO_PARENT if packet.parent is None and not parents else self._tie(packet.parent, parents)
+            ref, raw = self._pack(packet, payload, id16, position, trace, parents)
+            parent = self._no_parent if lineage is None and not parents else self._tie(lineage, parents)
             entry, sequence = writer.commit(raw, pending, ref, parent, flags)
         finally:
             if self._copy_slot >= 0:  # the entry holds it from here on, or nothing was committed
@@ -251,7 +210,7 @@ class Outlet:
             self.positions.emitted(position)
             self._position_of[entry] = position
         if self.on_completed is not None:
-            self._packets[entry] = without_payload(packet, meta.id16)
+            self._packets[entry] = without_payload(packet, id16)
         for edge in self.edges:
             if edge.verdict is DROP:
                 edge.drop()
@@ -265,23 +224,29 @@ class Outlet:
                 if displaced is not None:
                     self._finish(*displaced, edge.bit, messages.DROPPED)
         if self.taps is not None and self._may_show(now_ns):
-            self.taps.offer(meta, raw, packet.payload, sequence, flags, now_ns)
+            self.taps.offer(decode_meta(raw), raw, payload, sequence, flags, now_ns)
 
-    def _pack(self, meta: Meta, payload: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
+    def _pack(self, packet: Any, payload: Any, id16: Any, position: Any, trace: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
         """Put the payload where it belongs and encode the metadata; `parents` gets the input whose payload is forwarded."""
-        ref = NO_REF
-        if type(payload) in JSON_TYPES:
-            meta.value = payload
+        ref: SlotRef | None = None
+        value: Any = None
+        kind = type(payload)
+        if kind in self._json_types or (kind is bytes and len(payload) <= self._inline_max):
+            value = payload
+        elif kind is self._array_type and payload.dtype in DTYPE_NAMES and payload.ndim <= limits.NDIM_MAX:
+            ref = self._place(payload, parents)
         elif not payload_fits("any", payload):  # whatever is checked of it: it would arrive as something else, or not at all
             raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, which cannot travel")
         elif not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
-            meta.value = payload
+            value = payload
         elif (small := small_bytes(payload)) is not None:
-            meta.value = small
+            value = small
         else:
-            ref = meta.ref = self._place(payload, parents)
-        raw = encode_meta(meta)
-        return (ref, raw) if len(raw) <= self.writer.geometry.meta_bytes else self._spill(meta)
+            ref = self._place(payload, parents)
+        raw = self._encode_packet(packet, id16, self._kind, ref, value, position, trace)
+        if len(raw) > self.writer.geometry.meta_bytes:
+            return self._spill(meta_of(packet, id16, self._kind, ref, value, position, trace))
+        return self._no_ref if ref is None else ref, raw
 
     def _tie(self, lineage: Record | None, parents: list[Record]) -> Parent:
         """Make the inputs that this output depends on wait for it; gives what its entry says of them.
@@ -297,6 +262,9 @@ class Outlet:
 
     def _place(self, payload: Any, parents: list[Record]) -> SlotRef:
         """Where the payload lies: in our ring if it is a loan, in another if it is forwarded, else in a slot that it is copied to."""
+        ref = self._loan_ref(payload, self.writer, self._ring) if type(payload) is self._array_type else None
+        if ref is not None:
+            return ref
         owner = owner_of(payload)
         array = payload if isinstance(payload, np.ndarray) else as_bytes(payload, self.full_name)
         dtype = DTYPE_NAMES[array.dtype] if isinstance(payload, np.ndarray) else ""
@@ -312,14 +280,6 @@ class Outlet:
             parents.append(owner.record)
             return ref_to(array, owner, source.ring, source.slot, source.offset, dtype)
         return self._copy(array, dtype)
-
-    def _copy(self, array: np.ndarray[Any, Any], dtype: str) -> SlotRef:
-        slot = self._copy_slot = self._claim_slot(array.nbytes)
-        self.copied += 1
-        if array.nbytes:
-            room = np.frombuffer(self.writer.slot_view(slot, array.nbytes), array.dtype).reshape(array.shape)
-            np.copyto(room, array)
-        return SlotRef(self.writer.shape.id, slot, 0, array.nbytes, dtype, array.shape, ())
 
     def _spill(self, meta: Meta) -> tuple[SlotRef, bytes]:
         """A payload that does not fit the metadata goes to a slot: bytes as they are, JSON as msgpack."""

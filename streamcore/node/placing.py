@@ -1,5 +1,5 @@
-"""Small things that an output port needs of packets: which payloads are JSON or few bytes, how a reference names them, what Meta says,
-and which id it gets."""
+"""Small things that an output port needs of packets: which payloads are JSON or few bytes, how a reference names them, where it has
+been, and which id it gets."""
 
 from __future__ import annotations
 
@@ -46,42 +46,23 @@ def packet_of(meta: Meta) -> StreamPacket:
     return StreamPacket(meta.kind, meta.source_id, None, meta.meta, meta.id16, meta.wall_ns, meta.capture_ns, meta.position)
 
 
-def meta_of(packet: Any, id16: Any, kind: str, node_id: str, now_ns: int, may_begin: bool) -> Meta:
-    """What travels of a packet beside its payload, which is filled in later.
-
-    `kind`: what the port declares, or "" where each packet says it. `may_begin`: a trace, if it comes by no edge.
-    """
-    trace, parent = packet.trace, packet.parent
+def trace_of(trace: Any, parent: Any, node_id: str, now_ns: int, may_begin: bool) -> Any:
+    """The hops of a packet with this one; None if it is not traced. `may_begin`: a trace, if it comes by no edge."""
     if trace is None:
-        if may_begin and parent is None:
-            trace = [(node_id, now_ns)]
-    elif type(trace) is list and len(trace) < limits.TRACE_HOPS_MAX:
-        trace = [*trace, (node_id, now_ns)]
-    return Meta(
-        id16,
-        kind or packet.kind,
-        packet.source_id,
-        packet.wall_ns,
-        packet.capture_ns,
-        None,
-        None,
-        packet.meta,
-        packet.position if parent is None else None,
-        trace,
-    )
+        return [(node_id, now_ns)] if may_begin and parent is None else None
+    return [*trace, (node_id, now_ns)] if type(trace) is list and len(trace) < limits.TRACE_HOPS_MAX else trace
 
 
-def id16_of(packet: Any, node_id: str, port: str, full_name: str) -> Any:
+def id16_of(id16: Any, record: Any, position: Any, node_id: str, port: str, full_name: str) -> Any:
     """An id that a repeat gets again: counted per input, for a repeat may come in another batch. SYNC: testing.Bench._seal."""
-    record = packet.parent
     if record is not None:
         record.derived += 1
-        return derived_id16(packet.id16, b"%s\0%d" % (full_name.encode(), record.derived - 1))
-    if packet.position is not None:
-        if type(packet.position) is not int or not 0 <= packet.position <= POSITION_MAX:
-            raise PayloadError(f"port {full_name}: found position {packet.position!r:.40}, expected None or 0 to {POSITION_MAX}")
-        return source_id16(node_id, port, packet.position)
-    return packet.id16
+        return derived_id16(id16, b"%s\0%d" % (full_name.encode(), record.derived - 1))
+    if position is not None:
+        if type(position) is not int or not 0 <= position <= POSITION_MAX:
+            raise PayloadError(f"port {full_name}: found position {position!r:.40}, expected None or 0 to {POSITION_MAX}")
+        return source_id16(node_id, port, position)
+    return id16
 
 
 def meta_too_long(port: str, node_id: str, found: int, allowed: int) -> PayloadError:
@@ -95,6 +76,6 @@ def ref_to(array: np.ndarray[Any, Any], owner: Any, ring: int, slot: int, offset
     Most arrays are the whole of it, which needs no address: for one numpy builds a dict.
     """
     if array.base is not owner:
-        offset += array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+        offset += array.__array_interface__["data"][0] - owner.address
     strides = () if array.flags.c_contiguous else array.strides
     return SlotRef(ring, slot, offset, array.nbytes, dtype, array.shape, strides)

@@ -27,7 +27,8 @@ from streamcore.errors import MessageError, PayloadError
 from streamcore.node import channel
 from streamcore.node.lifeline import Lifeline
 from streamcore.node.outlet import Outlet
-from streamcore.node.placing import as_bytes, meta_of, small_bytes
+from streamcore.node.packing import meta_of
+from streamcore.node.placing import as_bytes, small_bytes, trace_of
 from streamcore.packet import Meta, SlotRef, StreamPacket, encode_meta
 from streamcore.payload import DTYPE_NAMES
 from streamcore.shm import segment
@@ -215,7 +216,9 @@ class Taps:
         return copy.slot, encode_meta(meta)
 
     def _meta_of(self, packet: StreamPacket, id16: bytes, now_ns: int, frames: bool) -> tuple[Meta, int]:
-        meta, payload, slot = meta_of(packet, id16, self._kind, self._node, now_ns, False), packet.payload, -1
+        trace = trace_of(packet.trace, packet.parent, self._node, now_ns, False)
+        position = packet.position if packet.parent is None else None
+        meta, payload, slot = meta_of(packet, id16, self._kind, None, None, position, trace), packet.payload, -1
         small = small_bytes(payload) if not isinstance(payload, np.ndarray) else None
         if small is not None or not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
             meta.value = payload if small is None else small

@@ -16,8 +16,6 @@ from streamcore.shm.layout import (
     COMMITTED,
     ENTRY,
     ENTRY_BYTES,
-    ENTRY_REST,
-    ENTRY_REST_OFFSET,
     ENTRY_U32,
     ENTRY_U64,
     FLAGS_U32,
@@ -37,6 +35,7 @@ from streamcore.shm.layout import (
     Geometry,
     extent,
 )
+from streamcore.shm.words import put_row, vouched, words
 
 Parent = tuple[int, int, int]  # edge, entry, sequence of the input that an output was derived from
 NO_PARENT: Parent = (NO_EDGE, 0, 0)
@@ -152,11 +151,12 @@ class RingWriter:
         self.shape, self.memory = shape, memory
         self.geometry = g = geometry(shape)
         self.base_address = address_of(memory)
-        self.slots_address = self.base_address + g.slots_offset
-        self._bytes = memoryview(memory)
-        self._u32 = self._bytes[HEADER_BYTES : g.meta_offset].cast("I")
-        self._u64 = self._bytes[HEADER_BYTES : g.meta_offset].cast("Q")
+        self.slots_offset, self.slot_bytes, self.slots_address = g.slots_offset, g.slot_bytes, self.base_address + g.slots_offset
+        self._bytes = self.room = words(memoryview(memory))
+        self._u32 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("I"))
+        self._u64 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("Q"))
         self._meta_bytes, self._meta_offset, self._ring = g.meta_bytes, g.meta_offset, shape.id  # plain numbers, for `commit`
+        self._put_row, self._no_ref = put_row, NO_REF  # here they cost no look-up
         self._free_entries = list(range(g.entry_count - 1, -1, -1))
         self._free_slots = list(range(g.slot_count - 1, -1, -1))
         self._spare_slots: list[int] = []
@@ -275,18 +275,11 @@ class RingWriter:
         entry = self._free_entries.pop()
         sequence = self.next_sequence
         self.next_sequence = sequence + 1
-        self._u64[entry * ENTRY_U64] = sequence  # while the row is still FREE: at worst a successor skips a number
-        ring, slot = ref.ring, ref.slot
-        edge, parent_entry, parent_sequence = parent
-        size, at = len(meta), HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET
-        ENTRY_REST.pack_into(
-            self.memory, at, WRITING, pending, ring, slot, ref.offset, ref.nbytes, edge, parent_entry, parent_sequence, size, flags
-        )
-        start = self._meta_offset + entry * self._meta_bytes
-        self._bytes[start : start + size] = meta
+        meta_at = self._meta_offset + entry * self._meta_bytes
+        self._put_row(self.room, self._u64, self._bytes, entry, sequence, pending, ref, parent, flags, meta_at, meta)
         self.entry_sequence[entry] = sequence
-        if ring == self._ring:
-            self._entry_slot[entry] = slot
+        if ref is not self._no_ref and ref.ring == self._ring:
+            self._entry_slot[entry] = slot = ref.slot
             self._slot_users[slot] += 1
         self._u32[entry * ENTRY_U32 + STATE_U32] = COMMITTED
         return entry, sequence
@@ -332,7 +325,13 @@ class RingReader:
         self.geometry = geometry(shape)
         self.base_address = address_of(memory)
         self.slots_address = self.base_address + self.geometry.slots_offset
-        self._u64 = memoryview(memory)[HEADER_BYTES : self.geometry.meta_offset].cast("Q")
+        g = self.geometry
+        self.reach: Any = (words(memoryview(memory)), g.slots_offset, g.slot_bytes, g.slot_count)  # what leaves.c needs of it
+        self._u64 = words(memoryview(memory)[HEADER_BYTES : self.geometry.meta_offset].cast("Q"))
+
+    def vouches(self, records: list[Any], sequence_max: int) -> bool:
+        """Does the table say the same as the records of a DATA message, and do they rise to `sequence_max` at most."""
+        return vouched(self._u64, self.geometry.entry_count, sequence_max, records)
 
     def sequence_at(self, entry: int) -> int:
         """What the table says of a row that a DATA message names; the message has ordered the two."""

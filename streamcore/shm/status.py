@@ -59,6 +59,7 @@ from streamcore.errors import LayoutError
 from streamcore.shm import distribution, segment
 from streamcore.shm.distribution import NOTHING, Distribution
 from streamcore.shm.histogram import BLOCK_WORDS, Histogram
+from streamcore.shm.words import words
 
 MAGIC = 0x3154415453525453  # "STRSTAT1"
 VERSION = 2
@@ -305,7 +306,7 @@ class StatusWriter:
 
     def __init__(self, fd: int):
         self._memory, self._edge_count = _attach(fd, writable=True)
-        self.words = memoryview(self._memory).cast("Q")
+        self.words = words(memoryview(self._memory).cast("Q"))
         self._doubles = memoryview(self._memory).cast("d")
         self._rows = {self.words[w]: w for w in range(ROWS_WORD, ROWS_WORD + self._edge_count * ROW_WORDS, ROW_WORDS)}
         self._metric_places = self._known_metrics()
@@ -333,7 +334,7 @@ class StatusWriter:
     def marks(self, edge: int) -> memoryview:
         """One word per entry of an input edge's producer; see the table."""
         start = self.words[self._rows[edge] + MARKS_WORD]
-        return self.words[start : start + self.words[self._rows[edge] + MARKS_COUNT]]
+        return words(self.words[start : start + self.words[self._rows[edge] + MARKS_COUNT]])
 
     def row(self, edge: int) -> int:
         """The word at which an edge's row begins; add EDGE_WORD[name]. Raises KeyError for an edge of other nodes."""

@@ -28,6 +28,8 @@ RECEIPT (consumer to producer): taken_upto u64 (every packet with a lower sequen
 
 END (producer to consumer): last u64: no packet with this or a higher sequence will come.
 WAKE (a process to itself): nothing more.
+
+What is done per message has a twin in leaves.c, which stands in its place where the inner loop is compiled.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from streamcore import limits
+from streamcore import limits, native
 from streamcore.errors import MessageError
 
 DATA: Final = 1
@@ -159,3 +161,8 @@ def read_end(raw: bytes) -> int:
     if len(raw) != HEADER.size + UPTO.size:
         raise MessageError(f"END of {len(raw)} bytes, expected {HEADER.size + UPTO.size}")
     return int(UPTO.unpack_from(raw, HEADER.size)[0])
+
+
+native.take_over(
+    globals(), "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", Header=Header
+)

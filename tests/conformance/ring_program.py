@@ -20,6 +20,7 @@ from streamcore.errors import MessageError
 from streamcore.packet import SlotRef
 from streamcore.shm.layout import ENTRY, ENTRY_BYTES, HEADER_BYTES
 from streamcore.shm.ring import RingReader, RingWriter, attach_ring, geometry
+from streamcore.shm.words import put_row
 
 RUN_ID = "ab" * 16
 FIELDS = ("sequence", "state", "pending", "ring", "slot", "offset", "nbytes")
@@ -83,12 +84,12 @@ class WriterSide:
 
 
 def kill_self_at(line: int) -> None:
-    """Die before the `line`-th line of RingWriter.commit that is executed from now on."""
-    seen = 0
+    """Die before the `line`-th line of RingWriter.commit, and of what it calls to store a row, that is executed from now on."""
+    seen, watched = 0, (RingWriter.commit.__code__, put_row.__code__)
 
     def tracer(frame: Any, event: str, _: Any) -> Any:
         nonlocal seen
-        if frame.f_code is not RingWriter.commit.__code__:
+        if frame.f_code not in watched:
             return None
         if event == "line":
             seen += 1

@@ -22,7 +22,7 @@ from streamcore.node.host import Host
 from streamcore.node.inlet import Inlet
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
-from streamcore.shm import ring as ring_module
+from streamcore.shm import words as words_module
 from streamcore.shm.ring import RingReader, RingWriter
 from streamcore.shm.status import STATES, StatusWriter
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
@@ -333,13 +333,11 @@ class SimProcess:
 
 
 def watch_ring_structs(running: Callable[[], Fuse]) -> Callable[[], None]:
-    """Let every pack_into of the ring's module burn the running process' fuse; returns what undoes it."""
-    found = {name: value for name, value in vars(ring_module).items() if isinstance(value, struct.Struct) and name != "HEADER"}
-    for name, value in found.items():
-        setattr(ring_module, name, WatchedStruct(value, running))
+    """Let every pack_into of a ring's row burn the running process' fuse; returns what undoes it."""
+    real = words_module.ENTRY_REST
+    words_module.ENTRY_REST = WatchedStruct(real, running)  # type: ignore[assignment]
 
     def undo() -> None:
-        for name, value in found.items():
-            setattr(ring_module, name, value)
+        words_module.ENTRY_REST = real
 
     return undo

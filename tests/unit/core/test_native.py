@@ -141,7 +141,8 @@ def test_finalizers_of_leases_and_loans_run_in_any_thread_and_at_the_end(value):
     # Memory that is not given back is memory that the ring has lost.
     code = """
 import threading
-from streamcore.node.lease import Lease, Loan, Record
+from streamcore.node.lease import Record
+from streamcore.node.views import Lease, Loan
 told = []
 record = Record(None, 2**63, 2**64 - 1, told.append, told.append)
 lease = Lease(record, lambda mine: told.append((mine.sequence, mine.entry, threading.current_thread().name)), None)
@@ -169,7 +170,7 @@ def test_a_half_made_lease_or_loan_does_no_harm(value):
     # copy.copy() of what a packet holds makes one without calling __init__.
     code = """
 import copy
-from streamcore.node.lease import Lease, Loan
+from streamcore.node.views import Lease, Loan
 for kind in (Lease, Loan):
     try:
         kind()

@@ -65,15 +65,20 @@ def test_a_packet_comes_back_as_it_was(payload, tmp_path):
             back.payload[...] = 0  # as a frame in a ring is
 
 
+def derived_id(packet: StreamPacket) -> bytes:
+    output = packet.derive(payload=None)
+    return id16_of(output.id16, output.parent, output.position, "camera", "out", "camera.out")
+
+
 def test_what_it_derives_has_the_ids_that_it_would_have_had(tmp_path, make_wire):
     # Whoever has seen an output of the packet before the process died drops it then.
     wire = make_wire(slots=4)
     wire.emit(FRAME)
     before = wire.consumers[0].take()
-    first = id16_of(before.derive(payload=None), "camera", "out", "camera.out")
+    first = derived_id(before)
     again = dead_letter.load(dead_letter.write(tmp_path, "motion", before, POISONED))
     assert again.id16 == before.id16
-    assert id16_of(again.derive(payload=None), "camera", "out", "camera.out") == first
+    assert derived_id(again) == first
 
 
 def test_what_is_redriven_may_be_forwarded_and_holds_nothing(tmp_path, make_wire):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from streamcore.errors import PayloadError, PayloadTooLarge, RingFull
-from streamcore.node.lease import Lease, Loan, Record, owner_of
+from streamcore.node.lease import Record
+from streamcore.node.views import Lease, Loan, owner_of
 
 FRAME = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 

@@ -1,0 +1,101 @@
+"""Both forms of what leaves.c stands for: the Python that is its rule, and the leaves, which have learnt that Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import numpy as np
+from hostile_messages import DTYPES, NUMBERS
+from hypothesis import strategies as st
+
+from streamcore import native, packet
+from streamcore.errors import MessageError, PayloadError
+from streamcore.packet import SlotRef
+from streamcore.shm.layout import ENTRY_BYTES, HEADER_BYTES
+
+SOURCES = ("streamcore.wire.messages", "streamcore.shm.words", "streamcore.node.packing", "streamcore.node.views")
+MESSAGES = ("sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt")
+WORDS = ("words", "put_row", "vouched")
+VIEWS = ("Lease", "Loan", "lend", "borrow", "loan_ref")
+PACKING = ("encode_packet", "fields_of", "open_packet")
+
+
+ENTRIES, META_AT = 8, HEADER_BYTES + 8 * ENTRY_BYTES  # of a ring that is a table and metadata only
+RING_BYTES = META_AT + 8 * 64
+
+u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+number = st.one_of(u64, u32, st.integers(0, 300), st.sampled_from(NUMBERS), st.booleans(), st.none(), st.floats(), st.text(max_size=3))
+shape = st.lists(st.one_of(st.integers(0, 4000), st.sampled_from(NUMBERS)), max_size=9).map(tuple)
+slot_ref = st.builds(SlotRef, number, number, number, number, st.sampled_from(DTYPES), shape, shape)
+plain_ref = st.builds(SlotRef, u32, u32, u64, u64, st.sampled_from(DTYPES), shape, shape)
+
+ERRORS = (PayloadError, MessageError, TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError, BufferError)
+
+
+def from_source(module: str) -> ModuleType:
+    """A module of its own, made from its source as if there were no libraries."""
+    spec = importlib.util.spec_from_file_location(f"{module}_from_source", native.source_of(module))
+    assert spec is not None and spec.loader is not None
+    found, take_over, new = importlib.util.module_from_spec(spec), native.take_over, packet.StreamPacket.__dict__["new"]
+    native.take_over = lambda namespace, *names, **known: None
+    sys.modules[spec.name] = found
+    try:
+        spec.loader.exec_module(found)
+    finally:
+        native.take_over = take_over
+        packet.StreamPacket.new = new  # type: ignore[method-assign]
+    return found
+
+
+class Forms:
+    """`python` and `leaves`: by name, the two functions that must do the same. Raises ImportError where there are no libraries."""
+
+    def __init__(self) -> None:
+        messages, words, packing, views = map(from_source, SOURCES)
+        made_from_source = from_source("streamcore.packet")
+        self.python: dict[str, Callable[..., Any]] = {"make_ids": made_from_source.make_ids}
+        self.python["new_packet"] = vars(made_from_source.StreamPacket)["new"].__func__
+        for module, names in ((messages, MESSAGES), (words, WORDS), (packing, PACKING), (views, VIEWS)):
+            self.python |= {name: getattr(module, name) for name in names}
+        library = self._library()
+        decode_own, decode_trace = msgspec.msgpack.Decoder(dict[str, Any]).decode, msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
+        known = {"Header": messages.Header, "SlotRef": packet.SlotRef, "StreamPacket": packet.StreamPacket, "decode_own": decode_own}
+        known |= {"ndarray": np.ndarray, "DTYPES": views._DTYPES}
+        known |= {"decode_trace": decode_trace, "encode_json": packet.encode_json, "decode_json": packet.decode_json}
+        for name, value in known.items():
+            library.learn(name, value)
+        self.leaves: dict[str, Callable[..., Any]] = {name: library.learn(name, function) for name, function in self.python.items()}
+        self.leaves["make_ids"](os.urandom(8))  # those of new_packet
+
+    @staticmethod
+    def _library() -> ModuleType:
+        """A second copy, beside that which this process may run: what one has learnt is nothing to the other."""
+        why = native.obstacle(native.folder())
+        if why:
+            raise ImportError(why)
+        copy = Path(tempfile.mkdtemp()) / Path(native.library_of(native.folder(), native.LEAVES)).name
+        shutil.copyfile(native.library_of(native.folder(), native.LEAVES), copy)
+        spec = importlib.util.spec_from_file_location("leaves", copy)
+        assert spec is not None and spec.loader is not None
+        library = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(library)
+        shutil.rmtree(copy.parent)
+        return library
+
+
+def outcome(call: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[Any, ...]:
+    """What a call gives, or the class and text of its error."""
+    try:
+        return ("gives", call(*args, **keywords))
+    except (*ERRORS, struct.error) as error:
+        return (type(error), str(error))
