@@ -51,7 +51,8 @@ def stats(node: str) -> dict[str, Any]:
 
 
 def kill_camera() -> None:
-    os.kill(stats("camera")["pid"], signal.SIGKILL)
+    """The process that is there, or the next one: a tap may still print frames of one that was killed before."""
+    os.kill(wait_until("a process of the camera", lambda: stats("camera")["pid"]), signal.SIGKILL)
 
 
 def start_tap(box: Box, *args: object) -> subprocess.Popen[str]:
