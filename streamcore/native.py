@@ -38,6 +38,7 @@ MODULES = (
     "streamcore.node.out_edge",
     "streamcore.node.outlet",
     "streamcore.node.placing",
+    "streamcore.node.positions",
     "streamcore.node.pulling",
     "streamcore.node.slots",
     "streamcore.node.timing",

@@ -22,7 +22,7 @@ from streamcore.wire import messages
 from streamcore.wire.credit import BATCHING_DEPTH, DROP, EdgeCredit, Row, report_every
 
 BRISK_NS: Final = 50_000  # between two packets: a message and the wake-up of its consumer cost about as much as such a gap
-BRISK_PACKETS: Final = 16  # more of them than twice the others: a frame and what belongs to it are no stream, and leave at once
+BRISK_PACKETS: Final = 16  # each other one halves the count: a frame and what belongs to it are no stream, and leave at once
 NEVER: Final = 1 << 62
 
 _SENT: Final = EDGE_WORD["sent"]
