@@ -4,7 +4,7 @@ Each function here stands for one of the same name in Python, which `learn` was 
 the plain case only. Whatever it finds unusual, wrong or hostile it hands, with all its arguments, to the Python, which either does it or
 raises the error that it always raised. So there is one text of every rule, and a leaf has none of its own.
 
-Nothing here keeps a reference to a packet, takes a lock or lets go of the GIL. */
+Nothing here keeps a packet, or takes a lock. All of it runs under the GIL. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -16,20 +16,24 @@ Nothing here keeps a reference to a packet, takes a lock or lets go of the GIL. 
 
 /* ---------------------------------------------------------------------------------------------------- the Python that a leaf stands for */
 
-enum { SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, VOUCHED, ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, LEAVES };
+enum Leaf {
+    SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, VOUCHED,
+    ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, LEAVES
+};
 static const char *const leaf_names[LEAVES] = {
-    "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row", "vouched", "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref",
+    "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row", "vouched",
+    "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref",
 };
 static PyObject *python_of[LEAVES];
 
-static PyObject *by_python_with(int leaf, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+static PyObject *by_python_with(enum Leaf leaf, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
     if (python_of[leaf] == NULL)
         return PyErr_Format(PyExc_RuntimeError, "%s was not learnt", leaf_names[leaf]);
     return PyObject_Vectorcall(python_of[leaf], args, count, keywords);
 }
 
-static PyObject *by_python(int leaf, PyObject *const *args, Py_ssize_t count) { return by_python_with(leaf, args, count, NULL); }
+static PyObject *by_python(enum Leaf leaf, PyObject *const *args, Py_ssize_t count) { return by_python_with(leaf, args, count, NULL); }
 
 /* A number that fits; false, with no error set, for everything else, bool included. */
 static bool number(PyObject *object, uint64_t most, uint64_t *found)
@@ -63,7 +67,7 @@ static inline uint64_t get64(const char *at) { uint64_t v; memcpy(&v, at, 8); re
 #error "messages and rings are little-endian"
 #endif
 
-/* --------------------------------------------------------------------------------------------------- the classes that leaves look into */
+/* ---------------------------------------------------------------------------------------------------- the classes that leaves look into */
 
 enum { KIND_CHARS_MAX = 64, SOURCE_ID_CHARS_MAX = 128, ID_BYTES = 16, NDIM_MAX = 8, META_FIELDS = 10, REF_FIELDS = 7 };
 enum { ENTRY_U64 = 8, RING_HEADER_BYTES = 4096, ROW_WRITING = 1 }; /* SYNC: shm.layout */
@@ -72,7 +76,9 @@ static PyTypeObject *packet_type, *ref_type;                          /* packet.
 static PyObject *encode_any, *decode_any, *decode_own, *decode_trace; /* msgspec's, of a JSON value, of `meta`, of `trace` */
 
 /* the first six as fields_of gives them */
-enum { P_PAYLOAD, P_PARENT, P_POSITION, P_ID16, P_TRACE, P_REDELIVERED, P_KIND, P_SOURCE_ID, P_META, P_WALL_NS, P_CAPTURE_NS, PACKET_PLACES };
+enum {
+    P_PAYLOAD, P_PARENT, P_POSITION, P_ID16, P_TRACE, P_REDELIVERED, P_KIND, P_SOURCE_ID, P_META, P_WALL_NS, P_CAPTURE_NS, PACKET_PLACES
+};
 static const char *const packet_fields[PACKET_PLACES] = {
     "payload", "parent", "position", "id16", "trace", "redelivered", "kind", "source_id", "meta", "wall_ns", "capture_ns",
 };
@@ -81,28 +87,26 @@ enum { R_RING, R_SLOT, R_OFFSET, R_NBYTES, R_DTYPE, R_SHAPE, R_STRIDES };
 static const char *const ref_fields[REF_FIELDS] = {"ring", "slot", "offset", "nbytes", "dtype", "shape", "strides"};
 static Py_ssize_t ref_place[REF_FIELDS];
 
-/* Where objects of a class keep their fields: it has a slot for each. False, with an error set, if it has not. */
-static bool find_places(PyObject *class, const char *const *names, Py_ssize_t *places, int count)
+/* Where objects of a class keep their fields, and keep the class. If it has no slots for them, as another msgspec may have it, the class
+stays unknown here, and whatever needs it is done in Python. */
+static void learn_places(PyObject *class, PyTypeObject **kept, const char *const *names, Py_ssize_t *places, int count)
 {
-    for (int n = 0; n < count; n++) {
+    bool all = PyType_Check(class);
+    for (int n = 0; all && n < count; n++) {
         PyObject *descriptor = PyObject_GetAttrString(class, names[n]);
-        if (descriptor == NULL)
-            return false;
-        bool is_slot = Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
-        places[n] = is_slot ? ((PyMemberDescrObject *)descriptor)->d_member->offset : 0;
-        Py_DECREF(descriptor);
-        if (!is_slot) {
-            PyErr_Format(PyExc_TypeError, "%R has no slot for %s", class, names[n]);
-            return false;
-        }
+        all = descriptor != NULL && Py_IS_TYPE(descriptor, &PyMemberDescr_Type) &&
+              ((PyMemberDescrObject *)descriptor)->d_member->type == T_OBJECT_EX;
+        places[n] = all ? ((PyMemberDescrObject *)descriptor)->d_member->offset : 0;
+        Py_XDECREF(descriptor);
+        PyErr_Clear();
     }
-    return true;
+    Py_XSETREF(*kept, all ? (PyTypeObject *)Py_NewRef(class) : NULL);
 }
 
 /* Borrowed; NULL if it was deleted. */
 static inline PyObject *field_of(PyObject *object, Py_ssize_t place) { return *(PyObject **)((char *)object + place); }
 
-/* ---------------------------------------------------------------------------------------------------------------- words of shared memory */
+/* --------------------------------------------------------------------------------------------------------------- words of shared memory */
 
 /* A memoryview of format B, I or Q of which single elements are stored and read whole, and slices as the memoryview itself does it. */
 typedef struct {
@@ -231,7 +235,7 @@ static PyObject *leaf_words(PyObject *module, PyObject *view)
     return (PyObject *)self;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- a row of a ring's table */
+/* -------------------------------------------------------------------------------------------------------------- a row of a ring's table */
 
 static Words *words_of(PyObject *object, Py_ssize_t itemsize, bool writable)
 {
@@ -261,7 +265,8 @@ static PyObject *leaf_put_row(PyObject *module, PyObject *const *args, Py_ssize_
         if (n != 9 && (objects[n] == NULL || !number(objects[n], most[n], &field[n])))
             return by_python(PUT_ROW, args, count);
     uint64_t size = field[9] = (uint64_t)PyBytes_GET_SIZE(args[10]), end = (uint64_t)room->count;
-    if (entry * ENTRY_U64 >= (uint64_t)table->count || RING_HEADER_BYTES + (entry + 1) * ENTRY_U64 * 8 > end || meta_at > end || size > end - meta_at)
+    if (entry * ENTRY_U64 >= (uint64_t)table->count || RING_HEADER_BYTES + (entry + 1) * ENTRY_U64 * 8 > end || meta_at > end ||
+        size > end - meta_at)
         return by_python(PUT_ROW, args, count);
     __atomic_store_n((uint64_t *)table->buffer.buf + entry * ENTRY_U64, sequence, __ATOMIC_RELEASE);
     char *row = (char *)room->buffer.buf + RING_HEADER_BYTES + entry * ENTRY_U64 * 8;
@@ -285,8 +290,8 @@ static PyObject *leaf_vouched(PyObject *module, PyObject *const *args, Py_ssize_
     (void)module;
     uint64_t entries, most, sequence, entry, before = 0;
     Words *words;
-    if (count != 4 || (words = words_of(args[0], 8, false)) == NULL || !number(args[1], WORD32, &entries) || !number(args[2], WORD64, &most) ||
-        !PyList_CheckExact(args[3]) || entries * ENTRY_U64 > (uint64_t)words->count)
+    if (count != 4 || (words = words_of(args[0], 8, false)) == NULL || !number(args[1], WORD32, &entries) ||
+        !number(args[2], WORD64, &most) || !PyList_CheckExact(args[3]) || entries * ENTRY_U64 > (uint64_t)words->count)
         return by_python(VOUCHED, args, count);
     const uint64_t *table = words->buffer.buf;
     for (Py_ssize_t n = 0; n < PyList_GET_SIZE(args[3]); n++, before = sequence) {
@@ -566,7 +571,7 @@ static PyObject *leaf_read_receipt(PyObject *module, PyObject *const *args, Py_s
     return tuple_of(2, both);
 }
 
-/* ------------------------------------------------------------------------------------------------- a packet's metadata, to msgpack and back */
+/* --------------------------------------------------------------------------------------------- a packet's metadata, to msgpack and back */
 
 
 static char *put_uint(char *at, uint64_t value)
@@ -708,13 +713,15 @@ static PyObject *leaf_encode_packet(PyObject *module, PyObject *const *args, Py_
     PyObject *own = field_of(packet, packet_place[P_META]), *wall = field_of(packet, packet_place[P_WALL_NS]);
     PyObject *capture = field_of(packet, packet_place[P_CAPTURE_NS]);
     PyObject *part[3] = {NULL, NULL, NULL}, *found = NULL; /* of value, meta and trace, if msgspec is to encode them */
+    PyObject *source_id = field_of(packet, packet_place[P_SOURCE_ID]);
     uint64_t wall_ns, capture_ns, place = 0;
     Text kind_text, source_text;
     char stack[2048], *room = stack;
 
-    if (!PyBytes_CheckExact(id16) || PyBytes_GET_SIZE(id16) != ID_BYTES || !PyUnicode_CheckExact(kind) ||
-        !text_of(PyUnicode_GET_LENGTH(kind) ? kind : field_of(packet, packet_place[P_KIND]), KIND_CHARS_MAX, &kind_text) ||
-        !text_of(field_of(packet, packet_place[P_SOURCE_ID]), SOURCE_ID_CHARS_MAX, &source_text) || wall == NULL ||
+    if (PyUnicode_CheckExact(kind) && PyUnicode_GET_LENGTH(kind) == 0)
+        kind = field_of(packet, packet_place[P_KIND]);
+    if (!PyBytes_CheckExact(id16) || PyBytes_GET_SIZE(id16) != ID_BYTES || !text_of(kind, KIND_CHARS_MAX, &kind_text) ||
+        !text_of(source_id, SOURCE_ID_CHARS_MAX, &source_text) || wall == NULL ||
         !number(wall, WORD64, &wall_ns) || capture == NULL || !number(capture, WORD64, &capture_ns) || own == NULL ||
         (own != Py_None && !has_text_as_keys(own)) || (position != Py_None && !number(position, WORD64, &place)) ||
         (trace != Py_None && !is_trace(trace)) || (ref != Py_None && !Py_IS_TYPE(ref, ref_type)))
@@ -724,6 +731,7 @@ static PyObject *leaf_encode_packet(PyObject *module, PyObject *const *args, Py_
     PyObject *const by_msgspec[3] = {value == Py_None || PyBytes_CheckExact(value) ? NULL : value, own == Py_None ? NULL : own,
                                      trace == Py_None ? NULL : trace};
     bool plain = true;
+    PyObject *const held[3] = {Py_NewRef(kind), Py_NewRef(source_id), Py_NewRef(own)}; /* what msgspec calls may change the packet */
     for (int n = 0; n < 3 && plain; n++)
         if (by_msgspec[n] != NULL) {
             part[n] = encoded(by_msgspec[n]);
@@ -770,8 +778,10 @@ static PyObject *leaf_encode_packet(PyObject *module, PyObject *const *args, Py_
     }
     if (room != stack)
         PyMem_Free(room);
-    for (int n = 0; n < 3; n++)
+    for (int n = 0; n < 3; n++) {
         Py_XDECREF(part[n]);
+        Py_DECREF(held[n]);
+    }
     return found != NULL ? found : by_python(ENCODE_PACKET, args, count);
 }
 
@@ -950,7 +960,8 @@ static PyObject *take_text(Reading *reading, Py_ssize_t chars_max, PyObject **ke
     const char *begin = take_span(reading, 0xd9, &size), *kept_text;
     if (begin == NULL)
         return NULL;
-    if (*kept != NULL && (kept_text = PyUnicode_AsUTF8AndSize(*kept, &kept_size)) != NULL && kept_size == size && !memcmp(kept_text, begin, size))
+    if (*kept != NULL && (kept_text = PyUnicode_AsUTF8AndSize(*kept, &kept_size)) != NULL && kept_size == size &&
+        !memcmp(kept_text, begin, size))
         return Py_NewRef(*kept);
     PyObject *text = PyUnicode_DecodeUTF8(begin, size, NULL);
     if (text == NULL || PyUnicode_GET_LENGTH(text) > chars_max) {
@@ -1075,8 +1086,11 @@ static PyObject *leaf_open_packet(PyObject *module, PyObject *const *args, Py_ss
         return by_python(OPEN_PACKET, args, count);
     if (no_port == NULL && (no_port = PyUnicode_InternFromString("")) == NULL)
         return NULL;
-    Reading reading = {(const uint8_t *)PyBytes_AS_STRING(args[0]), (const uint8_t *)PyBytes_AS_STRING(args[0]) + PyBytes_GET_SIZE(args[0])};
-    enum { KIND, SOURCE_ID, PAYLOAD, META, ID16, WALL_NS, CAPTURE_NS, POSITION, REDELIVERED, SEQUENCE, PORT, IN_PORT, TRACE, PARENT, LEASE, FIELDS };
+    const uint8_t *begin = (const uint8_t *)PyBytes_AS_STRING(args[0]);
+    Reading reading = {begin, begin + PyBytes_GET_SIZE(args[0])};
+    enum {
+        KIND, SOURCE_ID, PAYLOAD, META, ID16, WALL_NS, CAPTURE_NS, POSITION, REDELIVERED, SEQUENCE, PORT, IN_PORT, TRACE, PARENT, LEASE, FIELDS
+    };
     PyObject *field[FIELDS] = {NULL}, *found = NULL, *ref = Py_None;
     Py_ssize_t nbytes = 0;
 
@@ -1137,12 +1151,12 @@ static PyObject *leaf_open_packet(PyObject *module, PyObject *const *args, Py_ss
     return by_python(OPEN_PACKET, args, count);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- leases and loans */
+/* --------------------------------------------------------------------------------------------------------------------- leases and loans */
 
 static PyObject *array_type, *dtypes; /* numpy.ndarray, payload.DTYPES */
 
-/* A lease or a loan, see node/views.py. `about`: the record of a lease, the number of the slot of a loan. One that was made with an interface,
-or without any memory, has no `room`. */
+/* A lease or a loan, see node/views.py. `about`: the record of a lease, the number of the slot of a loan. One that was made with an
+interface, or without any memory, has no `room`. */
 typedef struct {
     PyObject_HEAD
     PyObject *about, *release, *writer, *interface;
@@ -1318,7 +1332,8 @@ static PyObject *leaf_lend(PyObject *module, PyObject *const *args, Py_ssize_t c
     Py_ssize_t ndim, steps;
     Words *room;
     if (count != 5 || ref_type == NULL || array_type == NULL || dtypes == NULL || !PyTuple_CheckExact(args[1]) ||
-        PyTuple_GET_SIZE(args[1]) != 4 || (room = words_of(PyTuple_GET_ITEM(args[1], 0), 1, false)) == NULL || !Py_IS_TYPE(args[2], ref_type))
+        PyTuple_GET_SIZE(args[1]) != 4 || (room = words_of(PyTuple_GET_ITEM(args[1], 0), 1, false)) == NULL ||
+        !Py_IS_TYPE(args[2], ref_type))
         return by_python(LEND, args, count);
     for (int n = 0; n < 3; n++)
         if (!number(PyTuple_GET_ITEM(args[1], n + 1), PY_SSIZE_T_MAX, &reach[n]))
@@ -1336,8 +1351,8 @@ static PyObject *leaf_lend(PyObject *module, PyObject *const *args, Py_ssize_t c
     PyObject *dtype = PyDict_GetItem(dtypes, name); /* borrowed; bytes and msgpack are among them */
     uint64_t slots_offset = reach[0], slot_bytes = reach[1], slot_count = reach[2], slot = field[R_SLOT];
     uint64_t offset = field[R_OFFSET], nbytes = field[R_NBYTES];
-    if (dtype == NULL || slot >= slot_count || offset > slot_bytes || nbytes > slot_bytes - offset || slots_offset > (uint64_t)room->count ||
-        slot_bytes == 0 || (slot + 1) > ((uint64_t)room->count - slots_offset) / slot_bytes)
+    if (dtype == NULL || slot >= slot_count || offset > slot_bytes || nbytes > slot_bytes - offset ||
+        slots_offset > (uint64_t)room->count || slot_bytes == 0 || (slot + 1) > ((uint64_t)room->count - slots_offset) / slot_bytes)
         return by_python(LEND, args, count);
     Held *held = make_held(&LeaseType, args[3], args[4], NULL);
     if (held == NULL)
@@ -1437,27 +1452,28 @@ static PyObject *leaf_loan_ref(PyObject *module, PyObject *const *args, Py_ssize
 
 /* ------------------------------------------------------------------------------------------------------------------------------- module */
 
+#define FAST(name) #name, (PyCFunction)(void (*)(void))leaf_##name, METH_FASTCALL
+
 static PyMethodDef leaf_methods[] = {
-    {"sealed", (PyCFunction)(void (*)(void))leaf_sealed, METH_FASTCALL, "sealed(message, key)"},
-    {"unsealed", (PyCFunction)(void (*)(void))leaf_unsealed, METH_FASTCALL, "unsealed(raw, key)"},
-    {"data_one", (PyCFunction)(void (*)(void))leaf_data_one, METH_FASTCALL, "data_one(edge, incarnation, want, sequence, sent_ns, entry, flags, meta)"},
-    {"data_many", (PyCFunction)(void (*)(void))leaf_data_many, METH_FASTCALL, "data_many(edge, incarnation, want, records)"},
-    {"receipt", (PyCFunction)(void (*)(void))leaf_receipt, METH_FASTCALL, "receipt(edge, incarnation, taken_upto, completions)"},
+    {FAST(sealed), "sealed(message, key)"},
+    {FAST(unsealed), "unsealed(raw, key)"},
+    {FAST(data_one), "data_one(edge, incarnation, want, sequence, sent_ns, entry, flags, meta)"},
+    {FAST(data_many), "data_many(edge, incarnation, want, records)"},
+    {FAST(receipt), "receipt(edge, incarnation, taken_upto, completions)"},
     {"read_header", leaf_read_header, METH_O, "read_header(raw)"},
-    {"read_data", (PyCFunction)(void (*)(void))leaf_read_data, METH_FASTCALL, "read_data(raw, count)"},
-    {"read_receipt", (PyCFunction)(void (*)(void))leaf_read_receipt, METH_FASTCALL, "read_receipt(raw, count)"},
-    {"encode_packet", (PyCFunction)(void (*)(void))leaf_encode_packet, METH_FASTCALL, "encode_packet(packet, id16, kind, ref, value, position, trace)"},
+    {FAST(read_data), "read_data(raw, count)"},
+    {FAST(read_receipt), "read_receipt(raw, count)"},
+    {FAST(encode_packet), "encode_packet(packet, id16, kind, ref, value, position, trace)"},
     {"fields_of", leaf_fields_of, METH_O, "fields_of(packet)"},
     {"make_ids", leaf_make_ids, METH_O, "make_ids(prefix)"},
-    {"new_packet", (PyCFunction)(void (*)(void))leaf_new_packet, METH_FASTCALL | METH_KEYWORDS, "new_packet(cls, *, ...): see StreamPacket.new"},
-    {"open_packet", (PyCFunction)(void (*)(void))leaf_open_packet, METH_FASTCALL, "open_packet(raw, redelivered, sequence, in_port, record)"},
-    {"lend", (PyCFunction)(void (*)(void))leaf_lend, METH_FASTCALL, "lend(reader, reach, ref, record, release)"},
-    {"borrow", (PyCFunction)(void (*)(void))leaf_borrow, METH_FASTCALL, "borrow(writer, room, at, nbytes, shape, dtype, name, slot, release)"},
-    {"loan_ref", (PyCFunction)(void (*)(void))leaf_loan_ref, METH_FASTCALL, "loan_ref(array, writer, ring)"},
+    {FAST(new_packet) | METH_KEYWORDS, "new_packet(cls, *, ...): see StreamPacket.new"},
+    {FAST(open_packet), "open_packet(raw, redelivered, sequence, in_port, record)"},
+    {FAST(lend), "lend(reader, reach, ref, record, release)"},
+    {FAST(borrow), "borrow(writer, room, at, nbytes, shape, dtype, name, slot, release)"},
+    {FAST(loan_ref), "loan_ref(array, writer, ring)"},
     {"words", leaf_words, METH_O, "words(view)"},
-    {"put_row", (PyCFunction)(void (*)(void))leaf_put_row, METH_FASTCALL,
-     "put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta)"},
-    {"vouched", (PyCFunction)(void (*)(void))leaf_vouched, METH_FASTCALL, "vouched(table, entry_count, sequence_max, records)"},
+    {FAST(put_row), "put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta)"},
+    {FAST(vouched), "vouched(table, entry_count, sequence_max, records)"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1482,11 +1498,13 @@ static PyObject *learn(PyObject *module, PyObject *args)
         return PyObject_GetAttrString(module, name);
     if (!strcmp(name, "Header") && PyType_Check(python) && PyType_IsSubtype((PyTypeObject *)python, &PyTuple_Type))
         known = keep((PyObject **)&header_type, python);
-    else if (!strcmp(name, "StreamPacket") && PyType_Check(python) && find_places(python, packet_fields, packet_place, PACKET_PLACES))
-        known = keep((PyObject **)&packet_type, python);
-    else if (!strcmp(name, "SlotRef") && PyType_Check(python) && find_places(python, ref_fields, ref_place, REF_FIELDS))
-        known = keep((PyObject **)&ref_type, python);
-    else if (!strcmp(name, "ndarray") && PyType_Check(python))
+    else if (!strcmp(name, "StreamPacket")) {
+        learn_places(python, &packet_type, packet_fields, packet_place, PACKET_PLACES);
+        known = true;
+    } else if (!strcmp(name, "SlotRef")) {
+        learn_places(python, &ref_type, ref_fields, ref_place, REF_FIELDS);
+        known = true;
+    } else if (!strcmp(name, "ndarray") && PyType_Check(python))
         known = keep(&array_type, python);
     else if (!strcmp(name, "DTYPES") && PyDict_CheckExact(python))
         known = keep(&dtypes, python);
@@ -1505,7 +1523,16 @@ static PyObject *learn(PyObject *module, PyObject *args)
     return NULL;
 }
 
+/* Does it look into packets and references by itself, or is all of that left to Python. */
+static PyObject *knows_packets(PyObject *module, PyObject *nothing)
+{
+    (void)module;
+    (void)nothing;
+    return PyBool_FromLong(packet_type != NULL && ref_type != NULL);
+}
+
 static PyMethodDef module_methods[] = {
+    {"knows_packets", knows_packets, METH_NOARGS, "knows_packets(): does it look into packets by itself."},
     {"learn", learn, METH_VARARGS, "learn(name, python): keep what a name means in Python; returns what is to stand for it."},
     {NULL, NULL, 0, NULL},
 };

@@ -2,7 +2,7 @@
 
 `tools/native` compiles MODULES, as they stand, with mypyc into `_native/TAG/` beside this file: one library with all their code, a small
 library for each that hands it out, and `manifest.json`, which holds the sha256 of every source that was compiled. TAG names interpreter
-and machine as Python's own extension modules do. There is no second implementation: source and library are the same text.
+and machine as Python's own extension modules do. Source and library are the same text.
 
 Beside them lies `leaves.c`, written by hand: functions that do to bytes and words of shared memory what a few Python functions do, and hand
 back to those whatever is not the plain case. `take_over` puts them in their place.

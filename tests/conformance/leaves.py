@@ -76,6 +76,7 @@ class Forms:
             library.learn(name, value)
         self.leaves: dict[str, Callable[..., Any]] = {name: library.learn(name, function) for name, function in self.python.items()}
         self.leaves["make_ids"](os.urandom(8))  # those of new_packet
+        self.knows_packets: Callable[[], bool] = library.knows_packets
 
     @staticmethod
     def _library() -> ModuleType:

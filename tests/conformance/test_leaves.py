@@ -65,6 +65,11 @@ def flat(value: Any) -> list[Any]:
     return [value, *(part for one in inside for part in flat(one))]
 
 
+def test_the_leaves_look_into_packets_of_this_msgspec(forms):
+    # Where they cannot, all of it is left to Python, which is right and slow.
+    assert forms.knows_packets()
+
+
 # --- messages
 
 
