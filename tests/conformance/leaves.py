@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 import struct
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -100,3 +102,24 @@ def outcome(call: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[Any,
         return ("gives", call(*args, **keywords))
     except (*ERRORS, struct.error) as error:
         return (type(error), str(error))
+
+
+def assert_nothing_is_left(once: Callable[[], None], kept: tuple[Any, ...]) -> None:
+    """Calling it again and again keeps no reference to what it works with, and no memory."""
+    for _ in range(20):
+        once()
+    gc.collect()
+    counts = [sys.getrefcount(one) for one in kept]
+    tracemalloc.start()
+    try:
+        grown = []  # what is lost each time is lost in every round, what something else keeps in one of them
+        for _ in range(3):
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(300):
+                once()
+            gc.collect()
+            grown.append(tracemalloc.get_traced_memory()[0] - before)
+    finally:
+        tracemalloc.stop()
+    assert [sys.getrefcount(one) for one in kept] == counts
+    assert min(grown) < 300 * 16, f"{grown} bytes more, each after 300 times the same: no object has less than 16"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import gc
 import math
 import mmap
 import sys
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ import pytest
 from hostile_messages import DTYPES
 from hypothesis import given
 from hypothesis import strategies as st
-from leaves import ENTRIES, META_AT, RING_BYTES, Forms, number, outcome, plain_ref, shape, slot_ref, u32, u64
+from leaves import ENTRIES, META_AT, RING_BYTES, Forms, assert_nothing_is_left, number, outcome, plain_ref, shape, slot_ref, u32, u64
 
 from streamcore.graph.model import RingPlan
 from streamcore.packet import FRAME_DTYPES, SlotRef
@@ -272,19 +270,5 @@ def test_views_and_loans_leave_nothing_behind(forms, ring):
         outcome(form["Lease"], record)
         back.clear()
 
-    for _ in range(20):
-        once()
     kept = (record, room, dtype, ring.writer, ring.reader, shapes[0], form["Lease"], form["Loan"], SlotRef)
-    gc.collect()
-    counts = [sys.getrefcount(one) for one in kept]
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(300):
-            once()
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert [sys.getrefcount(one) for one in kept] == counts
-    assert grown < 20_000, f"{grown} bytes more after 300 times the same"
+    assert_nothing_is_left(once, kept)
