@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import prod
+from operator import index
 from threading import get_ident
 from time import monotonic_ns
 from typing import Any
@@ -42,12 +43,13 @@ class Slots:
 
     def loan(self, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
         """See Node.loan."""
-        if dtype is not self._lent_dtype or shape != self._lent_shape:
+        if dtype is not self._lent_dtype or type(shape) is not tuple or shape != self._lent_shape:
             wanted = np.dtype(dtype)
             if wanted not in DTYPE_NAMES:
                 raise PayloadError(f"port {self.full_name}: a loan of dtype {wanted} cannot travel")
-            self._lent_bytes = wanted.itemsize * prod(shape)
-            self._lent_shape, self._lent_dtype, self._lent_type, self._lent_name = tuple(shape), dtype, wanted, DTYPE_NAMES[wanted]
+            sizes = tuple(map(index, shape))  # those of numpy as well
+            self._lent_bytes = wanted.itemsize * prod(sizes)
+            self._lent_shape, self._lent_dtype, self._lent_type, self._lent_name = sizes, dtype, wanted, DTYPE_NAMES[wanted]
         nbytes, writer = self._lent_bytes, self.writer
         slot = self._claim_slot(nbytes, timeout_ns)
         at = writer.slots_offset + slot * writer.slot_bytes

@@ -366,3 +366,13 @@ def test_a_payload_larger_than_a_slot_is_an_error_of_its_own_kind(wire):
     with pytest.raises(PayloadTooLarge) as caught:
         wire.emit(np.zeros(70_000, np.uint8))
     assert (caught.value.port, caught.value.found_bytes, caught.value.slot_bytes) == ("camera.out", 70_000, 65_536)
+
+
+@pytest.mark.parametrize("shape", [[2, 3], np.array([2, 3]), (np.int64(2), np.uint8(3)), (2, 3)])
+def test_a_shape_may_be_any_sequence_of_integers(make_wire, shape):
+    wire = make_wire(slots=4)
+    for _ in range(2):  # the second is like the one before
+        loan = wire.outlet.loan(shape, "uint8", -1)
+        assert loan.shape == (2, 3) and loan.flags.writeable
+    with pytest.raises(TypeError, match="integer"):
+        wire.outlet.loan((5.0, 3), "uint8", -1)
