@@ -85,7 +85,7 @@ class Host:
 
     # --- what node code calls (Runtime)
 
-    def loan(self, port: str, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
+    def loan(self, port: str, shape: Any, dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
         return self.outlet(port).loan(shape, dtype, timeout_ns)
 
     def wait_until(self, deadline_ns: int) -> bool:

@@ -41,7 +41,7 @@ class Slots:
         self._lent_type: Any = None
         self._lent_bytes, self._lent_name = 0, ""
 
-    def loan(self, shape: tuple[int, ...], dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
+    def loan(self, shape: Any, dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
         """See Node.loan."""
         if dtype is not self._lent_dtype or type(shape) is not tuple or shape != self._lent_shape:
             wanted = np.dtype(dtype)
