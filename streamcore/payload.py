@@ -9,6 +9,8 @@ import numpy as np
 from streamcore import limits
 from streamcore.packet import FRAME_DTYPES, Array, JsonSchema, Profile
 
+JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
+BYTES_TYPES = frozenset({bytes, bytearray, memoryview})
 DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in FRAME_DTYPES}
 DTYPE_NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
 

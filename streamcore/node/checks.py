@@ -10,13 +10,12 @@ import numpy as np
 from streamcore.errors import ConfigError, PayloadError
 from streamcore.node.api import Port, takes_arrays
 from streamcore.packet import Array, JsonSchema
-from streamcore.payload import describe_payload, payload_fits
+from streamcore.payload import BYTES_TYPES, JSON_TYPES, describe_payload, payload_fits
 from streamcore.schema_check import compiled
 
 OFF, FIRST, ALL = "off", "first", "all"  # SYNC: spec.model.CHECKS
-BYTES = frozenset({bytes, bytearray, memoryview})
-JSON = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
-SURE: dict[Any, frozenset[type]] = {"bytes": BYTES, "json": JSON, "any": BYTES | JSON}  # types that a profile takes whatever they hold
+# Types that a profile takes, whatever they hold.
+SURE: dict[Any, frozenset[type]] = {"bytes": BYTES_TYPES, "json": JSON_TYPES, "any": BYTES_TYPES | JSON_TYPES}
 ANYTHING = "JSON, bytes, or an array of booleans, integers or floats: nothing else can travel"
 
 

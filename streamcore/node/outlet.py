@@ -19,13 +19,13 @@ from streamcore.node.inlet import Inlet
 from streamcore.node.lease import Record
 from streamcore.node.out_edge import OutEdge
 from streamcore.node.packing import Fields, encode_packet, fields_of, meta_of
-from streamcore.node.placing import JSON_TYPES, as_bytes, id16_of, meta_too_long, packet_of, ref_to, small_bytes, trace_of, without_payload
+from streamcore.node.placing import as_bytes, id16_of, meta_too_long, packet_of, ref_to, small_bytes, trace_of, without_payload
 from streamcore.node.positions import Positions
 from streamcore.node.slots import Slots
 from streamcore.node.timing import Tracer
 from streamcore.node.views import Lease, Loan, loan_ref, owner_of
 from streamcore.packet import Meta, SlotRef, StreamPacket, decode_meta, encode_json, encode_meta
-from streamcore.payload import DTYPE_NAMES, describe_payload, payload_fits
+from streamcore.payload import DTYPE_NAMES, JSON_TYPES, describe_payload, payload_fits
 from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
 from streamcore.wire import messages

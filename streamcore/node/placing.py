@@ -14,8 +14,6 @@ from streamcore.node.positions import POSITION_MAX
 from streamcore.packet import Meta, SlotRef, StreamPacket, derived_id16, source_id16
 from streamcore.payload import describe_payload
 
-JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})  # the common ones, found by one look-up
-
 
 def as_bytes(payload: bytes | bytearray | memoryview, port: str) -> np.ndarray[Any, Any]:
     """Bytes as an array of uint8, without a copy. Raises PayloadError if they are not contiguous."""

@@ -36,10 +36,10 @@ class Slots:
         self._home_thread = get_ident()
         self._copy_slot = -1  # claimed by a copy that is not yet committed
         self._borrow, self._call_drop_loan = borrow, self._drop_loan
-        self._lent_shape: tuple[int, ...] = ()  # the last loan: most are like the one before
-        self._lent_dtype: Any = None
-        self._lent_type: Any = None
-        self._lent_bytes, self._lent_name = 0, ""
+        self._lent_shape: tuple[int, ...] = ()  # the last loan, for most are like the one before; at first what none has asked for
+        self._lent_dtype: Any = np.dtype("uint8")
+        self._lent_type: Any = self._lent_dtype
+        self._lent_bytes, self._lent_name = 1, "uint8"
 
     def loan(self, shape: Any, dtype: Any, timeout_ns: int) -> np.ndarray[Any, Any]:
         """See Node.loan."""

@@ -1,4 +1,4 @@
-"""The stores to shared memory that every packet makes: words of a page or table, and the fields of a row. Two of the leaves of leaves.c."""
+"""The stores to shared memory that every packet makes: words of a page or table, and the fields of a row. All have a twin in leaves.c."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def put_row(
     meta_at: int,
     meta: bytes,
 ) -> None:
-    """A row of a ring's table and its metadata, WRITING. `room` and `metas`: the whole ring, `table`: its table as u64."""
+    """A row of a ring's table and its metadata, WRITING. `room` and `metas`: the whole ring, twice, for tests that watch only
+    the stores of metadata; `table`: its table as u64.
+    """
     table[entry * ENTRY_U64] = sequence  # while the row is still FREE: at worst a successor skips a number
     at, size = HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET, len(meta)
     ENTRY_REST.pack_into(room, at, WRITING, pending, ref.ring, ref.slot, ref.offset, ref.nbytes, *parent, size, flags)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
 
 import zmq
 
@@ -15,16 +14,12 @@ from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 WAKE_ENDPOINT = "inproc://wake"
 RECONNECT_IVL_MS = 10  # a restarted peer binds anew; the default of 100 would be most of its outage
-NOBLOCK: Final = 1  # zmq.NOBLOCK, as a number
 LINGER_MS = 2000  # at an orderly end: what is still on its way to live peers
 
 
 def inbox_path(run_dir: str, node_id: str, incarnation: int) -> str:
     """The path carries the incarnation: a second bind on a live path silently steals it."""
     return str(Path(run_dir) / f"{node_id}.{incarnation}")
-
-
-assert NOBLOCK == zmq.NOBLOCK
 
 
 def make_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -56,22 +51,21 @@ class Inbox:
         finally:
             os.umask(mask)
         self._recv: Callable[[int], bytes] = self._socket.recv
-        self._poll: Callable[[Any, int], Any] = zmq.zmq_poll
         self._watched = [(self._socket, zmq.POLLIN)]
         self._there = False  # a poll has found something that was not taken yet
 
     def poll(self, timeout_ms: int | None) -> bool:
         """Wait until something is there; None waits without end."""
-        self._there = bool(self._poll(self._watched, -1 if timeout_ms is None else timeout_ms))
+        self._there = bool(zmq.zmq_poll(self._watched, -1 if timeout_ms is None else timeout_ms))
         return self._there
 
     def take(self) -> bytes | None:
         """The next message, None if nothing is there. Asking first costs 1.7 us, the exception of an empty socket 6 us."""
-        if not self._there and not self._poll(self._watched, 0):
+        if not self._there and not zmq.zmq_poll(self._watched, 0):
             return None
         self._there = False
         try:
-            return self._recv(NOBLOCK)
+            return self._recv(zmq.NOBLOCK)
         except zmq.Again:
             return None
 
@@ -91,16 +85,12 @@ class Peer:
         self._socket.connect(f"ipc://{path}")
         self._send: Callable[[bytes, int], object] = self._socket.send
         self._lock = Lock()
-        self._take_lock, self._free_lock, self._sealed = self._lock.acquire, self._lock.release, sealed
 
     def send(self, message: bytes) -> None:
         """From any thread. Never blocks: nothing bounds the queue but the credits of the edges that use it."""
-        raw = self._sealed(message, self._key)
-        self._take_lock()  # not `with`, which costs four times as much
-        try:
-            self._send(raw, NOBLOCK)
-        finally:
-            self._free_lock()
+        raw = sealed(message, self._key)
+        with self._lock:
+            self._send(raw, zmq.NOBLOCK)
 
     def close(self, *, orderly: bool) -> None:
         """Orderly: what was sent still leaves if the peer lives (at most LINGER_MS); otherwise it is dropped."""

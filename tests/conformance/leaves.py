@@ -70,15 +70,25 @@ class Forms:
         for module, names in ((messages, MESSAGES), (words, WORDS), (packing, PACKING), (views, VIEWS)):
             self.python |= {name: getattr(module, name) for name in names}
         library = self._library()
+        self.asked: set[str] = set()  # what leaves have left to Python
         decode_own, decode_trace = msgspec.msgpack.Decoder(dict[str, Any]).decode, msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
         known = {"Header": messages.Header, "SlotRef": packet.SlotRef, "StreamPacket": packet.StreamPacket, "decode_own": decode_own}
         known |= {"ndarray": np.ndarray, "DTYPES": views._DTYPES}
         known |= {"decode_trace": decode_trace, "encode_json": packet.encode_json, "decode_json": packet.decode_json}
         for name, value in known.items():
             library.learn(name, value)
-        self.leaves: dict[str, Callable[..., Any]] = {name: library.learn(name, function) for name, function in self.python.items()}
+        self.leaves: dict[str, Callable[..., Any]] = {name: library.learn(name, self._counted(name)) for name in self.python}
         self.leaves["make_ids"](os.urandom(8))  # those of new_packet
         self.knows_packets: Callable[[], bool] = library.knows_packets
+
+    def _counted(self, name: str) -> Callable[..., Any]:
+        """The Python of a leaf, as the leaf asks it."""
+
+        def asked(*args: Any, **keywords: Any) -> Any:
+            self.asked.add(name)
+            return self.python[name](*args, **keywords)
+
+        return asked
 
     @staticmethod
     def _library() -> ModuleType:

@@ -62,6 +62,27 @@ def flat(value: Any) -> list[Any]:
     return [value, *(part for one in inside for part in flat(one))]
 
 
+def test_what_is_plain_is_not_left_to_python(forms):
+    # Or the leaves would be right for the wrong reason, and both sides of every other test the same.
+    leaf, memory = forms.leaves, mmap.mmap(-1, RING_BYTES)
+    room = leaf["words"](memoryview(memory))
+    table = leaf["words"](room[HEADER_BYTES:META_AT].cast("Q"))
+    forms.asked.clear()
+    one = leaf["new_packet"](StreamPacket, kind="a", source_id="b", meta={"fps": 30})
+    ref = SlotRef(1, 2, 3, 4, "uint8", (2, 2), ())
+    raw = b""
+    for what in ((ref, None, 3, None), (None, {"b": [1]}, None, [("a", 1)]), (None, b"x", None, None)):
+        raw = leaf["encode_packet"](one, leaf["fields_of"](one)[3], "", *what)
+        leaf["open_packet"](raw, False, 1, "in", None)
+    leaf["put_row"](room, table, room, 1, 5, 1, ref, (1, 2, 3), 0, META_AT, raw[:60])
+    message = leaf["unsealed"](leaf["sealed"](leaf["data_many"](1, 1, 0, [(5, 6, 1, 0, raw)]), KEY), KEY)
+    assert leaf["vouched"](table, ENTRIES, 2**62, leaf["read_data"](message, leaf["read_header"](message).records))
+    leaf["data_one"](1, 1, 0, 5, 6, 1, 0, raw)
+    leaf["read_receipt"](leaf["receipt"](1, 1, 9, [(1, 2, 0)]), 1)
+    leaf["make_ids"](bytes(8))()
+    assert not forms.asked
+
+
 def test_the_leaves_look_into_packets_of_this_msgspec(forms):
     # Where they cannot, all of it is left to Python, which is right and slow.
     assert forms.knows_packets()

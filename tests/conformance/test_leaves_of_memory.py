@@ -272,3 +272,15 @@ def test_views_and_loans_leave_nothing_behind(forms, ring):
 
     kept = (record, room, dtype, ring.writer, ring.reader, shapes[0], form["Lease"], form["Loan"], SlotRef)
     assert_nothing_is_left(once, kept)
+
+
+def test_plain_views_and_loans_are_not_left_to_python(forms, ring):
+    form = forms.leaves
+    room, reach = form["words"](memoryview(ring.writer.memory)), ring_reach(forms, form, ring)
+    forms.asked.clear()
+    for dtype in ("uint8", "", "msgpack"):
+        form["lend"](ring.reader, reach, SlotRef(3, 1, 0, 4096, dtype, (4096,), ()), "record", list[Any]().append)
+    at = ring.writer.slots_offset
+    array = form["borrow"](ring.writer, room, at, 64, (64,), np.dtype("uint8"), "uint8", 0, list[Any]().append)
+    assert form["loan_ref"](array, ring.writer, 3) is not None
+    assert not forms.asked

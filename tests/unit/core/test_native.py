@@ -89,7 +89,7 @@ def test_a_value_that_is_neither_is_an_error_not_a_default(place, monkeypatch):
 def test_the_finder_answers_for_the_modules_of_the_inner_loop_alone(place):
     where = place()
     finder = native.Finder()
-    for module in (*native.MODULES, native.LIBRARY):
+    for module in (*native.MODULES, native.LEAVES, native.LIBRARY):
         spec = finder.find_spec(module)
         assert spec is not None
         assert spec.origin == native.library_of(where, module)

@@ -374,5 +374,6 @@ def test_a_shape_may_be_any_sequence_of_integers(make_wire, shape):
     for _ in range(2):  # the second is like the one before
         loan = wire.outlet.loan(shape, "uint8", -1)
         assert loan.shape == (2, 3) and loan.flags.writeable
+    assert wire.outlet.loan((), None, -1).dtype == np.float64  # numpy's default
     with pytest.raises(TypeError, match="integer"):
         wire.outlet.loan((5.0, 3), "uint8", -1)
