@@ -32,12 +32,15 @@ class Timing:
         self._all.append(histogram)
 
     def publish(self, now_ns: int) -> int:
-        """Bring the page up to date, unless that was done just now. After how many ms it should be done; 0: nothing is left to do."""
+        """Bring the page up to date, unless that was done just now. After how many ms it must be done; 0: nothing is left to do.
+
+        That is one TIMINGS_NS after it may be done: a node that has packets now and then need not wake for this besides.
+        """
         left_ns = self._published_ns + limits.TIMINGS_NS - now_ns
         if left_ns > 0:
             for histogram in self._all:
                 if histogram.changed:
-                    return 1 + left_ns // 1_000_000
+                    return 1 + (left_ns + limits.TIMINGS_NS) // 1_000_000
             return 0
         self._published_ns = now_ns
         for histogram in self._all:
