@@ -138,7 +138,7 @@ class LayoutError(StreamcoreError):
 
 
 class MessageError(StreamcoreError):
-    """A ZeroMQ message that is not one of ours, or that points outside what it may name. Refused and counted."""
+    """A message that is not one of ours, or that points outside what it may name. Refused and counted."""
 
 
 class InvalidTransition(StreamcoreError):

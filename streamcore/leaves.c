@@ -6,23 +6,29 @@ raises the error that it always raised. So there is one text of every rule, and 
 
 Nothing here keeps a packet, or takes a lock. All of it runs under the GIL. */
 
+#define _GNU_SOURCE /* recvmmsg */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h> /* PyMemberDef, before 3.12 */
+#include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 /* ---------------------------------------------------------------------------------------------------- the Python that a leaf stands for */
 
 enum Leaf {
     SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, VOUCHED,
-    ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, LEAVES
+    ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, GATHER, TRANSMIT, LEAVES
 };
 static const char *const leaf_names[LEAVES] = {
     "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row", "vouched",
     "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref",
+    "gather", "transmit",
 };
 static PyObject *python_of[LEAVES];
 
@@ -353,6 +359,87 @@ static PyObject *leaf_unsealed(PyObject *module, PyObject *const *args, Py_ssize
     if (sum != CHECKED)
         return by_python(UNSEALED, args, count);
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0]) - CHECK_SIZE);
+}
+
+enum { RECEIVE_MAX = 16, EVENTS_MAX = 16, READ_BYTES = 65537 }; /* SYNC: wire.sockets */
+
+static bool append(PyObject *list, PyObject *item)
+{
+    bool done = item != NULL && PyList_Append(list, item) == 0;
+    Py_XDECREF(item);
+    return done;
+}
+
+/* What lies in a connection; of these buffers only the pages that messages have reached are there. The GIL is kept: nothing here waits. */
+static bool receive_from(int fd, PyObject *found, PyObject *odd)
+{
+    static char buffers[RECEIVE_MAX][READ_BYTES];
+    static struct iovec places[RECEIVE_MAX];
+    static struct mmsghdr messages[RECEIVE_MAX];
+    if (places[0].iov_base == NULL)
+        for (int n = 0; n < RECEIVE_MAX; n++) {
+            places[n] = (struct iovec){buffers[n], READ_BYTES};
+            messages[n].msg_hdr.msg_iov = &places[n];
+            messages[n].msg_hdr.msg_iovlen = 1;
+        }
+    int count = recvmmsg(fd, messages, RECEIVE_MAX, MSG_DONTWAIT, NULL);
+    bool ended = count < 0 && errno != EAGAIN;
+    for (int n = 0; n < count && !ended; n++) {
+        ended = messages[n].msg_len == 0;
+        if (!ended && !append(found, PyBytes_FromStringAndSize(buffers[n], messages[n].msg_len)))
+            return false;
+    }
+    return !ended || append(odd, PyLong_FromLong(fd));
+}
+
+static PyObject *leaf_gather(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    struct epoll_event events[EVENTS_MAX];
+    long timeout_ms = count == 2 && PyLong_CheckExact(args[1]) ? PyLong_AsLong(args[1]) : LONG_MAX;
+    int ready, fd = timeout_ms <= INT_MAX && timeout_ms >= INT_MIN ? PyObject_AsFileDescriptor(args[0]) : -1;
+    PyErr_Clear();
+    if (fd < 0)
+        return by_python(GATHER, args, count);
+    if (timeout_ms == 0)
+        ready = epoll_wait(fd, events, EVENTS_MAX, 0);
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        ready = epoll_wait(fd, events, EVENTS_MAX, (int)timeout_ms);
+        Py_END_ALLOW_THREADS
+    }
+    if (ready < 0 && errno != EINTR)
+        return by_python(GATHER, args, count);
+    if (ready < 0 && PyErr_CheckSignals() < 0)
+        return NULL;
+    PyObject *found = PyList_New(0), *odd = PyList_New(0);
+    bool done = found != NULL && odd != NULL;
+    for (int n = 0; done && n < ready; n++)
+        done = receive_from(events[n].data.fd, found, odd);
+    PyObject *both = done ? PyTuple_Pack(2, found, odd) : NULL;
+    Py_XDECREF(found);
+    Py_XDECREF(odd);
+    return both;
+}
+
+static PyObject *leaf_transmit(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    uint64_t fd;
+    uint32_t sum;
+    char seal[CHECK_SIZE];
+    if (count != 4 || !number(args[1], INT_MAX, &fd) || !PyBytes_CheckExact(args[2]))
+        return by_python(TRANSMIT, args, count);
+    if (!checksum(args[2], args[3], &sum))
+        return NULL;
+    put32(seal, sum);
+    struct iovec parts[2] = {{PyBytes_AS_STRING(args[2]), (size_t)PyBytes_GET_SIZE(args[2])}, {seal, CHECK_SIZE}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    if (sendmsg((int)fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        Py_RETURN_TRUE;
+    if (errno == EAGAIN)
+        Py_RETURN_FALSE;
+    return by_python(TRANSMIT, args, count);
 }
 
 static void put_header(char *at, int type, uint64_t flags, uint64_t records, uint64_t edge, uint64_t incarnation)
@@ -1460,6 +1547,8 @@ static PyMethodDef leaf_methods[] = {
     {FAST(data_one), "data_one(edge, incarnation, want, sequence, sent_ns, entry, flags, meta)"},
     {FAST(data_many), "data_many(edge, incarnation, want, records)"},
     {FAST(receipt), "receipt(edge, incarnation, taken_upto, completions)"},
+    {FAST(gather), "gather(epoll, timeout_ms)"},
+    {FAST(transmit), "transmit(send, fd, message, key)"},
     {"read_header", leaf_read_header, METH_O, "read_header(raw)"},
     {FAST(read_data), "read_data(raw, count)"},
     {FAST(read_receipt), "read_receipt(raw, count)"},

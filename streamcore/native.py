@@ -46,6 +46,7 @@ MODULES = (
     "streamcore.shm.layout",
     "streamcore.shm.ring",
     "streamcore.wire.credit",
+    "streamcore.wire.inbox",
 )
 LEAVES = "streamcore.leaves"  # leaves.c
 LIBRARY = "streamcore_native__mypyc"  # a module of its own at the top, by which mypyc's small libraries find the large one

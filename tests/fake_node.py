@@ -67,10 +67,6 @@ class Fake:
                 print("event", event["event"], event["node"], flush=True)
                 after = event["number"]
 
-    def bind(self, name):
-        """A socket file as an inbox is one."""
-        socket.socket(socket.AF_UNIX).bind(f"{self.boot['run_dir']}/{name}")
-
     def nonsense(self, text):
         self.control.send(text.encode("latin-1"))
 

@@ -17,7 +17,8 @@ from hostile_messages import Forge
 
 from streamcore.wire.messages import sealed
 
-TOO_LARGE = bytes(16 << 20)
+TOO_LARGE = bytes(16 << 20)  # for ZeroMQ
+LONGEST = bytes(200_000)  # that the kernel takes for one message
 HALF_OPEN = 100  # connections per path that say nothing, or half a greeting, for as long as the storm lasts
 PASSING = 1000  # connections that are closed at once
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
@@ -34,13 +35,14 @@ BODIES = (
 )
 
 
-def knock(path: str, what: bytes) -> socket.socket:
+def knock(path: str, kind: int, what: bytes) -> socket.socket:
     """Bytes on the socket itself, past every protocol."""
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer = socket.socket(socket.AF_UNIX, kind)
     peer.connect(path)
     try:
-        peer.sendall(what)
-    except (BrokenPipeError, ConnectionResetError):
+        if what:
+            peer.sendall(what)
+    except ConnectionError:
         pass  # it has had enough already
     return peer
 
@@ -52,74 +54,62 @@ def noise(rng: random.Random) -> bytes:
 
 
 class Storm:
-    """Sockets to every path, and what was sent through them."""
+    """Connections to every path that are no use, and what was sent."""
 
-    def __init__(self, kind: int, seed: int, paths: list[str]):
+    def __init__(self, kind: int, seed: int, paths: list[str], half_said: bytes):
         self.rng, self.paths, self.kind = random.Random(seed), paths, kind
-        self.context = zmq.Context()
         self.counts: Counter[str] = Counter()
-        self.open = [knock(path, GREETING[: self.rng.randrange(64)]) for path in paths for _ in range(HALF_OPEN)]
-        self.sockets = [self.connect(path) for path in paths]
-
-    def connect(self, path: str) -> zmq.Socket[bytes]:
-        made = self.context.socket(self.kind)
-        made.connect(f"ipc://{path}")
-        return made
-
-    def now_and_then(self, number: int) -> None:
-        """What is worth a connection of its own."""
-        path = self.paths[number % len(self.paths)]
-        if number % 40 == 0:
-            knock(path, noise(self.rng)).close()
-            self.counts["noise"] += 1
-        if number % 4001 == 0:
-            large = self.connect(path)
-            large.send_multipart([b"", TOO_LARGE] if self.kind == zmq.DEALER else [TOO_LARGE])
-            large.close(linger=500)  # the other end hangs up, and libzmq would try for ever
-            self.counts["too large"] += 1
-
-    def passing_connections(self) -> None:
-        for path in self.paths:
+        self.open = [knock(path, kind, half_said[: self.rng.randrange(64)]) for path in paths for _ in range(HALF_OPEN)]
+        for path in paths:
             for _ in range(PASSING):
-                knock(path, b"").close()
-        self.counts["connections"] += PASSING * len(self.paths)
+                knock(path, kind, b"").close()
+        self.counts["connections"] += PASSING * len(paths)
 
-    def end(self) -> None:
-        for made in self.sockets:
-            made.close(linger=60_000)
-        self.context.term()
-        for peer in self.open:
-            peer.close()
+    def now_and_then(self, number: int, what: bytes) -> None:
+        """What is worth a connection of its own."""
+        if number % 40 == 0:
+            knock(self.paths[number % len(self.paths)], self.kind, what).close()
+            self.counts["noise"] += 1
 
 
 def into_inboxes(seed: int, count: int, paths: list[str]) -> Counter[str]:
-    storm, forge = Storm(zmq.PUSH, seed, paths), Forge(seed)
-    storm.passing_connections()
+    storm, forge = Storm(socket.SOCK_SEQPACKET, seed, paths, b""), Forge(seed)
+    peers = [knock(path, socket.SOCK_SEQPACKET, b"") for path in paths]
     while storm.counts["messages"] < count:
         number = storm.counts["messages"]
-        made = storm.sockets[number % len(paths)]
+        peer = peers[number % len(paths)]
         if number % 100 == 0:
-            parts = [forge.stranger() for _ in range(20)]
-        elif number % 7 == 0:
-            parts = [b""]
+            messages = [forge.stranger() for _ in range(20)]
         elif number % 500 == 1:
-            parts = [bytes(60_000)]
+            messages = [bytes(60_000)]
+        elif number % 4001 == 2:
+            messages = [LONGEST]
         elif number % 3 == 0:
-            parts = [sealed(forge.astray(), 0)]
+            messages = [sealed(forge.astray(), 0)]
         else:
-            parts = [forge.stranger()]
-        made.send_multipart(parts)
-        storm.counts["messages"] += len(parts)
-        storm.now_and_then(number)
-    storm.end()
+            messages = [forge.stranger()]
+        for message in filter(None, messages):
+            peer.send(message)
+            storm.counts["messages"] += 1
+        if number % 7 == 0:
+            with knock(paths[number % len(paths)], socket.SOCK_SEQPACKET, b"") as ending:
+                ending.send(b"")  # which is the end, for whoever reads it
+            storm.counts["empty"] += 1
+        storm.now_and_then(number, b"")
+    for peer in [*peers, *storm.open]:
+        peer.close()
     return storm.counts
 
 
 def into_control(seed: int, count: int, paths: list[str]) -> Counter[str]:
-    storm, rng = Storm(zmq.DEALER, seed, paths), random.Random(seed)
-    deaf = storm.connect(paths[0])  # asks and never reads
-    storm.passing_connections()
-    made = storm.sockets[0]
+    storm, rng, context = Storm(socket.SOCK_STREAM, seed, paths, GREETING), random.Random(seed), zmq.Context()
+
+    def connected() -> zmq.Socket[bytes]:
+        made = context.socket(zmq.DEALER)
+        made.connect(f"ipc://{paths[0]}")
+        return made
+
+    made, deaf = connected(), connected()  # the latter asks and never reads
     for number in range(count):
         body = bytearray(rng.choice(REQUESTS))
         for _ in range(rng.randrange(1, 4)):
@@ -139,9 +129,17 @@ def into_control(seed: int, count: int, paths: list[str]) -> Counter[str]:
                 deaf.send_multipart([b"", REQUESTS[4]], zmq.NOBLOCK)
             except zmq.Again:
                 storm.counts["held back"] += 1  # it is not even read any more
-        storm.now_and_then(number)
+        if number % 4001 == 0:
+            large = connected()
+            large.send_multipart([b"", TOO_LARGE])
+            large.close(linger=500)  # the other end hangs up, and libzmq would try for ever
+            storm.counts["too large"] += 1
+        storm.now_and_then(number, noise(storm.rng))
     deaf.close(linger=0)
-    storm.end()
+    made.close(linger=60_000)
+    context.term()
+    for peer in storm.open:
+        peer.close()
     return storm.counts
 
 

@@ -132,7 +132,7 @@ class RunDir:
             return False
 
     def forget(self, node: str, incarnation: int) -> None:
-        """Remove the inbox that a dead process has left. SYNC: wire.inbox.inbox_path."""
+        """Remove the inbox that a dead process has left. SYNC: wire.sockets.inbox_path."""
         try:
             os.unlink(f"{node}.{incarnation}", dir_fd=self._directory_fd)
         except OSError:  # it removed it itself; or somebody has removed the directory, which is not ours to mend here

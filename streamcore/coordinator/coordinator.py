@@ -225,6 +225,7 @@ class Coordinator:
             ring_fds={},
             status_fd=-1,
             control_fd=-1,
+            inbox_fd=-1,
             coordinator_pid=os.getpid(),
             message_key=secrets.randbits(32),
             debug=self.options.debug,
@@ -284,7 +285,7 @@ class Coordinator:
     # --- events
 
     def on_ready(self, member: Member) -> None:
-        """SYNC: channel.Start. Nobody sends before everybody has bound its inbox."""
+        """SYNC: channel.Start."""
         self._spawn_more()
         if self.phase == STARTING:
             self._begin_if_ready()

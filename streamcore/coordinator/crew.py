@@ -27,6 +27,7 @@ from streamcore.supervisor.interpreter import COMMAND
 from streamcore.supervisor.loop import Loop
 from streamcore.supervisor.process import Process
 from streamcore.supervisor.segments import Segments
+from streamcore.wire.sockets import bind_inbox, inbox_path
 
 EXIT_S = 5.0  # from "done" or "failed" to the end of the process: unloading a big native library takes a second or two
 _MAY_PASS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # the box is full just now
@@ -96,12 +97,14 @@ class Crew:
         log_fd = -1
         try:
             log_fd = self._equipment.open_log(member.id)
-            boot = _boot(self._equipment, member, self._gone())
-            member.process = Process(boot, log_fd, self._equipment.command, self._equipment.fork_server)
+            with bind_inbox(inbox_path(self._equipment.boot.run_dir, member.id, member.incarnation)) as inbox:
+                boot = _boot(self._equipment, member, self._gone(), inbox.fileno())
+                member.process = Process(boot, log_fd, self._equipment.command, self._equipment.fork_server)
         except OSError as error:
             kind = exits.NO_PROCESS if error.errno in _MAY_PASS else exits.NO_COMMAND
             member.blame("start", f"cannot start a process: {error.strerror}", "box", kind=kind)
             member.complete_failure()
+            self._equipment.forget(member.id, member.incarnation)
             self._advance(member, states.COULD_NOT_SPAWN, "")
             self._decider.on_end(member)
             return
@@ -357,7 +360,7 @@ def _still_a_child(pid: int) -> bool:
         return False
 
 
-def _boot(equipment: Equipment, member: Member, gone: Iterable[NodePlan]) -> Boot:
+def _boot(equipment: Equipment, member: Member, gone: Iterable[NodePlan], inbox_fd: int) -> Boot:
     """The template with what differs from node to node. The control channel is made by Process. `gone`: nodes that have failed for good."""
     node, plan = member.plan, equipment.plan
     rings = equipment.segments.rings_of(node)
@@ -371,6 +374,7 @@ def _boot(equipment: Equipment, member: Member, gone: Iterable[NodePlan]) -> Boo
         incarnation=member.incarnation,
         ring_fds={str(ring): fd for ring, fd in rings.items()},
         status_fd=equipment.segments.status_of(node),
+        inbox_fd=inbox_fd,
         poisoned=member.poison.removed,
         lost_slots={str(ring): slots for ring, slots in equipment.segments.lost_slots(node, gone).items()},
     )

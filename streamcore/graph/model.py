@@ -161,6 +161,7 @@ class Boot(msgspec.Struct, frozen=True):
     ring_fds: dict[str, int]  # ring id, as text, to descriptor
     status_fd: int
     control_fd: int
+    inbox_fd: int
     coordinator_pid: int
     message_key: int  # of this run, random: what seals every message. It stands nowhere else
     debug: bool = False

@@ -18,10 +18,10 @@ NODE_BYTES = 6 * limits.MIB
 NODE_BYTES_EXECED = 19 * limits.MIB
 OWN_BYTES = 30 * limits.MIB
 OWN_PROCESSES = 3  # coordinator, fork server, guardian
-TASKS_PER_NODE = 6  # threads that the kernel counts: main, lifeline, ZeroMQ's two, and room for the plugin's own
+TASKS_PER_NODE = 6  # threads that the kernel counts: main, lifeline, and room for the plugin's own
 OWN_TASKS = 6  # of those three processes
 ENTRY_TOUCHED_BYTES = 64  # a row of the entry table; its metadata room and the slots stay sparse until packets come
-FDS_PER_NODE = 4  # status page, pidfd, control channel, and for a moment the boot memfd or the log
+FDS_PER_NODE = 4  # status page, pidfd, control channel, and for a moment what else it inherits: boot memfd, inbox, log
 FDS_SPARE = 64  # sockets, the event loop, the interpreter's own
 
 

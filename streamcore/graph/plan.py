@@ -255,7 +255,7 @@ def _slots_bytes(ring: RingPlan) -> int:
 
 
 def _check_inbox_paths(graph: Graph, run_dir: Path | str | None) -> None:
-    """SYNC: wire.inbox.inbox_path names them RUN_DIR/NODE.INCARNATION. Found out here, not when a process binds."""
+    """SYNC: wire.sockets.inbox_path names them RUN_DIR/NODE.INCARNATION. Found out here, not when a process binds."""
     if run_dir is None or not graph.nodes:
         return
     longest = max(graph.nodes, key=len)

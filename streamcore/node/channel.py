@@ -118,7 +118,7 @@ class Starting(msgspec.Struct, tag="starting", frozen=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """Plugin loaded, setup() returned, rings mapped, inbox bound."""
+    """Plugin loaded, setup() returned, rings mapped."""
 
     pid: int
 

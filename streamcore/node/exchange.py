@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from time import monotonic_ns
-from typing import Final
+from typing import Final, Protocol
 
 from streamcore import limits
 from streamcore.errors import MessageError, Stopped
@@ -23,7 +23,6 @@ from streamcore.node.outlet import Outlet
 from streamcore.node.timing import Timing, Tracer
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
-from streamcore.wire.inbox import Inbox, Peer
 
 TURN_PACKETS: Final = 16  # look into the inbox at least that often while there is work
 TURN_NS: Final = 1_000_000
@@ -41,10 +40,26 @@ _COPIED: Final = WORD["copied"]
 _WAITS: Final = WORD["waits_for_credit"]
 
 
+class Incoming(Protocol):
+    """An Inbox."""
+
+    def poll(self, timeout_ms: int | None) -> bool: ...
+
+    def take(self) -> bytes | None: ...
+
+
+class Outgoing(Protocol):
+    """A Peer."""
+
+    def send(self, message: bytes) -> None: ...
+
+    def close(self, *, orderly: bool) -> None: ...
+
+
 class Exchange:
     """Owns the inbox and the connections of one process, and both kinds of edges."""
 
-    def __init__(self, node_id: str, inbox: Inbox, status: StatusWriter, log: logging.Logger, key: int):
+    def __init__(self, node_id: str, inbox: Incoming, status: StatusWriter, log: logging.Logger, key: int):
         self.node_id, self.log, self._key = node_id, log, key
         self.started = False
         self.terminating = False
@@ -63,8 +78,8 @@ class Exchange:
         self._inlets: list[Inlet] = []  # the same, to go through
         self.outlets: dict[str, Outlet] = {}
         self.out_edges: dict[int, tuple[Outlet, OutEdge]] = {}
-        self.peers: dict[str, Peer] = {}
-        self.open_peer: Callable[[str, int], Peer]  # node and incarnation; set by `start`
+        self.peers: dict[str, Outgoing] = {}
+        self.open_peer: Callable[[str, int], Outgoing]  # node and incarnation; set by `start`
         self._incarnations: dict[str, int] = {}  # of the peers, as far as known
         self.call_guard: Callable[[Callable[[], bool]], None] = lambda guard: None
         self.timing = Timing(status)

@@ -11,13 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic_ns
-from typing import Any
-
-import zmq
 
 from streamcore.node import channel
 from streamcore.shm.status import WORD, StatusWriter
-from streamcore.wire.inbox import Waker
+from streamcore.wire.inbox import Inbox, Waker
 
 WAKE_BYTES = 4096  # of pokes read at once
 GUARD_MS = 2  # how long a batch may wait if node code keeps the main thread
@@ -35,14 +32,13 @@ class Lifeline:
 
     def __init__(
         self,
-        context: zmq.Context[Any],
+        inbox: Inbox,
         control: socket.socket,
-        inbox_path: str,
         on_command: Callable[[channel.Command], None],
         status: StatusWriter,
         key: int,
     ):
-        self._context, self._control, self._inbox_path, self._on_command = context, control, inbox_path, on_command
+        self._inbox, self._control, self._on_command = inbox, control, on_command
         self._key = key
         self._words = status.words
         self._wake_end, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # the interpreter writes single bytes: no eventfd
@@ -68,11 +64,11 @@ class Lifeline:
         self._guard = guard
         self.poke()
 
-    def watch(self, fd: int, call: Callable[[], None]) -> None:
-        """Call it in this thread whenever the descriptor is readable. The main loop is not woken for that."""
+    def watch(self, fd: int, call: Callable[[], None], events: int = select.POLLIN) -> None:
+        """Call it in this thread whenever the descriptor is readable, or what else `events` says. The main loop is not woken for that."""
         with self._watching:
             self._calls[fd] = call
-            self._poller.register(fd, select.POLLIN)
+            self._poller.register(fd, events)
         self.poke()
 
     def unwatch(self, fd: int, call: Callable[[], None]) -> None:
@@ -88,7 +84,7 @@ class Lifeline:
         self._thread.join()
 
     def _run(self) -> None:
-        waker = Waker(self._context, self._key)
+        waker = Waker(self._inbox, self._key)
         poller = self._poller
         poller.register(self._control, select.POLLIN)
         poller.register(self._wake_end, select.POLLIN)
@@ -102,7 +98,6 @@ class Lifeline:
                     self._guard = guard
             if [fd for fd, _ in events if not self._is_heard(fd)]:
                 waker.wake()
-        waker.close()
 
     def _is_heard(self, fd: int) -> bool:
         """Do what a readable descriptor asks for. True: the main loop need not look."""
@@ -128,7 +123,7 @@ class Lifeline:
             return None
 
     def _die(self) -> None:
-        Path(self._inbox_path).unlink(missing_ok=True)
+        Path(self._inbox.path).unlink(missing_ok=True)
         if os.getpgid(0) == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)

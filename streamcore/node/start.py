@@ -6,6 +6,7 @@ import faulthandler
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from streamcore import limits, plugins
+from streamcore import plugins
 from streamcore.clock import log_stamp
 from streamcore.errors import ConfigError, JobError, PluginError, Stopped, StreamcoreError
 from streamcore.graph.model import Boot, NodePlan, RingPlan
@@ -39,7 +40,8 @@ from streamcore.shm import segment
 from streamcore.shm.layout import NO_EDGE
 from streamcore.shm.ring import RingReader, RingWriter, attach_ring
 from streamcore.shm.status import STATES, StatusWriter
-from streamcore.wire.inbox import Inbox, Peer, inbox_path, make_context
+from streamcore.wire.inbox import Inbox, Peer
+from streamcore.wire.sockets import inbox_path
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 _TEXT_CHARS_MAX = 16_000  # of a cause or traceback, so that a report fits its datagram
@@ -49,7 +51,7 @@ def main(boot_fd: int) -> int:
     """Run the node that the Boot at `boot_fd` describes; the process' exit status."""
     boot = msgspec.json.decode(os.pread(boot_fd, os.fstat(boot_fd).st_size, 0), type=Boot)
     die_with(boot.coordinator_pid)
-    segment.keep_from_children([boot_fd, boot.status_fd, boot.control_fd, *boot.ring_fds.values()])
+    segment.keep_from_children([boot_fd, boot.status_fd, boot.control_fd, boot.inbox_fd, *boot.ring_fds.values()])
     os.close(boot_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the coordinator's to interpret
     losses = output.keep_printing()
@@ -101,15 +103,13 @@ class NodeProcess:
         self._control = socket.socket(fileno=boot.control_fd)
         losses.tell(lambda why: self._say(channel.LogLost(why)))
         self._status = StatusWriter(boot.status_fd)
-        self._context = make_context()
-        under_way = sum(edge.window for edge in boot.edges)
         path = inbox_path(boot.run_dir, boot.node.id, boot.incarnation)
-        self._inbox = Inbox(self._context, path, limits.INBOX_SPARE + 2 * under_way)  # a packet is reported taken, then completed
+        self._inbox = Inbox(socket.socket(fileno=boot.inbox_fd), path)
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
         self._following = Following(self._exchange, self._status, boot.run, self._say)
         self._host: Host
         self._tapping: Tapping
-        self._lifeline = Lifeline(self._context, self._control, self._inbox.path, self._on_command, self._status, boot.message_key)
+        self._lifeline = Lifeline(self._inbox, self._control, self._on_command, self._status, boot.message_key)
 
     def run(self) -> int:
         """Exit status: 0 done, 1 failed (reported on the control channel), 143 terminated."""
@@ -215,7 +215,17 @@ class NodeProcess:
         return attach_ring(self.boot.ring_fds[str(ring.id)], ring, self.boot.run_id, writable=writable)
 
     def _open_peer(self, node: str, incarnation: int) -> Peer:
-        return Peer(self._context, inbox_path(self.boot.run_dir, node, incarnation), self.boot.message_key)
+        return Peer(inbox_path(self.boot.run_dir, node, incarnation), self.boot.message_key, self._push_later)
+
+    def _push_later(self, peer: Peer) -> None:
+        """The lifeline sends what it has, as soon as there is room."""
+        fd = peer.fileno()
+
+        def push() -> None:
+            if peer.push():
+                self._lifeline.unwatch(fd, push)
+
+        self._lifeline.watch(fd, push, select.POLLOUT)
 
     # --- telling and being told
 
@@ -268,4 +278,3 @@ class NodeProcess:
         for peer in self._exchange.peers.values():
             peer.close(orderly=orderly)
         self._inbox.close()
-        self._context.term()

@@ -40,7 +40,7 @@ class Process:
             boot_fd = _boot_memfd(msgspec.structs.replace(boot, control_fd=theirs.fileno()))
             try:
                 words = (f"{boot.run}/{boot.node.id}", str(boot_fd))
-                fds = (boot_fd, theirs.fileno(), boot.status_fd, *boot.ring_fds.values())
+                fds = (boot_fd, theirs.fileno(), boot.status_fd, boot.inbox_fd, *boot.ring_fds.values())
                 own = _environment(boot)
                 environ = {**os.environ, **own, MARK: self.mark}
                 # What libraries read when they are loaded would come too late in a fork.

@@ -1,115 +1,198 @@
-"""Sockets: one PULL inbox per process, one PUSH per peer process. Only metadata passes here; credits, not high-water marks, bound it."""
+"""The inbox of a process and its connections to others. Only metadata passes here; credits bound what is under way."""
 
 from __future__ import annotations
 
+import errno
 import os
+import select
+import socket
+import struct
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 
-import zmq
-
-from streamcore import limits
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
+from streamcore.wire.sockets import gather, transmit
 
-WAKE_ENDPOINT = "inproc://wake"
-RECONNECT_IVL_MS = 10  # a restarted peer binds anew; the default of 100 would be most of its outage
-LINGER_MS = 2000  # at an orderly end: what is still on its way to live peers
-
-
-def inbox_path(run_dir: str, node_id: str, incarnation: int) -> str:
-    """The path carries the incarnation: a second bind on a live path silently steals it."""
-    return str(Path(run_dir) / f"{node_id}.{incarnation}")
-
-
-def make_context() -> zmq.Context[zmq.Socket[bytes]]:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-    # A woken I/O thread must not preempt the main thread that has just sent: 64 byte packets, 2 busy cores: 40,000 to 57,000/s, at no
-    # cost of latency (a main thread that waits gives way at once).
-    context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
-    context.setsockopt(zmq.LINGER, 0)
-    return context
+LINGER_S = 2.0  # at an orderly end: what a live peer had no room for yet
+CONNECTIONS_MAX = 512  # of an inbox: half of the descriptors that a process usually may have. More wait until one is closed
+_NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # the kernel's, for the moment
+_NO_ROOM = (*_NO_MEMORY, errno.EMFILE, errno.ENFILE)
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class Inbox:
-    """Where everything for this process arrives: DATA, RECEIPT and END from peers, WAKE from its own threads."""
+    """Where everything for this process arrives: DATA, RECEIPT and END from peers, WAKE from its own threads.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str, waiting_max: int):
-        """`waiting_max`: messages of one connection that may wait here unread; more wait at their sender. At least what a genuine peer may
-        have under way: so they bound only what a flood may take of our memory.
-        """
+    Connections have their turns. A stranger's flood waits with the stranger.
+    """
+
+    def __init__(self, bound: socket.socket, path: str):
+        """`bound`: from bind_inbox; closed with the inbox."""
         self.path = path
-        self._socket = context.socket(zmq.PULL)
-        self._socket.setsockopt(zmq.RCVHWM, waiting_max)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX)
-        if hasattr(zmq, "IPC_FILTER_UID") and zmq.has("ipc"):
-            self._socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
-        self._socket.bind(WAKE_ENDPOINT)
-        mask = os.umask(0o077)
-        try:
-            self._socket.bind(f"ipc://{path}")
-        finally:
-            os.umask(mask)
-        self._recv: Callable[[int], bytes] = self._socket.recv
-        self._watched = [(self._socket, zmq.POLLIN)]
-        self._there = False  # a poll has found something that was not taken yet
+        self._listener, self._listens = bound, False
+        self._connections: dict[int, socket.socket] = {}
+        self._epoll = select.epoll()
+        self._messages: deque[bytes] = deque()  # read and not taken
+        self._looked = False  # what the last look has found was not taken to its end
+        self._listen()
+        woken, self.waking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.waking.setblocking(False)
+        self._add(woken)
 
     def poll(self, timeout_ms: int | None) -> bool:
         """Wait until something is there; None waits without end."""
-        self._there = bool(zmq.zmq_poll(self._watched, -1 if timeout_ms is None else timeout_ms))
-        return self._there
+        if self._messages:
+            return True
+        messages, odd = gather(self._epoll, -1 if timeout_ms is None else timeout_ms)
+        self._looked = True
+        if not messages and not odd:
+            return False
+        self._messages.extend(messages)
+        if not self._listens:
+            self._listen()
+        if odd:
+            self._look_at(odd)
+        return True
 
     def take(self) -> bytes | None:
-        """The next message, None if nothing is there. Asking first costs 1.7 us, the exception of an empty socket 6 us."""
-        if not self._there and not zmq.zmq_poll(self._watched, 0):
+        """The next message, None if nothing is there."""
+        if not self._messages and (self._looked or not self.poll(0) or not self._messages):
+            self._looked = False
             return None
-        self._there = False
-        try:
-            return self._recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        return self._messages.popleft()
+
+    def _look_at(self, odd: list[int]) -> None:
+        for fd in odd:
+            ended = self._connections.pop(fd, None)
+            if ended is None:
+                self._accept()
+            else:
+                ended.close()
+                self._listen()
 
     def close(self) -> None:
-        self._socket.close(linger=0)
+        for connection in (*self._connections.values(), self.waking, self._listener):
+            connection.close()
+        self._epoll.close()
         Path(self.path).unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        """One connection, unless it is another user's."""
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._listen(False)
+            return
+        _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if uid != os.getuid():
+            connection.close()
+            return
+        self._add(connection)
+        if len(self._connections) >= CONNECTIONS_MAX:
+            self._listen(False)
+
+    def _listen(self, on: bool = True) -> None:
+        """Off while no more can be taken; on again with the next event, since a descriptor may be free by then."""
+        if on and not self._listens and len(self._connections) < CONNECTIONS_MAX:
+            self._epoll.register(self._listener, select.EPOLLIN)
+            self._listens = True
+        elif self._listens and not on:
+            self._epoll.unregister(self._listener)
+            self._listens = False
+
+    def _add(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._epoll.register(connection, select.EPOLLIN)
+        self._connections[connection.fileno()] = connection
 
 
 class Peer:
-    """A connected PUSH socket to another process' inbox. What it sends is sealed with the run's key (SYNC: Exchange unseals)."""
+    """A connection to another process' inbox. What it sends is sealed with the run's key (SYNC: Exchange unseals).
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: str, key: int):
-        self._key = key
-        self._socket = context.socket(zmq.PUSH)
-        self._socket.setsockopt(zmq.SNDHWM, 0)  # equal to the window it gives spurious EAGAIN; credits are the only limit
-        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_IVL_MS)
-        self._socket.connect(f"ipc://{path}")
-        self._send: Callable[[bytes, int], object] = self._socket.send
+    What the kernel has no room for waits here, in order: `on_full` is told that, once until `push` has sent all of it.
+    """
+
+    def __init__(self, path: str, key: int, on_full: Callable[[Peer], None]):
+        """To a process that is gone, or whose inbox is: everything sent is dropped, as it is when it dies later."""
+        self._key, self._on_full = key, on_full
+        self._waiting: deque[bytes] = deque()
         self._lock = Lock()
+        self._take_lock, self._free_lock = self._lock.acquire, self._lock.release
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._fd, self._send = self._socket.fileno(), self._socket.send
+        try:
+            self._socket.connect(path)
+            self._alive = True
+        except (FileNotFoundError, ConnectionError):
+            self._alive = False
+
+    def fileno(self) -> int:
+        """-1 once it is closed."""
+        return self._socket.fileno()
 
     def send(self, message: bytes) -> None:
-        """From any thread. Never blocks: nothing bounds the queue but the credits of the edges that use it."""
-        raw = sealed(message, self._key)
+        """From any thread. Never blocks: nothing bounds what waits but the credits of the edges that use it."""
+        self._take_lock()  # not `with`, which costs four times as much
+        try:
+            if self._waiting or not self._sent(message):
+                self._waiting.append(message)
+                if len(self._waiting) == 1:
+                    self._on_full(self)
+        finally:
+            self._free_lock()
+
+    def push(self) -> bool:
+        """Send what waits, as far as there is room. True: nothing waits any more. From any thread."""
         with self._lock:
-            self._send(raw, zmq.NOBLOCK)
+            while self._waiting and self._sent(self._waiting[0]):
+                self._waiting.popleft()
+            return not self._waiting
 
     def close(self, *, orderly: bool) -> None:
-        """Orderly: what was sent still leaves if the peer lives (at most LINGER_MS); otherwise it is dropped."""
+        """Orderly: what waits still leaves if the peer lives (for at most LINGER_S); otherwise it is dropped. What was sent arrives."""
         with self._lock:  # another thread may be about to send: to nobody from here on
-            self._send = lambda message, flags: None
-            self._socket.close(linger=LINGER_MS if orderly else 0)
+            deadline = monotonic() + LINGER_S
+            while orderly and self._waiting and (left_s := deadline - monotonic()) > 0:
+                if self._has_room(left_s) and self._sent(self._waiting[0]):
+                    self._waiting.popleft()
+            self._waiting.clear()
+            self._alive = False
+            self._socket.close()
+
+    def _has_room(self, timeout_s: float) -> bool:
+        poller = select.poll()
+        poller.register(self._socket, select.POLLOUT)
+        return bool(poller.poll(1000 * timeout_s))
+
+    def _sent(self, message: bytes) -> bool:
+        """False: there is no room. What is sent to the dead counts as sent."""
+        if self._alive:
+            try:
+                return transmit(self._send, self._fd, message, self._key)
+            except ConnectionError:
+                self._alive = False
+            except OSError as error:
+                if error.errno not in _NO_MEMORY:
+                    raise
+                return False
+        return True
 
 
 class Waker:
-    """Lets another thread of the process end the inbox's wait. Make it in the thread that uses it."""
+    """Lets another thread of the process end the inbox's wait."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], key: int):
+    def __init__(self, inbox: Inbox, key: int):
         self._message = sealed(WAKE_MESSAGE, key)
-        self._socket = context.socket(zmq.PUSH)
-        self._socket.setsockopt(zmq.SNDHWM, 0)
-        self._socket.connect(WAKE_ENDPOINT)
+        self._socket = inbox.waking
 
     def wake(self) -> None:
-        self._socket.send(self._message)
-
-    def close(self) -> None:
-        self._socket.close(linger=0)
+        with suppress(BlockingIOError):  # full of earlier ones: it will look in any case
+            self._socket.send(self._message)

@@ -1,4 +1,4 @@
-"""What goes over ZeroMQ, version 1: DATA, RECEIPT, END and WAKE. Little-endian; offsets and sizes in bytes.
+"""What goes through sockets between nodes, version 1: DATA, RECEIPT, END and WAKE. Little-endian; offsets and sizes in bytes.
 
 Every message ends with a checksum, u32: crc32 of all that is before it, begun with the run's key. The key is a random number that only
 the processes of the run are told (graph.model.Boot). A message with another checksum is refused before anything of it is looked at.

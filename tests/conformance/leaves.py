@@ -25,7 +25,13 @@ from streamcore.errors import MessageError, PayloadError
 from streamcore.packet import SlotRef
 from streamcore.shm.layout import ENTRY_BYTES, HEADER_BYTES
 
-SOURCES = ("streamcore.wire.messages", "streamcore.shm.words", "streamcore.node.packing", "streamcore.node.views")
+SOURCES = (
+    "streamcore.wire.messages",
+    "streamcore.shm.words",
+    "streamcore.node.packing",
+    "streamcore.node.views",
+    "streamcore.wire.sockets",
+)
 MESSAGES = ("sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt")
 WORDS = ("words", "put_row", "vouched")
 VIEWS = ("Lease", "Loan", "lend", "borrow", "loan_ref")
@@ -41,7 +47,18 @@ shape = st.lists(st.one_of(st.integers(0, 4000), st.sampled_from(NUMBERS)), max_
 slot_ref = st.builds(SlotRef, number, number, number, number, st.sampled_from(DTYPES), shape, shape)
 plain_ref = st.builds(SlotRef, u32, u32, u64, u64, st.sampled_from(DTYPES), shape, shape)
 
-ERRORS = (PayloadError, MessageError, TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError, BufferError)
+ERRORS = (
+    PayloadError,
+    MessageError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    BufferError,
+    OSError,
+)
 
 
 def from_source(module: str) -> ModuleType:
@@ -63,10 +80,11 @@ class Forms:
     """`python` and `leaves`: by name, the two functions that must do the same. Raises ImportError where there are no libraries."""
 
     def __init__(self) -> None:
-        messages, words, packing, views = map(from_source, SOURCES)
+        messages, words, packing, views, sockets = map(from_source, SOURCES)
         made_from_source = from_source("streamcore.packet")
         self.python: dict[str, Callable[..., Any]] = {"make_ids": made_from_source.make_ids}
         self.python["new_packet"] = vars(made_from_source.StreamPacket)["new"].__func__
+        self.python |= {"gather": sockets.gather, "transmit": sockets.transmit}
         for module, names in ((messages, MESSAGES), (words, WORDS), (packing, PACKING), (views, VIEWS)):
             self.python |= {name: getattr(module, name) for name in names}
         library = self._library()

@@ -28,7 +28,7 @@ from streamcore.shm import segment
 from streamcore.shm.layout import COMMITTED, ENTRY, ENTRY_BYTES, HEADER_BYTES
 from streamcore.shm.ring import attach_ring, format_ring, geometry, ring_bytes
 from streamcore.shm.status import NodeStatus, StatusReader, format_status, status_bytes
-from streamcore.wire.inbox import inbox_path
+from streamcore.wire.sockets import bind_inbox, inbox_path
 
 NEVER = RestartPlan(policy="never")  # nobody restarts a node here
 DEADLINE_S = 30  # of every wait: far more than anything here takes, so that only a real standstill is one
@@ -139,14 +139,15 @@ class Rig:
         needed = {*plan.reads, *plan.outputs.values()}
         rings = tuple(ring for ring in self.rings if ring.id in needed)
         fixed = ("rig", RUN_ID, str(self.folder), plan, tuple(edges), rings, 1)
-        boot = Boot(*fixed, ring_fds, status_fd, theirs.fileno(), self.coordinator_pid, KEY)
+        inbox = bind_inbox(self.inbox(node.id))
+        boot = Boot(*fixed, ring_fds, status_fd, theirs.fileno(), inbox.fileno(), self.coordinator_pid, KEY)
         boot_fd = os.memfd_create("boot")
         os.write(boot_fd, msgspec.json.encode(boot))
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([*(p for p in sys.path if p), str(HERE)])}
         with (self.folder / "logs" / f"{node.id}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "streamcore.node", f"rig/{node.id}", str(boot_fd)],
-                pass_fds=[boot_fd, status_fd, theirs.fileno(), *map(int, ring_fds.values())],
+                pass_fds=[boot_fd, status_fd, theirs.fileno(), inbox.fileno(), *map(int, ring_fds.values())],
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -155,6 +156,7 @@ class Rig:
                 start_new_session=True,
             )
         theirs.close()
+        inbox.close()
         os.close(boot_fd)
         return Member(process, ours, StatusReader(status_fd), [status_fd, *fds.values()])
 
@@ -259,6 +261,12 @@ class Rig:
 
     def inbox(self, name: str) -> str:
         return inbox_path(str(self.folder), name, 1)
+
+    def stranger(self, name: str) -> socket.socket:
+        """A connection to an inbox."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        made.connect(self.inbox(name))
+        return made
 
     def debugging_map(self, name: str, port: str = "out") -> tuple[mmap.mmap, RingPlan]:
         """The ring of a port, writable, as nobody but its owner has it."""

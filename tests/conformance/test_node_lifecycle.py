@@ -9,7 +9,6 @@ import time
 from collections import Counter
 
 import pytest
-import zmq
 from rig import KEY, E, N, Rig
 from rig_nodes import Frames, Split, digest, frame
 
@@ -280,15 +279,12 @@ def test_messages_of_strangers_are_refused_and_counted_and_the_run_goes_on(tmp_p
         rig.until(lambda: rig.status("c").consumed == 10, "ten frames")
         noise = [b"", b"x", HEADER.pack(9, 0, 0, 0, 1, 0), data_one(7, 1, 0, 1, 1, 0, 0, b""), data_one(0, 9, 0, 99, 1, 0, 0, b"")]
         noise += [receipt(0, 1, 2**63, [(12, 0, 9)]), receipt(3, 1, 0, []), end(9, 1, 0), data_one(0, 1, 0, 99, 1, 4000, 0, b"")]
-        context = zmq.Context()
         for name in rig.members:
-            stranger = context.socket(zmq.PUSH)
-            stranger.connect(f"ipc://{rig.inbox(name)}")
+            stranger = rig.stranger(name)
             for raw in noise:
                 stranger.send(sealed(raw, KEY))
             rig.until(lambda name=name: rig.status(name).refused == len(noise), f"{len(noise)} refusals by {name}")
-            stranger.close(linger=0)
-        context.term()
+            stranger.close()
         rig.open_gate()
         assert {ended.exit for ended in rig.wait().values()} == {0}
         assert [line["n"] for line in rig.lines("c")] == list(range(20))
@@ -305,16 +301,13 @@ def test_what_a_stranger_makes_without_the_key_of_the_run_is_refused_however_tru
             "c": [end(0, 1, 10), end(0, 2, 10), data_one(0, 2, 1, 9, 1, 0, 0, b""), data_one(0, 1, 0, 9, 1, 0, 0, b""), WAKE_MESSAGE],
             "a": [receipt(0, 1, 10, [(9, entry, 0) for entry in range(rig.rings[0].entry_count)]), receipt(0, 1, 2**63, []), WAKE_MESSAGE],
         }
-        context = zmq.Context()
         for name, made in true.items():
-            stranger = context.socket(zmq.PUSH)
-            stranger.connect(f"ipc://{rig.inbox(name)}")
+            stranger = rig.stranger(name)
             for raw in made:
                 stranger.send(raw)
                 stranger.send(sealed(raw, KEY ^ 1))
             rig.until(lambda name=name, made=made: rig.status(name).refused == 2 * len(made), f"refusals by {name}")
-            stranger.close(linger=0)
-        context.term()
+            stranger.close()
         assert rig.books("a", "c").in_flight >= 1  # the frame that is kept was not given back
         rig.open_gate()
         assert {ended.exit for ended in rig.wait().values()} == {0}
@@ -326,14 +319,11 @@ def test_metadata_of_a_peer_that_leads_astray_fails_that_packet_only(tmp_path):
     with Rig(tmp_path, [N("a", "Frames", {"count": 4, "gate_at": 2}), N("c", "Witness")], [E("a", "c")]) as rig:
         rig.start()
         rig.until(lambda: rig.status("c").consumed == 2, "two frames")
-        context = zmq.Context()
-        stranger = context.socket(zmq.PUSH)
-        stranger.connect(f"ipc://{rig.inbox('c')}")
+        stranger = rig.stranger("c")
         for number in range(10):
             stranger.send(sealed(data_one(0, 1, 0, 500 + number, 1, 0, 0, b"\x9a" + bytes([number]) * 40), KEY))
         rig.until(lambda: rig.status("c").refused == 10, "ten refusals")
-        stranger.close(linger=0)
-        context.term()
+        stranger.close()
         rig.open_gate()
         rig.until(lambda: len(rig.lines("c")) == 4, "the frames after the refused packets")
 

@@ -59,6 +59,19 @@ print(json.dumps({{
     "signal": trying(os.kill, int(pid), 9),
 }}))
 """
+KNOCK = """
+import os, socket, sys
+os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+    connection.connect(sys.argv[1])
+    try:
+        for _ in range(50):
+            connection.send(b"words of a stranger")
+        connection.settimeout(10)
+        print(len(connection.recv(1)))
+    except ConnectionError:
+        print(0)
+"""
 SPEAK = """
 import os, sys, time
 import zmq
@@ -103,7 +116,7 @@ def test_a_stranger_is_not_heard_even_where_directory_and_socket_were_opened(box
         path.chmod(0o755)
     for path in (run_dir / "mid.1", run_dir / "control"):
         path.chmod(0o777)
-    as_nobody(SPEAK, run_dir / "mid.1")
+    assert as_nobody(KNOCK, run_dir / "mid.1").split() == ["0"], "he was not turned away"
     as_nobody(SPEAK, run_dir / "control")
     assert {row["refused"] for row in run.nodes().values()} == {0}, "his messages came in"
     for path in (run_dir, run_dir.parent, box.runtime):

@@ -138,7 +138,7 @@ class WatchedWriter(RingWriter):
 
 
 class SimInbox:
-    """What has reached a process and was not yet read; where a ZeroMQ inbox would be. Waiting is handing over to the scheduler."""
+    """What has reached a process and was not yet read; where the real inbox would be. Waiting is handing over to the scheduler."""
 
     def __init__(self, process: SimProcess):
         self.queue: deque[bytes] = deque()

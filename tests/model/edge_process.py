@@ -38,7 +38,7 @@ class Violation(AssertionError):
 
 
 class Inbox:
-    """What has reached a process and was not yet read; stands where a ZeroMQ inbox would."""
+    """What has reached a process and was not yet read; stands where the real inbox would."""
 
     def __init__(self) -> None:
         self.queue: deque[bytes] = deque()

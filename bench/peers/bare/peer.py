@@ -1,5 +1,5 @@
 """bare: the way streamcore carries packets and nothing of what it promises. Slots in shared memory that all processes map, their numbers by
-PUSH and PULL over ipc://, one number back per frame, free slots used again last in, first out; up to 1 KiB travels in the message.
+SOCK_SEQPACKET of the kernel, one number back per frame, free slots used again last in, first out; up to 1 KiB travels in the message.
 
 What it is behind another transport, the way costs; what streamcore is behind it, its own code does. Nothing is lost while nobody dies.
 """
@@ -8,99 +8,127 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
+import select
 import sys
 from pathlib import Path
+from socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import work
-import zmq
-from sockets import bound, connected
 
 IN_MESSAGE_BYTES = 1024
 PLACE = Path("slots")  # where the sender's memory can be opened
-BACK = "ipc://back"
 
 
-def meet(line: work.Line) -> None:
-    """All sockets are there and, at the second time, all receivers have opened the sender's memory."""
+def listening(path: str) -> socket:
+    listener = socket(AF_UNIX, SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(64)
+    return listener
+
+
+def connected(path: str) -> socket:
+    made = socket(AF_UNIX, SOCK_SEQPACKET)
+    made.connect(path)
+    return made
+
+
+def readers_of(job: work.Job, number: int) -> int:
+    """How many processes read from the sender (number 0) or from hop number - 1."""
+    return job.receivers if number == job.hops else 1
+
+
+def connect(job: work.Job, line: work.Line, number: int, reader: int) -> list[socket]:
+    """The sockets to all readers of node `number`, whose own inbox is there by then."""
     line.ready()
+    sockets = [connected(f"edge{number}.{reader}") for reader in range(readers_of(job, number))]
     line.ready()
+    return sockets
 
 
 def send(job: work.Job, line: work.Line, index: int) -> None:
     del index
-    sockets, source = bound(job, 0), work.Source(job, line)
-    if job.nbytes <= IN_MESSAGE_BYTES:
-        slot = np.empty(job.nbytes, np.uint8)
-        meet(line)
-        for sequence in source:
-            source.write(slot, sequence)
-            for socket in sockets:
-                socket.send(slot)
-    else:
-        send_slots(job, line, sockets, source)
+    source = work.Source(job, line)
+    if job.nbytes > IN_MESSAGE_BYTES:
+        send_slots(job, line, source)
+        return
+    slot = np.empty(job.nbytes, np.uint8)
+    sockets = connect(job, line, 0, 0)
+    for sequence in source:
+        source.write(slot, sequence)
+        for one in sockets:
+            one.send(slot)
     line.stay()
 
 
-def send_slots(job: work.Job, line: work.Line, sockets: list[zmq.Socket], source: work.Source) -> None:
-    back = zmq.Context.instance().socket(zmq.PULL)
-    back.bind(BACK)
+def send_slots(job: work.Job, line: work.Line, source: work.Source) -> None:
+    back = listening("back")
     fd = os.memfd_create("bare")
     os.ftruncate(fd, job.depth * job.nbytes)
     memory = mmap.mmap(fd, job.depth * job.nbytes)
     slots = [np.frombuffer(memory, np.uint8, job.nbytes, number * job.nbytes) for number in range(job.depth)]
     free, readers = list(range(job.depth)), [0] * job.depth
     PLACE.write_text(f"/proc/{os.getpid()}/fd/{fd}")
-    meet(line)
+    sockets = connect(job, line, 0, 0)
+    backs = [back.accept()[0] for _ in range(job.receivers)]
+    poller = select.epoll()
+    for one in backs:
+        poller.register(one, select.EPOLLIN)
+    by_fd = {one.fileno(): one for one in backs}
     for sequence in source:
-        while back.poll(0) or not free:
-            number = back.recv()[0]
-            readers[number] -= 1
-            if not readers[number]:
-                free.append(number)
+        while events := poller.poll(-1 if not free else 0):
+            for ready, _ in events:
+                number = by_fd[ready].recv(1)[0]
+                readers[number] -= 1
+                if not readers[number]:
+                    free.append(number)
         number = free.pop()
         source.write(slots[number], sequence)
         readers[number] = job.receivers
-        for socket in sockets:
-            socket.send(bytes((number,)))
+        for one in sockets:
+            one.send(bytes((number,)))
+    line.stay()
 
 
 def forward(job: work.Job, line: work.Line, index: int) -> None:
     """Copies nothing: the message goes on."""
-    source, sockets = connected(job, index, 0), bound(job, index + 1)
-    meet(line)
+    inbox = listening(f"edge{index}.0")
+    sockets = connect(job, line, index + 1, 0)
+    source = inbox.accept()[0]
     for _ in range(job.total):
-        message = source.recv()
-        for socket in sockets:
-            socket.send(message)
+        message = source.recv(IN_MESSAGE_BYTES)
+        for one in sockets:
+            one.send(message)
     line.stay()
 
 
 def receive(job: work.Job, line: work.Line, index: int) -> None:
-    socket, sink = connected(job, job.hops, index), work.Sink(job, line)
+    inbox, sink = listening(f"edge{job.hops}.{index}"), work.Sink(job, line)
     line.ready()
     last = False
     if job.nbytes <= IN_MESSAGE_BYTES:
         line.ready()
+        source = inbox.accept()[0]
         while not last:
-            last = sink.take(socket.recv())
+            last = sink.take(source.recv(IN_MESSAGE_BYTES))
     else:
         with open(PLACE.read_text(), "rb") as file:
             memory = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
         views = [memory[number * job.nbytes : (number + 1) * job.nbytes] for number in range(job.depth)]
-        back = zmq.Context.instance().socket(zmq.PUSH)
-        back.connect(BACK)
+        back = connected("back")
         line.ready()
+        source = inbox.accept()[0]
         while not last:
-            message = socket.recv()
-            last = sink.take(views[message[0]])
-            back.send(message)
+            number = source.recv(1)
+            last = sink.take(views[number[0]])
+            back.send(number)
     sink.done()
 
 
-PEER = work.Peer("bare", "pyzmq", {"sender": send, "hop": forward, "receiver": receive}, rounds=lambda job: 2)
+PEER = work.Peer("bare", platform.python_version, {"sender": send, "hop": forward, "receiver": receive}, rounds=lambda job: 2)
 
 if __name__ == "__main__":
     work.main(__file__, PEER)

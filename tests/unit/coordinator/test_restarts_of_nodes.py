@@ -96,10 +96,12 @@ def test_a_done_node_is_not_started_again_however_its_process_ends(run_of):
 def test_a_process_that_leaves_its_inbox_behind_leaves_it_for_no_longer_than_it_is_dead(run_of):
     run, found = None, []
     watcher = Watcher()
-    run = run_of(chain(UNTIL_PEER_IS_BACK, dying(DIE) | {"do": [["bind", "b.1"], *BEGIN, DIE]}, SINK, restart=QUICK), watcher)
-    watcher.restarting = lambda failure, delay_s: found.append("b.1" in os.listdir(run.path))
+    run = run_of(chain(UNTIL_PEER_IS_BACK, dying(DIE), SINK, restart=QUICK), watcher)
+    look = lambda: found.append([name for name in ("b.1", "b.2") if name in os.listdir(run.path)])  # noqa: E731
+    watcher.up = look
+    watcher.restarting = lambda failure, delay_s: look()
     run.go()
-    assert found == [False]
+    assert found == [["b.1"], []]
 
 
 # --- classes of ends

@@ -220,7 +220,7 @@ def test_what_a_dead_node_has_started_does_not_live_until_the_end_of_the_run(run
 
 
 def test_inboxes_that_killed_nodes_leave_are_removed(run_of, quick_hands):
-    run = run_of(chain(FOR_EVER, [["bind", "b.1"], *FOR_EVER]), Watcher([lambda: press(signal.SIGINT, signal.SIGTERM)]))
+    run = run_of(chain(FOR_EVER, FOR_EVER), Watcher([lambda: press(signal.SIGINT, signal.SIGTERM)]))
     run.go()  # looks for files that are left
 
 

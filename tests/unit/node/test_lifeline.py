@@ -13,8 +13,9 @@ from streamcore.node import channel
 from streamcore.node.lifeline import Lifeline
 from streamcore.shm import segment
 from streamcore.shm.status import StatusWriter, format_status, status_bytes
-from streamcore.wire.inbox import Inbox, make_context
+from streamcore.wire.inbox import Inbox
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
+from streamcore.wire.sockets import bind_inbox
 
 DEADLINE_S = 20
 KEY = 77
@@ -24,14 +25,14 @@ class Desk:
     """A lifeline with an inbox that it wakes, and the coordinator's end of its channel. It is never closed while the lifeline runs."""
 
     def __init__(self, folder):
-        self.context = make_context()
-        self.inbox = Inbox(self.context, str(folder / "node.1"), 100)
+        path = str(folder / "node.1")
+        self.inbox = Inbox(bind_inbox(path), path)
         self.coordinator, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = control
         self.commands: deque[channel.Command] = deque()
         page = segment.create("status", status_bytes([]))
         format_status(page, [])
-        self.lifeline = Lifeline(self.context, control, self.inbox.path, self.commands.append, StatusWriter(page), KEY)
+        self.lifeline = Lifeline(self.inbox, control, self.commands.append, StatusWriter(page), KEY)
         self.lifeline.start()
 
     def woken(self) -> bool:
@@ -45,7 +46,6 @@ class Desk:
         self.inbox.close()
         self.coordinator.close()
         self.control.close()
-        self.context.term()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from streamcore.shm import segment, status
 from streamcore.supervisor import forking, guardian, prctl
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.process import Process
+from streamcore.wire.sockets import bind_inbox, inbox_path
 
 GONE_S = 30.0
 RUN_ID = "0123456789abcdef"
@@ -68,13 +69,15 @@ def spawn(folder):
         page = segment.create("status", status.status_bytes([]))
         status.format_status(page, [])
         fds = {str(fd): fd for fd in given}
-        boot = Boot("run", RUN_ID, str(folder), node, (), (), len(spawned) + 1, fds, page, -1, os.getpid(), 0)
+        inbox = bind_inbox(inbox_path(str(folder), node.id, len(spawned) + 1))
+        boot = Boot("run", RUN_ID, str(folder), node, (), (), len(spawned) + 1, fds, page, -1, inbox.fileno(), os.getpid(), 0)
         log_fd = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             spawned.append(Process(boot, log_fd, fork_server=server))
         finally:
             os.close(log_fd)
             os.close(page)
+            inbox.close()
         return spawned[-1]
 
     yield start

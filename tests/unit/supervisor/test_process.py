@@ -27,13 +27,14 @@ def spawn(tmp_path):
         node = NodePlan("a", "fake", "fake:Fake", "source", {"do": steps}, {}, (), (), ())
         status_fd = os.memfd_create("status")
         inherited = {str(fd): fd for fd in ring_fds}
-        boot = Boot("run", "0123456789abcdef", str(tmp_path), node, (), (), 1, inherited, status_fd, -1, os.getpid(), 0)
+        inbox_fd = os.memfd_create("inbox")
+        boot = Boot("run", "0123456789abcdef", str(tmp_path), node, (), (), 1, inherited, status_fd, -1, inbox_fd, os.getpid(), 0)
         log_fd = os.open(tmp_path / "a.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             spawned.append(Process(boot, log_fd, options.get("command", COMMAND)))
         finally:
-            os.close(log_fd)
-            os.close(status_fd)
+            for fd in (log_fd, status_fd, inbox_fd):
+                os.close(fd)
         return spawned[-1]
 
     yield start

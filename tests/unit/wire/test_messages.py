@@ -1,4 +1,4 @@
-"""What goes over ZeroMQ: every message survives the journey, and nothing that is not one gets further than its reader."""
+"""What goes through sockets: every message survives the journey, and nothing that is not one gets further than its reader."""
 
 from __future__ import annotations
 
