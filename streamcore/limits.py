@@ -23,6 +23,7 @@ MANIFESTS_MAX = 512  # kept in the user's cache, of 2 to 10 KiB each
 META_BYTES = 8 * KIB  # metadata of one packet, default; larger JSON payloads go to a slot
 INLINE_BYTES_MAX = 1 * KIB  # bytes up to here travel in the metadata: copying and checking them costs less than a view of a slot
 MESSAGE_BYTES_MAX = 64 * KIB  # that an inbox or the control socket takes: metadata only, frames never travel this way
+STRANGERS_MAX = 256  # connections to an inbox beside those of its peers: each takes a descriptor
 META_BYTES_MAX = 60 * KIB  # what a message can carry of one packet
 BATCH_BYTES_MAX = 32 * KIB  # DATA records that share one message; with one META_BYTES record on top still below the above
 NDIM_MAX = 8  # an array of more axes is a mistake; bounds the descriptor

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from streamcore import plugins
+from streamcore import limits, plugins
 from streamcore.clock import log_stamp
 from streamcore.errors import ConfigError, JobError, PluginError, Stopped, StreamcoreError
 from streamcore.graph.model import Boot, NodePlan, RingPlan
@@ -104,7 +104,9 @@ class NodeProcess:
         losses.tell(lambda why: self._say(channel.LogLost(why)))
         self._status = StatusWriter(boot.status_fd)
         path = inbox_path(boot.run_dir, boot.node.id, boot.incarnation)
-        self._inbox = Inbox(socket.socket(fileno=boot.inbox_fd), path)
+        peers = {node for edge in boot.edges for node in (edge.from_node, edge.to_node)}
+        connections_max = 2 * len(peers) + limits.STRANGERS_MAX  # that of a peer's predecessor may not have ended yet
+        self._inbox = Inbox(socket.socket(fileno=boot.inbox_fd), path, connections_max)
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
         self._following = Following(self._exchange, self._status, boot.run, self._say)
         self._host: Host

@@ -18,7 +18,6 @@ from streamcore.wire.messages import WAKE_MESSAGE, sealed
 from streamcore.wire.sockets import gather, transmit
 
 LINGER_S = 2.0  # at an orderly end: what a live peer had no room for yet
-CONNECTIONS_MAX = 512  # of an inbox: half of the descriptors that a process usually may have. More wait until one is closed
 _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # the kernel's, for the moment
 _NO_ROOM = (*_NO_MEMORY, errno.EMFILE, errno.ENFILE)
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -30,9 +29,9 @@ class Inbox:
     Connections have their turns. A stranger's flood waits with the stranger.
     """
 
-    def __init__(self, bound: socket.socket, path: str):
-        """`bound`: from bind_inbox; closed with the inbox."""
-        self.path = path
+    def __init__(self, bound: socket.socket, path: str, connections_max: int):
+        """`bound`: from bind_inbox; closed with the inbox. More than `connections_max` have to wait until one has ended."""
+        self.path, self._connections_max = path, connections_max
         self._listener, self._listens = bound, False
         self._connections: dict[int, socket.socket] = {}
         self._epoll = select.epoll()
@@ -96,12 +95,12 @@ class Inbox:
             connection.close()
             return
         self._add(connection)
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if len(self._connections) >= self._connections_max:
             self._listen(False)
 
     def _listen(self, on: bool = True) -> None:
         """Off while no more can be taken; on again with the next event, since a descriptor may be free by then."""
-        if on and not self._listens and len(self._connections) < CONNECTIONS_MAX:
+        if on and not self._listens and len(self._connections) < self._connections_max:
             self._epoll.register(self._listener, select.EPOLLIN)
             self._listens = True
         elif self._listens and not on:

@@ -28,15 +28,15 @@ def inbox_path(run_dir: str, node_id: str, incarnation: int) -> str:
 
 
 def bind_inbox(path: str) -> socket.socket:
-    """The socket that a process gets as its inbox. Raises OSError: the path is taken, or there is no such directory."""
+    """The socket that a process gets as its inbox. Raises OSError that names the path: it is taken, or there is no such directory."""
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         os.fchmod(bound.fileno(), 0o600)  # before it has a name: nobody else may ever connect
         bound.bind(path)
         bound.listen(socket.SOMAXCONN)
-    except OSError:
+    except OSError as error:
         bound.close()
-        raise
+        raise OSError(error.errno, f"{error.strerror}: {path}") from None
     return bound
 
 

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from streamcore import ConfigError, Node, Port, Sink, StreamPacket
+from streamcore import ConfigError, Node, Port, Sink, Source, StreamPacket
 
 ANY = Port("any", "any")
 
@@ -178,3 +179,17 @@ class Count(Sink):
                 self.wrong.add()
             self.next = number + 1
         self.counted.add(len(packets))
+
+
+class Wordy(Source):
+    """`count` packets whose metadata is as long as it gets, once the file `go` is there."""
+
+    outputs = {"out": Port("words", "json")}
+    config = {"count": {"type": "integer"}, "chars": {"type": "integer", "max": 8000}}
+
+    def run(self) -> Iterator[StreamPacket]:
+        while not Path("go").exists() and self.wait_until(time.monotonic_ns() + 10_000_000):
+            pass
+        for number in range(self.resume_position or 0, self.config["count"]):
+            payload = {"number": number, "words": "x" * self.config["chars"]}
+            yield StreamPacket.new(kind="words", source_id=self.id, payload=payload, position=number + 1)

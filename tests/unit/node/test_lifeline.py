@@ -26,7 +26,7 @@ class Desk:
 
     def __init__(self, folder):
         path = str(folder / "node.1")
-        self.inbox = Inbox(bind_inbox(path), path)
+        self.inbox = Inbox(bind_inbox(path), path, 8)
         self.coordinator, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = control
         self.commands: deque[channel.Command] = deque()

@@ -21,6 +21,7 @@ from streamcore.wire.messages import CHECK_BYTES, WAKE_MESSAGE, sealed, unsealed
 from streamcore.wire.sockets import RECEIVE_MAX, bind_inbox, inbox_path
 
 DEADLINE_MS = 10_000
+CONNECTIONS_MAX = 40
 KEY = 0x0DDBA115
 MOST = limits.MESSAGE_BYTES_MAX - CHECK_BYTES
 
@@ -48,7 +49,7 @@ def full():
 @pytest.fixture
 def inbox(tmp_path):
     path = inbox_path(str(tmp_path), "sink", 3)
-    made = Inbox(bind_inbox(path), path)
+    made = Inbox(bind_inbox(path), path, CONNECTIONS_MAX)
     yield made
     made.close()
 
@@ -97,7 +98,7 @@ def test_nobody_else_may_use_the_socket_of_an_inbox(inbox):
 
 
 def test_an_inbox_is_never_taken_from_a_live_process(inbox):
-    with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+    with pytest.raises(OSError, match=f"{os.strerror(errno.EADDRINUSE)}: {inbox.path}"):
         bind_inbox(inbox.path)
 
 
@@ -112,7 +113,7 @@ def test_what_is_sent_before_there_is_a_process_waits_for_it(tmp_path, full):
     bound = bind_inbox(path)
     peer = Peer(path, KEY, full.append)
     peer.send(b"early")
-    inbox = Inbox(bound, path)
+    inbox = Inbox(bound, path, CONNECTIONS_MAX)
     assert receive_one(inbox) == b"early"
     peer.close(orderly=False)
     inbox.close()
@@ -154,7 +155,7 @@ def test_what_is_sent_to_a_process_that_is_gone_is_dropped(tmp_path, full, place
 
 def test_what_is_sent_to_a_process_that_dies_is_dropped(tmp_path, full):
     path = str(tmp_path / "dies.1")
-    inbox = Inbox(bind_inbox(path), path)
+    inbox = Inbox(bind_inbox(path), path, CONNECTIONS_MAX)
     peer = Peer(path, KEY, full.append)
     while not full:
         peer.send(b"x" * 1000)
@@ -286,21 +287,18 @@ def turn(inbox: Inbox) -> bool:
 
 
 def test_connections_have_a_bound_and_those_above_it_wait_for_an_end(inbox):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    others = [stranger(inbox) for _ in range(module.CONNECTIONS_MAX + 20)]
+    others = [stranger(inbox) for _ in range(CONNECTIONS_MAX + 20)]
     while turn(inbox):
         pass
     peer = Peer(inbox.path, KEY, lambda peer: None)
     peer.send(b"patient")
     assert not inbox.poll(50), "idle costs nothing, also with more at the door"
-    for other in others[:40]:
+    for other in others[:30]:
         other.close()
     assert receive_one(inbox) == b"patient"
     for other in others:
         other.close()
     peer.close(orderly=False)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_without_descriptors_a_connection_waits_until_there_are_some(inbox, peer):
@@ -357,7 +355,7 @@ def test_what_was_read_and_not_taken_ends_the_next_wait(inbox, peer):
 def test_a_closed_inbox_leaves_no_socket_behind_and_no_descriptor(tmp_path):
     before = os.listdir("/proc/self/fd")
     path = inbox_path(str(tmp_path), "sink", 1)
-    made = Inbox(bind_inbox(path), path)
+    made = Inbox(bind_inbox(path), path, CONNECTIONS_MAX)
     peer = Peer(path, KEY, lambda peer: None)
     turn(made)
     peer.close(orderly=True)
