@@ -75,7 +75,8 @@ class Inlet:
         self._taken_upto = 0
         self._taken_unreported = 0
         self._due_at, self.latest = report_every(plan.depth), plan.policy == LATEST
-        self._warm = False  # a large slot was completed: its producer should write the next frame there, while it is in the cache
+        self._let_go_bytes = 0  # of slots, since the last receipt
+        self._warm = False  # they are so many that the producer should have them for its next frames, while they are in the cache
         self._brisk = False  # receipts follow each other so soon that the next frame finds it there
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
@@ -309,8 +310,9 @@ class Inlet:
             self._mark(mine)  # for a repeat, which is answered with the same outcome
             if mine.outcome >= REFUSED and self.delivered:
                 self._forget(mine.id16)
-        if self._brisk and mine.ref is not None and mine.ref.nbytes >= limits.WARM_BYTES:
-            self._warm = True
+        if self._brisk and mine.ref is not None:
+            self._let_go_bytes += mine.ref.nbytes
+            self._warm = self._let_go_bytes >= limits.WARM_BYTES
 
     def give_up(self) -> None:
         """Complete what node code never let go of; only at the end of the process, when nobody reads it any more."""
@@ -341,6 +343,7 @@ class Inlet:
         completions, self._completions = self._completions, []
         self._taken_unreported = 0
         self.want = self._warm = False
+        self._let_go_bytes = 0
         self._brisk = now_ns - self.flushed_ns < limits.WARM_NS
         self.flushed_ns = now_ns
         while len(completions) > messages.RECEIPTS_MAX:

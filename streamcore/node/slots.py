@@ -65,7 +65,7 @@ class Slots:
         writer = self.writer
         if not 0 <= nbytes <= writer.geometry.slot_bytes:
             raise PayloadTooLarge(self.full_name, nbytes, writer.geometry.slot_bytes)
-        if nbytes >= limits.WARM_BYTES:
+        if 2 * nbytes >= limits.WARM_BYTES:  # of smaller ones so many fit into the cache that what comes back later will do
             self.glance()
         self.settle_loans()
         if not writer.free_slots:

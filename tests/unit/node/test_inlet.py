@@ -303,6 +303,24 @@ def test_a_large_payload_is_given_back_at_once_where_frames_come_fast(make_wire,
     assert consumer.inlet.due is due
 
 
+def test_of_smaller_payloads_as_many_are_given_back_together_as_make_a_large_one(make_wire):
+    wire = make_wire(depth=64, slot_bytes=limits.WARM_BYTES)
+    consumer = wire.consumers[0]
+    consumer.inlet.flush(10**9)
+    consumer.inlet.flush(10**9 + 1)
+    found = []
+    for number in range(4):
+        wire.emit(np.zeros(limits.WARM_BYTES // 3, np.uint8))
+        packet = consumer.take()
+        packet.parent.settle()
+        del packet
+        consumer.settle()
+        found.append(consumer.inlet.due)
+        if number == 2:
+            consumer.inlet.flush(10**9 + 2)
+    assert found == [False, False, True, False]
+
+
 @pytest.mark.parametrize(
     ("completion", "outcome", "again"),
     [("delivered", messages.AWAY, True), ("delivered", messages.OK, False), ("hop", messages.AWAY, False)],

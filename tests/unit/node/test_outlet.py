@@ -120,8 +120,8 @@ def test_a_large_loan_first_looks_for_slots_that_were_given_back(make_wire):
     packet.parent.settle()
     del packet
     wire.outlet.glance = wire.report
-    small = wire.outlet.loan((limits.WARM_BYTES - 1,), np.uint8, 0)
-    large = wire.outlet.loan((limits.WARM_BYTES,), np.uint8, 0)
+    small = wire.outlet.loan((limits.WARM_BYTES // 2 - 1,), np.uint8, 0)
+    large = wire.outlet.loan((limits.WARM_BYTES // 2,), np.uint8, 0)
     places = [loan.__array_interface__["data"][0] - wire.writer.slots_address for loan in (small, large)]
     assert places[0] != first and places[1] == first
 
