@@ -137,7 +137,7 @@ def test_the_description_has_each_number_with_its_source(judged):
         "ring cam.out: at most 88.09MiB = 96KiB for metadata + 11 x 8MiB; with declared payloads of 8MiB: 88.09MiB",
         "in all: private 42MiB, 30MiB of it for streamctl's own processes; rings 56.69KiB at once, at most 88.1MiB.",
         "available: 1GiB (MemAvailable), 2GiB (memory group /x)",
-        "processes: 5, with their threads about 18; room for any number",
+        "processes: 5, with their threads about 14; room for any number",
         "open files of the coordinator: at most 74; allowed are 64 (ulimit -Hn)",
     ):
         assert part in text, text
