@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from streamcore import __version__, native
 from streamcore_bench import environments
 from streamcore_bench.cases import CASES
+from streamcore_bench.compiling import compile_inner_loop
 from streamcore_bench.environments import Peer
 from streamcore_bench.points import Options, Point
 from streamcore_bench.programs import Failed, Stop, Stopped
@@ -36,9 +37,11 @@ def run(
     more: Sequence[tuple[str, Point]] = (),
 ) -> Outcome:
     """Measure these cases, and `more` points. Returns also when a signal of the user ended it, with what was measured until then."""
-    outcome = Outcome(Results(date, machine(), repeat, _versions()))
+    outcome = Outcome(Results(date, machine(), repeat))
     with Stop() as stop:
         try:
+            compile_inner_loop(stop, say)
+            outcome.results.versions = _versions()
             rounds = Rounds(outcome.results, _ready(peers, stop, say), options, stop, say)
             plan = [(name, point) for name in cases for point in CASES[name].points(options)]
             outcome.failed = rounds.run([*plan, *more], show)

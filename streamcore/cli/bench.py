@@ -107,6 +107,9 @@ def run(
 ) -> int:
     """Measure CASEs (all of them if none is given) and print medians, spread and ratios.
 
+    First what is missing is made: an environment for each peer, and streamcore's compiled inner loop where its sources and a C compiler
+    are there, unless STREAMCORE_NATIVE says what to use. That takes a minute or two, once.
+
     Every program in turn does one run, then all again: what else the machine does falls on all of them. Each sends the same fresh bytes
     from one process to another and checks them there. Where frames are copied flat out, a loop that only copies is measured in between: the
     limit. A verdict is refused where the medians differ by less than the values of one program do. On a terminal a line shows what is at
@@ -140,7 +143,7 @@ def run(
     outcome = whole.run(names, wanted, repeat, Options(sizes, rates, fanout, hops, quick), date, _say, _show, more)
     click.echo(report(outcome.results, wanted))
     if not native.finder.decide():
-        click.echo("Measured in pure Python: small packets are about half as fast as with the inner loop compiled (tools/native).")
+        click.echo("Measured in pure Python: small packets are about half as fast as with the inner loop compiled.")
     if json_path is not None:
         outcome.results.write(json_path)
     if outcome.stopped:

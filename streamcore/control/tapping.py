@@ -7,7 +7,6 @@ import re
 import secrets
 import select
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +21,10 @@ from streamcore.errors import ConfigError, MessageError, RunError, StreamcoreErr
 from streamcore.packet import Meta, decode_json, decode_meta
 from streamcore.shm.ring import RingReader, attach_ring
 from streamcore.wire import tapping
+from streamcore.wire.sockets import uid_of_peer
 
 LOOK_MS = 250  # how often a tap that waits for its node looks what has become of it
 CONNECTIONS_WAITING_MAX = 4
-_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 
 
 class PortEnded(StreamcoreError):
@@ -160,8 +159,7 @@ class Tap:
             link, _ = self._listener.accept()
         except BlockingIOError:
             return
-        _, uid, _ = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if uid != os.geteuid():
+        if uid_of_peer(link) != os.geteuid():
             link.close()
             return
         link.setblocking(False)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -35,6 +34,7 @@ from streamcore.shm import segment
 from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import tapping
+from streamcore.wire.sockets import uid_of_peer
 from streamcore.wire.tapping import DONE, HELD, HELLO, NEXT, NO_SEQUENCE, PACKET, REFUSED, VOUCHED
 
 HOLD_NS: Final = 1_000_000_000  # a tap that has not copied a frame by then is stopped, or hangs: copying takes a millisecond
@@ -42,7 +42,6 @@ FRAME_NS: Final = 33_000_000  # between frames, unless it is asked for another r
 SMALL_NS: Final = 4_000_000  # between other packets: one costs the node about 10 us, and the tap some 50
 SMALL_BURST: Final = 64  # so many may come at once
 _WAITS: Final = WORD["waits_for_credit"]
-_CREDENTIALS: Final = struct.Struct("iII")  # pid, uid, gid
 
 
 class Pace:
@@ -311,7 +310,7 @@ class Tapping:
         try:
             link.setblocking(False)
             link.connect(f"{self._run_dir}/{name}")
-            uid = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+            uid = uid_of_peer(link)
             if uid != os.geteuid():
                 raise OSError(f"it belongs to user {uid}")
         except OSError:

@@ -6,7 +6,6 @@ import errno
 import os
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,12 +14,11 @@ from threading import Lock
 from time import monotonic
 
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
-from streamcore.wire.sockets import gather, transmit
+from streamcore.wire.sockets import gather, transmit, uid_of_peer
 
 LINGER_S = 2.0  # at an orderly end: what a live peer had no room for yet
 _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # the kernel's, for the moment
 _NO_ROOM = (*_NO_MEMORY, errno.EMFILE, errno.ENFILE)
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class Inbox:
@@ -90,8 +88,7 @@ class Inbox:
                 raise
             self._listen(False)
             return
-        _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if uid != os.getuid():
+        if uid_of_peer(connection) != os.geteuid():
             connection.close()
             return
         self._add(connection)

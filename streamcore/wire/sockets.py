@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from streamcore.wire.messages import sealed
 RECEIVE_MAX = 16  # messages of one connection that are read before the others have their turn
 EVENTS_MAX = 16  # connections that are read at once
 READ_BYTES = limits.MESSAGE_BYTES_MAX + 1  # a longer message is cut, so its checksum is wrong
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 _AT_ONCE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
@@ -38,6 +40,12 @@ def bind_inbox(path: str) -> socket.socket:
         bound.close()
         raise OSError(error.errno, f"{error.strerror}: {path}") from None
     return bound
+
+
+def uid_of_peer(connection: socket.socket) -> int:
+    """The user who is at the other end, as the kernel knows."""
+    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)
 
 
 def gather(epoll: select.epoll, timeout_ms: int) -> tuple[list[bytes], list[int]]:

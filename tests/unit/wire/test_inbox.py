@@ -269,7 +269,7 @@ def test_an_empty_message_ends_a_connection_and_disturbs_nobody(inbox, peer):
 
 @pytest.mark.source
 def test_who_connects_for_another_user_is_not_heard(inbox, monkeypatch):
-    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with stranger(inbox) as other:
         other.send(sealed(b"words of a stranger", KEY))
         while inbox.poll(50):
