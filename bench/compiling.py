@@ -35,7 +35,8 @@ def compile_inner_loop(stop: Stop, say: Callable[[str], None]) -> None:
 
 
 def _run(stop: Stop, tool: Path, *words: str, site: Path | None = None) -> None:
-    paths = [str(site), os.environ.get("PYTHONPATH")] if site else [os.environ.get("PYTHONPATH")]
+    """`site`: where the tool finds packages before its own."""
+    paths = [str(site or ""), os.environ.get("PYTHONPATH")]
     with folder() as place:
         environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         program = Program(stop, (sys.executable, str(tool), *words), place, environ)

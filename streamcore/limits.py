@@ -36,7 +36,7 @@ TRACE_HOPS_MAX = 64
 # --- rings -------------------------------------------------------------------------------------------------------------------------
 SLOT_BYTES = 32 * MIB  # an upper bound only: pages that no frame has touched cost nothing; an 8K YUV frame is 50 MB
 SLOT_BYTES_MAX = 1 * GIB
-WARM_BYTES = 3 * MIB // 2  # of slots let go of are given back at once: writing into one that left the cache costs more than a message
+WARM_BYTES = 3 * MIB // 2  # who has let go of so much says so at once: to write where the cache is not costs more than a message
 WARM_NS = 5_000_000  # unless frames come more slowly than this: by then others have used the cache, and receipts had better share a message
 ENTRIES_MAX = 4096  # times META_BYTES is 32 MiB of metadata room, all of it sparse
 PAGE_BYTES = 4096

@@ -267,7 +267,7 @@ class Exchange:
     # --- messages
 
     def _on_message(self, raw: bytes) -> None:
-        """SYNC: Peer and Waker seal."""
+        """SYNC: Peer and Lifeline seal."""
         try:
             message = messages.unsealed(raw, self._key)
             header = messages.read_header(message)

@@ -1,7 +1,7 @@
 """The process that node processes are forked from, with all of streamcore imported and no plugin.
 
-It has one thread and nothing else that a fork could break: no open file but the socket to the coordinator, no lock that
-anybody holds. Before each fork it counts its threads, and refuses if something has started one.
+It has one thread and nothing else that a fork could break: no open file but the socket to the coordinator, no lock that anybody holds.
+Before each fork it counts its threads, and refuses if something has started one.
 
 The coordinator has to be the parent of its nodes, who waits for them and with whom they die. So the server forks an elder, the elder forks
 the node and ends, and the kernel hands the node to the coordinator, which is a subreaper. Messages, msgpack over SOCK_SEQPACKET

@@ -106,7 +106,7 @@ class Host:
     # --- the life of a process after setup
 
     def await_start(self) -> None:
-        """Block until the coordinator says that every peer is bound. Raises Stopped if it says to end instead."""
+        """Block until the coordinator says that every node is ready. Raises Stopped if it says to end instead."""
         while not self.exchange.started:
             self.exchange.wait(None)
 

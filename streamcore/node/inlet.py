@@ -34,6 +34,7 @@ _BYTES: Final = EDGE_WORD["bytes"]
 _IN_FLIGHT: Final = EDGE_WORD["in_flight"]
 U64_MAX: Final = 2**64 - 1
 SEQUENCE_MAX: Final = 2**62 - 2  # what a mark on the status page holds; a row never used holds a higher one
+_WARM_BYTES: Final = limits.WARM_BYTES
 
 
 class Inlet:
@@ -75,8 +76,7 @@ class Inlet:
         self._taken_upto = 0
         self._taken_unreported = 0
         self._due_at, self.latest = report_every(plan.depth), plan.policy == LATEST
-        self._let_go_bytes = 0  # of slots, since the last receipt
-        self._warm = False  # they are so many that the producer should have them for its next frames, while they are in the cache
+        self._let_go_bytes = 0  # of slots since the last receipt: so many, and the producer should have them while the cache still does
         self._brisk = False  # receipts follow each other so soon that the next frame finds it there
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
@@ -312,7 +312,6 @@ class Inlet:
                 self._forget(mine.id16)
         if self._brisk and mine.ref is not None:
             self._let_go_bytes += mine.ref.nbytes
-            self._warm = self._let_go_bytes >= limits.WARM_BYTES
 
     def give_up(self) -> None:
         """Complete what node code never let go of; only at the end of the process, when nobody reads it any more."""
@@ -336,13 +335,14 @@ class Inlet:
         """
         if self.latest:
             return len(self._completions) > 0
-        return self._warm or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
+        many = self._let_go_bytes >= _WARM_BYTES
+        return many or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
 
     def flush(self, now_ns: int) -> None:
         """Report everything that the producer does not know yet."""
         completions, self._completions = self._completions, []
         self._taken_unreported = 0
-        self.want = self._warm = False
+        self.want = False
         self._let_go_bytes = 0
         self._brisk = now_ns - self.flushed_ns < limits.WARM_NS
         self.flushed_ns = now_ns

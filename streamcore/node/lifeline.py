@@ -14,7 +14,8 @@ from time import monotonic_ns
 
 from streamcore.node import channel
 from streamcore.shm.status import WORD, StatusWriter
-from streamcore.wire.inbox import Inbox, Waker
+from streamcore.wire.inbox import Inbox
+from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 WAKE_BYTES = 4096  # of pokes read at once
 GUARD_MS = 2  # how long a batch may wait if node code keeps the main thread
@@ -39,7 +40,7 @@ class Lifeline:
         key: int,
     ):
         self._inbox, self._control, self._on_command = inbox, control, on_command
-        self._key = key
+        self._wake_message = sealed(WAKE_MESSAGE, key)
         self._words = status.words
         self._wake_end, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # the interpreter writes single bytes: no eventfd
         self._closing = False
@@ -84,7 +85,6 @@ class Lifeline:
         self._thread.join()
 
     def _run(self) -> None:
-        waker = Waker(self._inbox, self._key)
         poller = self._poller
         poller.register(self._control, select.POLLIN)
         poller.register(self._wake_end, select.POLLIN)
@@ -97,7 +97,7 @@ class Lifeline:
                 if guard():  # armed again between the two lines above
                     self._guard = guard
             if [fd for fd, _ in events if not self._is_heard(fd)]:
-                waker.wake()
+                self._inbox.wake(self._wake_message)
 
     def _is_heard(self, fd: int) -> bool:
         """Do what a readable descriptor asks for. True: the main loop need not look."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from streamcore.wire.messages import WAKE_MESSAGE, sealed
 from streamcore.wire.sockets import gather, transmit, uid_of_peer
 
 LINGER_S = 2.0  # at an orderly end: what a live peer had no room for yet
@@ -36,8 +35,8 @@ class Inbox:
         self._messages: deque[bytes] = deque()  # read and not taken
         self._looked = False  # what the last look has found was not taken to its end
         self._listen()
-        woken, self.waking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.waking.setblocking(False)
+        woken, self._waking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._waking.setblocking(False)
         self._add(woken)
 
     def poll(self, timeout_ms: int | None) -> bool:
@@ -49,8 +48,7 @@ class Inbox:
         if not messages and not odd:
             return False
         self._messages.extend(messages)
-        if not self._listens:
-            self._listen()
+        self._listen()  # where it did not: a descriptor may be free by now
         if odd:
             self._look_at(odd)
         return True
@@ -62,17 +60,23 @@ class Inbox:
             return None
         return self._messages.popleft()
 
+    def wake(self, message: bytes) -> None:
+        """End the wait, with a message of our own; from any thread."""
+        with suppress(BlockingIOError):  # full of earlier ones: it will look in any case
+            self._waking.send(message)
+
     def _look_at(self, odd: list[int]) -> None:
         for fd in odd:
             ended = self._connections.pop(fd, None)
             if ended is None:
                 self._accept()
             else:
+                self._epoll.unregister(ended)  # closing it does not do that if a child of this process has a copy
                 ended.close()
                 self._listen()
 
     def close(self) -> None:
-        for connection in (*self._connections.values(), self.waking, self._listener):
+        for connection in (*self._connections.values(), self._waking, self._listener):
             connection.close()
         self._epoll.close()
         Path(self.path).unlink(missing_ok=True)
@@ -86,23 +90,24 @@ class Inbox:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            self._listen(False)
+            self._stop_listening()
             return
         if uid_of_peer(connection) != os.geteuid():
             connection.close()
             return
         self._add(connection)
         if len(self._connections) >= self._connections_max:
-            self._listen(False)
+            self._stop_listening()
 
-    def _listen(self, on: bool = True) -> None:
-        """Off while no more can be taken; on again with the next event, since a descriptor may be free by then."""
-        if on and not self._listens and len(self._connections) < self._connections_max:
+    def _listen(self) -> None:
+        if not self._listens and len(self._connections) < self._connections_max:
             self._epoll.register(self._listener, select.EPOLLIN)
             self._listens = True
-        elif self._listens and not on:
-            self._epoll.unregister(self._listener)
-            self._listens = False
+
+    def _stop_listening(self) -> None:
+        """While no more connections can be taken: they would end every wait."""
+        self._epoll.unregister(self._listener)
+        self._listens = False
 
     def _add(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -180,15 +185,3 @@ class Peer:
                     raise
                 return False
         return True
-
-
-class Waker:
-    """Lets another thread of the process end the inbox's wait."""
-
-    def __init__(self, inbox: Inbox, key: int):
-        self._message = sealed(WAKE_MESSAGE, key)
-        self._socket = inbox.waking
-
-    def wake(self) -> None:
-        with suppress(BlockingIOError):  # full of earlier ones: it will look in any case
-            self._socket.send(self._message)

@@ -14,7 +14,9 @@ Key = tuple[Me, Me]
 
 
 class Net:
-    """FIFO connections between incarnations. What lay in a dead process' sockets, either way, dies with it."""
+    """FIFO connections between incarnations. What was on its way to a dead process dies with it; what one has sent arrives although it is
+    dead, or has hung up, but for a tail that it had not got rid of.
+    """
 
     def __init__(self, rng: random.Random):
         self._rng = rng
@@ -23,16 +25,17 @@ class Net:
     def send(self, key: Key, message: bytes) -> None:
         self.queues.setdefault(key, deque()).append(message)
 
-    def cut(self, key: Key) -> None:
-        self.queues.pop(key, None)
+    def hung_up(self, key: Key) -> None:
+        queue = self.queues.get(key, deque())
+        for _ in range(self._rng.randint(0, len(queue))):
+            queue.pop()
 
     def killed(self, me: Me) -> None:
-        for key, queue in list(self.queues.items()):
+        for key in list(self.queues):
             if key[1] == me:
                 del self.queues[key]
             elif key[0] == me:
-                for _ in range(self._rng.randint(0, len(queue))):  # an unsent tail
-                    queue.pop()
+                self.hung_up(key)
 
     def loaded(self, live: set[Me]) -> list[Key]:
         return [key for key, queue in self.queues.items() if queue and key[1] in live]

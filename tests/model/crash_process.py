@@ -176,7 +176,7 @@ class SimPeer:
     def close(self, *, orderly: bool) -> None:
         self._closed = True
         if not orderly:
-            self._process.world.net.cut(self.key)
+            self._process.world.net.hung_up(self.key)
 
 
 class SimProcess:

@@ -138,10 +138,10 @@ BROKEN = {
 
 # Seeds from which on some are found soon; from 0 on it would take half a minute.
 SOON = {
-    "a dead consumer's receipt counts": 800,
+    "a dead consumer's receipt counts": 1570,
     "a successor forgets whose output waits for whom": 230,
     "what kills is looked for in a batch": 270,
-    "slots that a lost node shows are used again": 700,
+    "slots that a lost node shows are used again": 520,
     "a row keeps no outcome": 880,
     "a mark is not written again": 21180,
 }

@@ -36,15 +36,11 @@ def connected(path: str) -> socket:
     return made
 
 
-def readers_of(job: work.Job, number: int) -> int:
-    """How many processes read from the sender (number 0) or from hop number - 1."""
-    return job.receivers if number == job.hops else 1
-
-
-def connect(job: work.Job, line: work.Line, number: int, reader: int) -> list[socket]:
-    """The sockets to all readers of node `number`, whose own inbox is there by then."""
+def connect(job: work.Job, line: work.Line, number: int) -> list[socket]:
+    """The sockets to all readers of the sender (number 0) or of hop number - 1, whose own inbox is there by then."""
     line.ready()
-    sockets = [connected(f"edge{number}.{reader}") for reader in range(readers_of(job, number))]
+    readers = job.receivers if number == job.hops else 1
+    sockets = [connected(f"edge{number}.{reader}") for reader in range(readers)]
     line.ready()
     return sockets
 
@@ -56,7 +52,7 @@ def send(job: work.Job, line: work.Line, index: int) -> None:
         send_slots(job, line, source)
         return
     slot = np.empty(job.nbytes, np.uint8)
-    sockets = connect(job, line, 0, 0)
+    sockets = connect(job, line, 0)
     for sequence in source:
         source.write(slot, sequence)
         for one in sockets:
@@ -72,7 +68,7 @@ def send_slots(job: work.Job, line: work.Line, source: work.Source) -> None:
     slots = [np.frombuffer(memory, np.uint8, job.nbytes, number * job.nbytes) for number in range(job.depth)]
     free, readers = list(range(job.depth)), [0] * job.depth
     PLACE.write_text(f"/proc/{os.getpid()}/fd/{fd}")
-    sockets = connect(job, line, 0, 0)
+    sockets = connect(job, line, 0)
     backs = [back.accept()[0] for _ in range(job.receivers)]
     poller = select.epoll()
     for one in backs:
@@ -96,7 +92,7 @@ def send_slots(job: work.Job, line: work.Line, source: work.Source) -> None:
 def forward(job: work.Job, line: work.Line, index: int) -> None:
     """Copies nothing: the message goes on."""
     inbox = listening(f"edge{index}.0")
-    sockets = connect(job, line, index + 1, 0)
+    sockets = connect(job, line, index + 1)
     source = inbox.accept()[0]
     for _ in range(job.total):
         message = source.recv(IN_MESSAGE_BYTES)

@@ -97,7 +97,10 @@ def test_a_process_that_leaves_its_inbox_behind_leaves_it_for_no_longer_than_it_
     run, found = None, []
     watcher = Watcher()
     run = run_of(chain(UNTIL_PEER_IS_BACK, dying(DIE), SINK, restart=QUICK), watcher)
-    look = lambda: found.append([name for name in ("b.1", "b.2") if name in os.listdir(run.path)])  # noqa: E731
+
+    def look():
+        found.append([name for name in ("b.1", "b.2") if name in os.listdir(run.path)])
+
     watcher.up = look
     watcher.restarting = lambda failure, delay_s: look()
     run.go()

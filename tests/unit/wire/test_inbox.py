@@ -1,4 +1,4 @@
-"""Inbox, peers and wakers over real sockets."""
+"""Inbox and peers over real sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from streamcore import limits
 from streamcore.errors import MessageError
 from streamcore.wire import inbox as module
-from streamcore.wire.inbox import Inbox, Peer, Waker
+from streamcore.wire.inbox import Inbox, Peer
 from streamcore.wire.messages import CHECK_BYTES, WAKE_MESSAGE, sealed, unsealed
 from streamcore.wire.sockets import RECEIVE_MAX, bind_inbox, inbox_path
 
@@ -267,7 +267,6 @@ def test_an_empty_message_ends_a_connection_and_disturbs_nobody(inbox, peer):
     assert receive_one(inbox) == b"good"
 
 
-@pytest.mark.source
 def test_who_connects_for_another_user_is_not_heard(inbox, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with stranger(inbox) as other:
@@ -323,18 +322,38 @@ def test_without_descriptors_a_connection_waits_until_there_are_some(inbox, peer
     late.close(orderly=False)
 
 
+def test_a_connection_has_ended_although_a_child_of_this_process_has_a_copy_of_it(inbox):
+    other = stranger(inbox)
+    while turn(inbox):
+        pass
+    blocked, release = os.pipe()
+    child = os.fork()
+    if child == 0:
+        other.close()
+        os.close(release)
+        os.read(blocked, 1)
+        os._exit(0)
+    try:
+        other.close()
+        assert inbox.poll(DEADLINE_MS), "that it has ended was not seen"
+        assert inbox.take() is None
+        assert not inbox.poll(50), "idle costs nothing, also with the copy there"
+    finally:
+        os.close(release)
+        os.close(blocked)
+        os.waitpid(child, 0)
+
+
 def test_another_thread_ends_the_wait(inbox):
-    waker = Waker(inbox, KEY)
-    thread = threading.Thread(target=waker.wake)
+    thread = threading.Thread(target=inbox.wake, args=[sealed(WAKE_MESSAGE, KEY)])
     thread.start()
     assert receive_one(inbox) == WAKE_MESSAGE
     thread.join(10)
 
 
 def test_waking_never_blocks(inbox):
-    waker = Waker(inbox, KEY)
     for _ in range(10_000):
-        waker.wake()
+        inbox.wake(sealed(WAKE_MESSAGE, KEY))
     assert receive_one(inbox) == WAKE_MESSAGE
 
 
