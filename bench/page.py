@@ -38,8 +38,8 @@ def _machine(results: Results) -> str:
     found = results.machine
     versions = ", ".join(f"{name} {version.removeprefix(name).strip()}" for name, version in results.versions.items())
     text = (
-        f"{results.date[:16].replace('T', ' ')} UTC; {found['cpu']}, {found['cores']} cores, {found['memory_bytes'] / 2**30:.0f} GiB, "
-        f"Linux {found['kernel']}, Python {found['python']}, load before {found['load_before']}; {results.repeat} rounds; {versions}"
+        f"{results.date[:16].replace('T', ' ')} UTC; {found.cpu}, {found.cores} cores, {found.memory_bytes / 2**30:.0f} GiB, "
+        f"Linux {found.kernel}, Python {found.python}, load before {found.load_before}; {results.repeat} rounds; {versions}"
     )
     return f'<p class="minor">{escape(text)}</p>'
 

@@ -8,11 +8,14 @@ import platform
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from streamcore.whole_file import whole_file
 
 VERSION = 1
+FILE_BYTES_MAX = 16 << 20  # all cases and peers, 5 rounds each, take 300 KB
 OURS = "streamcore"
 MEMCPY = "memcpy"  # the limit of whoever writes a fresh frame, measured between the runs
 APPEND = "append"  # the limit of whoever has to have it on the disk: a plain file, written at its end and synced
@@ -56,6 +59,9 @@ MEASURES = {
 }
 
 
+Value = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+
+
 @dataclass
 class Row:
     """All values of one measure of one program at one point."""
@@ -65,8 +71,8 @@ class Row:
     who: str
     measure: str
     unit: str
-    better: str
-    values: list[float] = field(default_factory=list)
+    better: Literal["higher", "lower"]
+    values: list[Value] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -77,10 +83,34 @@ class Row:
         return statistics.median(self.values)
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What the numbers depend on."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    python: str
+    load_before: float
+
+
+@dataclass(frozen=True)
+class _File:
+    """What is in the JSON."""
+
+    v: int
+    date: str
+    machine: Machine
+    versions: dict[str, str]
+    repeat: int
+    rows: list[Row]
+
+
 class Results:
     """Everything of one call of `streamctl bench run`, in the order in which it was measured."""
 
-    def __init__(self, date: str, machine: dict[str, Any], repeat: int, versions: dict[str, str] | None = None) -> None:
+    def __init__(self, date: str, machine: Machine, repeat: int, versions: dict[str, str] | None = None) -> None:
         self.date, self.machine, self.repeat = date, machine, repeat
         self.versions = versions or {}
         self._rows: dict[tuple[str, str, str, str], Row] = {}
@@ -102,7 +132,7 @@ class Results:
         return {
             "v": VERSION,
             "date": self.date,
-            "machine": self.machine,
+            "machine": asdict(self.machine),
             "versions": self.versions,
             "repeat": self.repeat,
             "rows": [asdict(row) for row in self.rows],
@@ -116,35 +146,41 @@ class Results:
 
 def read(path: str) -> Results:
     """Raises OSError, or ValueError that says what is wrong with the file."""
+    with open(path, "rb") as file:
+        raw = file.read(FILE_BYTES_MAX + 1)
+    if len(raw) > FILE_BYTES_MAX:
+        raise ValueError(f"{path}: more than {FILE_BYTES_MAX} bytes, expected a file of results")
     try:
-        found = json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
+        found = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict) or found.get("v") != VERSION:
         version = found.get("v") if isinstance(found, dict) else type(found).__name__
         raise ValueError(f"{path}: found version {version!r}, expected {VERSION}, as `streamctl bench run --json` writes it")
     try:
-        results = Results(found["date"], found["machine"], found["repeat"], found["versions"])
-        for fields in found["rows"]:
-            row = Row(**fields)
-            if not row.values or row.better not in ("higher", "lower"):
-                raise ValueError(f"{path}: the row {row.key} has no values, or its `better` is neither higher nor lower")
-            results._rows[row.key] = row
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: a key is missing or wrong: {error}") from None
+        file_of = msgspec.convert(found, _File)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path}: {error}") from None
+    results = Results(file_of.date, file_of.machine, file_of.repeat, file_of.versions)
+    for row in file_of.rows:
+        if not row.values:
+            raise ValueError(f"{path}: the row {row.key} has no values")
+        if row.measure not in MEASURES:
+            raise ValueError(f"{path}: found measure {row.measure!r}, expected one of: {', '.join(MEASURES)}")
+        results._rows[row.key] = row
     return results
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
-    return {
-        "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": int((_field("/proc/meminfo", "MemTotal") or "0").split()[0]) * 1024,
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
-    }
+def machine() -> Machine:
+    """This one, now."""
+    return Machine(
+        cpu=_field("/proc/cpuinfo", "model name") or platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=int((_field("/proc/meminfo", "MemTotal") or "0").split()[0]) * 1024,
+        kernel=platform.release(),
+        python=platform.python_version(),
+        load_before=round(os.getloadavg()[0], 2),
+    )
 
 
 def _field(path: str, name: str) -> str:

@@ -16,7 +16,7 @@ from streamcore_bench.charts import chart, charts, write_all
 from streamcore_bench.page import page
 from streamcore_bench.points import Options, Point
 from streamcore_bench.programs import CannotDo, Failed, Stop
-from streamcore_bench.results import Results, machine, read
+from streamcore_bench.results import FILE_BYTES_MAX, Results, machine, read
 from streamcore_bench.shared_work import PEERS, Job
 from streamcore_bench.tables import comparison, report
 
@@ -50,6 +50,40 @@ def test_a_file_that_holds_no_results_is_refused_by_name(text, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("machine", "cores"), "2"),
+        (("machine", "kernel"), None),
+        (("versions", "peer"), ["2"]),
+        (("repeat",), -1.5),
+        (("rows", 0, "case"), 3),
+        (("rows", 0, "better"), "more"),
+        (("rows", 0, "measure"), "beauty"),
+        (("rows", 0, "values"), []),
+        (("rows", 0, "values"), ["1"]),
+        (("rows", 0, "values"), [-1]),
+        (("rows", 0, "values", 1), 10**400),
+        (("rows",), {}),
+    ],
+)
+def test_what_no_run_can_have_written_is_refused_by_place(results, where, value, tmp_path):
+    found = results.as_json()
+    place = found
+    for step in where[:-1]:
+        place = place[step]
+    place[where[-1]] = value
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read(str(path))
+
+
+def test_a_file_without_end_is_not_read_to_its_end():
+    with pytest.raises(ValueError, match=f"/dev/zero: more than {FILE_BYTES_MAX} bytes"):
+        read("/dev/zero")
 
 
 def test_the_table_holds_ratio_and_verdict_and_a_dash_for_who_could_not(results):
