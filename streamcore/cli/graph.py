@@ -8,6 +8,7 @@ import click
 
 from streamcore.cli.failures import CannotStart
 from streamcore.cli.options import quiet_debug_option, spec_options
+from streamcore.whole_file import whole_file
 
 DOT_S = 60.0  # the layout of a thousand nodes takes half of it
 _WITHOUT_DOT = "--format svg needs the program `dot`, which is not in PATH: install graphviz, or use --format mermaid"
@@ -56,8 +57,8 @@ def graph(
         click.echo(text, nl=False)
         return 0
     try:
-        with open(output, "w", encoding="utf-8") as file:
-            file.write(text)
+        with whole_file(output) as file:
+            file.write(text.encode())
     except OSError as error:
         raise CannotStart(f"{output}: cannot be written: {error.strerror}") from None
     click.echo(f"{output}: written")

@@ -11,6 +11,7 @@ import click
 from streamcore.cli.failures import CannotStart
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, size, span, table
+from streamcore.whole_file import whole_file
 
 if TYPE_CHECKING:
     from streamcore.telemetry.report_shape import Report
@@ -120,8 +121,8 @@ def _write(text: str, out: str, file: str) -> None:
     if os.path.exists(out) and os.path.exists(file) and os.path.samefile(out, file):
         raise CannotStart(f"{out}: is the report itself; name another file behind --html")
     try:
-        with open(out, "w", encoding="utf-8") as page:
-            page.write(text)
+        with whole_file(out) as page:
+            page.write(text.encode())
     except OSError as error:
         raise CannotStart(f"{out}: cannot be written: {error.strerror}") from None
     click.echo(f"{out}: written")

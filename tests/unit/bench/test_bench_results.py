@@ -7,8 +7,11 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import click
 import pytest
 
+from streamcore.cli.failures import CannotStart
+from streamcore.cli.root import streamctl
 from streamcore.graph.check import prepare
 from streamcore_bench import environments, flows, rounds
 from streamcore_bench.cases import CASES
@@ -84,6 +87,15 @@ def test_what_no_run_can_have_written_is_refused_by_place(results, where, value,
 def test_a_file_without_end_is_not_read_to_its_end():
     with pytest.raises(ValueError, match=f"/dev/zero: more than {FILE_BYTES_MAX} bytes"):
         read("/dev/zero")
+
+
+@pytest.mark.parametrize(("out", "why"), [("x.json", "is the file of results itself"), ("/dev/full", "No space"), ("no/x.html", "No such")])
+def test_a_page_never_takes_the_place_of_its_results_and_says_why_it_cannot_be_written(results, out, why, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results.write("x.json")
+    with pytest.raises((click.ClickException, CannotStart), match=why):
+        streamctl.main(["bench", "report", "x.json", "--html", out], standalone_mode=False)
+    assert read("x.json").as_json() == results.as_json()
 
 
 def test_the_table_holds_ratio_and_verdict_and_a_dash_for_who_could_not(results):
