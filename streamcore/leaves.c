@@ -318,10 +318,31 @@ enum { DATA_TYPE = 1, RECEIPT_TYPE = 2, WAKE_TYPE = 4, WANT_FLAG = 1, OUTCOME_MA
 enum { HEADER_SIZE = 16, RECORD_SIZE = 28, COMPLETION_SIZE = 16, CHECK_SIZE = 4 };
 #define CHECKED 0x2144DF1Cu
 
-static PyObject *crc32_of; /* zlib's: the fastest there is here, and called once per message */
+static PyObject *crc32_of; /* zlib's: the fastest there is here for what is long */
+static uint32_t crc_of_byte[256];
+enum { CRC_SHORT = 256 }; /* bytes: calling zlib takes longer than they do */
+
+static void make_crc_of_byte(void)
+{
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t crc = byte;
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+        crc_of_byte[byte] = crc;
+    }
+}
 
 static bool checksum(PyObject *raw, PyObject *key, uint32_t *found)
 {
+    uint64_t begun;
+    if (PyBytes_GET_SIZE(raw) <= CRC_SHORT && number(key, WORD32, &begun)) {
+        const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(raw), *end = at + PyBytes_GET_SIZE(raw);
+        uint32_t crc = ~(uint32_t)begun;
+        while (at < end)
+            crc = crc >> 8 ^ crc_of_byte[(crc ^ *at++) & BYTE];
+        *found = ~crc;
+        return true;
+    }
     PyObject *args[2] = {raw, key};
     PyObject *sum = PyObject_Vectorcall(crc32_of, args, 2, NULL);
     if (sum == NULL)
@@ -1415,6 +1436,9 @@ static PyObject *array_over(Held *held, PyObject *shape, PyObject *dtype)
 static PyObject *leaf_lend(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
+    static PyObject *nbytes_name;
+    if (nbytes_name == NULL && (nbytes_name = PyUnicode_InternFromString("nbytes")) == NULL)
+        return NULL;
     uint64_t reach[3], field[4], shape[NDIM_MAX], strides[NDIM_MAX];
     Py_ssize_t ndim, steps;
     Words *room;
@@ -1447,7 +1471,7 @@ static PyObject *leaf_lend(PyObject *module, PyObject *const *args, Py_ssize_t c
     held->room = Py_NewRef(room);
     held->begin = (char *)room->buffer.buf + slots_offset + slot * slot_bytes + offset;
     held->size = (Py_ssize_t)nbytes;
-    PyObject *view = array_over(held, sizes, dtype), *whole = view == NULL ? NULL : PyObject_GetAttrString(view, "nbytes");
+    PyObject *view = array_over(held, sizes, dtype), *whole = view == NULL ? NULL : PyObject_GetAttr(view, nbytes_name);
     uint64_t shown;
     if (whole == NULL || !number(whole, PY_SSIZE_T_MAX, &shown) || shown != nbytes) {
         /* A shape that is not that of its bytes: Python says so. This lease was nobody's. */
@@ -1639,6 +1663,7 @@ PyMODINIT_FUNC PyInit_leaves(void)
     PyObject *zlib = PyImport_ImportModule("zlib");
     if (zlib == NULL)
         return NULL;
+    make_crc_of_byte();
     crc32_of = PyObject_GetAttrString(zlib, "crc32");
     Py_DECREF(zlib);
     if (crc32_of == NULL || PyType_Ready(&WordsType) < 0 || PyType_Ready(&IdsType) < 0 || PyType_Ready(&LeaseType) < 0 ||

@@ -35,6 +35,9 @@ _IN_FLIGHT: Final = EDGE_WORD["in_flight"]
 U64_MAX: Final = 2**64 - 1
 SEQUENCE_MAX: Final = 2**62 - 2  # what a mark on the status page holds; a row never used holds a higher one
 _WARM_BYTES: Final = limits.WARM_BYTES
+_WARM_NS: Final = limits.WARM_NS
+_RECEIPTS_MAX: Final = messages.RECEIPTS_MAX
+COUNT_MAX: Final = 2**62 - 1  # above it, counting takes longer
 
 
 class Inlet:
@@ -57,7 +60,8 @@ class Inlet:
         self.plan, self._readers, self._entry_count = plan, readers, entry_count
         self._reader = readers.get(plan.ring)
         # Here they cost no look-up, per packet.
-        self._open_packet, self._lend, self._to_port = open_packet, lend, plan.to_port
+        self._open_packet, self._lend, self._to_port, self._id = open_packet, lend, plan.to_port, plan.id
+        self._read_data, self._receipt = messages.read_data, messages.receipt
         self._lease_type: Callable[[Any, Any, Any], Lease] = Lease
         self.peer_incarnation = 1
         self.delivered = plan.completion == "delivered"
@@ -110,7 +114,7 @@ class Inlet:
 
     def admit(self, raw: bytes, header: messages.Header) -> list[messages.Record]:
         """The records of a DATA message that are new, checked against the producer's table. Raises MessageError."""
-        records = messages.read_data(raw, header.records)
+        records = self._read_data(raw, header.records)
         reader = self._reader
         if records and records[0][0] > self._high_water and reader is not None and reader.vouches(records, SEQUENCE_MAX):
             fresh = records
@@ -290,8 +294,8 @@ class Inlet:
         return lease, view
 
     def _count_bytes(self, nbytes: int) -> None:
-        self._bytes += nbytes
-        self._words[self._row + _BYTES] = self._bytes & U64_MAX  # an array of stride 0 may claim to be enormous
+        total = self._bytes = self._bytes + nbytes
+        self._words[self._row + _BYTES] = total if total <= COUNT_MAX else total & U64_MAX  # an array of stride 0 may claim to be enormous
 
     def _mark(self, mine: Record) -> None:
         """Processed and let go of: a successor completes it without processing it again. Stored before its receipt can leave."""
@@ -344,12 +348,12 @@ class Inlet:
         self._taken_unreported = 0
         self.want = False
         self._let_go_bytes = 0
-        self._brisk = now_ns - self.flushed_ns < limits.WARM_NS
+        self._brisk = now_ns - self.flushed_ns < _WARM_NS
         self.flushed_ns = now_ns
-        while len(completions) > messages.RECEIPTS_MAX:
-            head, completions = completions[: messages.RECEIPTS_MAX], completions[messages.RECEIPTS_MAX :]
-            self.send(messages.receipt(self.plan.id, self._incarnation, self._taken_upto, head))
-        self.send(messages.receipt(self.plan.id, self._incarnation, self._taken_upto, completions))
+        while len(completions) > _RECEIPTS_MAX:
+            head, completions = completions[:_RECEIPTS_MAX], completions[_RECEIPTS_MAX:]
+            self.send(self._receipt(self._id, self._incarnation, self._taken_upto, head))
+        self.send(self._receipt(self._id, self._incarnation, self._taken_upto, completions))
 
 
 Waiting = deque[tuple[Inlet, messages.Record]]

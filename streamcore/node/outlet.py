@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import monotonic_ns
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import DROP, SEND
+
+_NDIM_MAX: Final = limits.NDIM_MAX
 
 
 class Outlet(Slots):
@@ -233,7 +235,7 @@ class Outlet(Slots):
         kind = type(payload)
         if kind in self._json_types or (kind is bytes and len(payload) <= self._inline_max):
             value = payload
-        elif kind is self._array_type and payload.dtype in DTYPE_NAMES and payload.ndim <= limits.NDIM_MAX:
+        elif kind is self._array_type and payload.dtype in DTYPE_NAMES and payload.ndim <= _NDIM_MAX:
             ref = self._place(payload, parents)
         elif not payload_fits("any", payload):  # whatever is checked of it: it would arrive as something else, or not at all
             raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, which cannot travel")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import random
+import zlib
 from typing import Any
 
 import pytest
@@ -127,6 +128,16 @@ def test_a_plain_receipt_is_made_and_read(forms, upto, completions, count):
     found = same(forms, "read_receipt", raw, len(completions))
     assert found == (upto, completions) or any(one[2] > 5 for one in completions)
     same(forms, "read_receipt", raw, count)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 251, 252, 253, 256, 257, 258, 4096])
+def test_a_seal_of_what_is_summed_here_and_of_what_zlib_sums(forms, size):
+    message = random.Random(size).randbytes(size)
+    for key in (0, 1, KEY, 2**31, 2**32 - 1, 2**32, -1, True):
+        raw = same(forms, "sealed", message, key)
+        if isinstance(raw, bytes):
+            assert raw == message + zlib.crc32(message, key).to_bytes(4, "little")
+            assert same(forms, "unsealed", raw, key) == message
 
 
 @given(st.one_of(st.binary(max_size=200), st.none(), st.binary(max_size=9).map(bytearray)), st.one_of(u32, number))
