@@ -62,6 +62,7 @@ class OutEdge:
         self._brisk = 0  # packets so far that followed the one before them briskly
         self._brisk_from = BRISK_PACKETS if plan.depth >= BATCHING_DEPTH else NEVER
         self._posted_ns = 0
+        self.brisk_ns = BRISK_NS  # an outlet of several edges makes it longer
         self.gathers = False  # more packets follow at once: none leaves alone
         self.batch_since_ns = 0  # when the batch was begun; 0: there is none
         self.on_batch: Callable[[], None] = lambda: None  # set by the host: a guard is needed
@@ -88,7 +89,7 @@ class OutEdge:
         want = 0
         if (pressed or not self.credit.has_credit) and not self.asked:
             want, self.asked = messages.WANT, True
-        self._brisk = min(self._brisk + 1, 4 * BRISK_PACKETS) if now_ns - self._posted_ns < BRISK_NS else self._brisk // 2
+        self._brisk = min(self._brisk + 1, 4 * BRISK_PACKETS) if now_ns - self._posted_ns < self.brisk_ns else self._brisk // 2
         self._posted_ns = now_ns
         followed = self._brisk >= self._brisk_from or self.credit.untaken > self._busy_above
         if self.batch_since_ns or self.gathers or (followed and not want):

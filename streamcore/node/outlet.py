@@ -50,6 +50,8 @@ class Outlet(Slots):
     ):
         super().__init__(f"{node_id}.{name}", writer, edges, wait_for)
         self.port = port
+        for edge in edges:
+            edge.brisk_ns *= len(edges)  # a packet takes a message on each
         self._node, self._name, self._forwards = node_id, name, forwards
         self._kind = "" if port.kind == "any" else port.kind
         self.check: Check | None = None if checks == OFF else Check(self.full_name, port, checks)

@@ -85,6 +85,19 @@ def test_a_gap_ends_briskness(deep):
         assert shapes(posted)[-1] == (sequence,)
 
 
+@pytest.mark.parametrize(("times", "shared"), [(4, True), (5, False)])
+def test_with_four_consumers_packets_are_brisk_in_four_times_as_long_a_time(make_wire, times, shared):
+    wire = make_wire(*["block"] * 4, depth=64, slots=80)
+    posted: list[list[bytes]] = [[] for _ in wire.edges]
+    for sequence in range(64):
+        for edge, found in zip(wire.edges, posted, strict=True):
+            edge.post = found.append
+            send(edge, sequence, every_ns=times * BRISK_NS - 1)
+            take(edge, sequence)
+    expected = [1] * BRISK_PACKETS + [8] * ((64 - BRISK_PACKETS) // 8) if shared else [1] * 64
+    assert [[len(records) for records in shapes(found)] for found in posted] == [expected] * 4
+
+
 def test_an_edge_so_shallow_that_every_packet_matters_never_batches(make_wire):
     edge = make_wire(depth=8).edges[0]
     posted: list[bytes] = []
