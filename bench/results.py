@@ -129,14 +129,7 @@ class Results:
         return self._rows.get((case, point, who, measure))
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "v": VERSION,
-            "date": self.date,
-            "machine": asdict(self.machine),
-            "versions": self.versions,
-            "repeat": self.repeat,
-            "rows": [asdict(row) for row in self.rows],
-        }
+        return asdict(_File(VERSION, self.date, self.machine, self.versions, self.repeat, self.rows))
 
     def write(self, path: str) -> None:
         """Whole or not at all. Raises OSError."""
@@ -152,17 +145,17 @@ def read(path: str) -> Results:
         raise ValueError(f"{path}: more than {FILE_BYTES_MAX} bytes, expected a file of results")
     try:
         found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict) or found.get("v") != VERSION:
         version = found.get("v") if isinstance(found, dict) else type(found).__name__
         raise ValueError(f"{path}: found version {version!r}, expected {VERSION}, as `streamctl bench run --json` writes it")
     try:
-        file_of = msgspec.convert(found, _File)
+        given = msgspec.convert(found, _File)
     except msgspec.ValidationError as error:
         raise ValueError(f"{path}: {error}") from None
-    results = Results(file_of.date, file_of.machine, file_of.repeat, file_of.versions)
-    for row in file_of.rows:
+    results = Results(given.date, given.machine, given.repeat, given.versions)
+    for row in given.rows:
         if not row.values:
             raise ValueError(f"{path}: the row {row.key} has no values")
         if row.measure not in MEASURES:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from streamcore.cli.failures import FINE, NODE_FAILED, CannotStart
+from streamcore.cli.failures import FINE, NODE_FAILED
 from streamcore.cli.options import duration, json_option, quiet_debug_option
-from streamcore.whole_file import whole_file
+from streamcore.cli.writing import write_text
 
 ALL, NONE = "all", "none"
 
@@ -232,13 +232,7 @@ def report(results: str, html: str | None, svg: str | None) -> int:
         raise click.UsageError("give --html OUT or --svg DIR, or both")
     found = _read(results)
     if html is not None:
-        if os.path.exists(html) and os.path.samefile(html, results):
-            raise click.UsageError(f"{html} is the file of results itself; name another one behind --html")
-        try:
-            with whole_file(html) as file:
-                file.write(page.page(found).encode())
-        except OSError as error:
-            raise CannotStart(f"{html}: cannot be written: {error.strerror}") from None
+        write_text(html, page.page(found), results)
         click.echo(html)
     for path in charts.write_all(found, svg) if svg is not None else ():
         click.echo(path)

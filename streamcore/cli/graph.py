@@ -8,7 +8,7 @@ import click
 
 from streamcore.cli.failures import CannotStart
 from streamcore.cli.options import quiet_debug_option, spec_options
-from streamcore.whole_file import whole_file
+from streamcore.cli.writing import write_text
 
 DOT_S = 60.0  # the layout of a thousand nodes takes half of it
 _WITHOUT_DOT = "--format svg needs the program `dot`, which is not in PATH: install graphviz, or use --format mermaid"
@@ -56,11 +56,7 @@ def graph(
     if output is None:
         click.echo(text, nl=False)
         return 0
-    try:
-        with whole_file(output) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise CannotStart(f"{output}: cannot be written: {error.strerror}") from None
+    write_text(output, text, spec)
     click.echo(f"{output}: written")
     return 0
 

@@ -11,7 +11,7 @@ import click
 from streamcore.cli.failures import CannotStart
 from streamcore.cli.options import json_option, quiet_debug_option
 from streamcore.cli.wording import plural, size, span, table
-from streamcore.whole_file import whole_file
+from streamcore.cli.writing import write_text
 
 if TYPE_CHECKING:
     from streamcore.telemetry.report_shape import Report
@@ -118,13 +118,7 @@ def _write(text: str, out: str, file: str) -> None:
     if out == STDOUT:
         click.echo(text, nl=False)
         return
-    if os.path.exists(out) and os.path.exists(file) and os.path.samefile(out, file):
-        raise CannotStart(f"{out}: is the report itself; name another file behind --html")
-    try:
-        with whole_file(out) as page:
-            page.write(text.encode())
-    except OSError as error:
-        raise CannotStart(f"{out}: cannot be written: {error.strerror}") from None
+    write_text(out, text, file)
     click.echo(f"{out}: written")
 
 

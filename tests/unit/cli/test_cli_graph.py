@@ -57,6 +57,14 @@ def test_it_can_be_written_to_a_file(job, tmp_path, capsys):
     assert "g.dot: cannot be written: No such file or directory" in capsys.readouterr().err
 
 
+def test_a_picture_never_takes_the_place_of_its_spec(job, tmp_path, capsys):
+    (tmp_path / "link.mmd").symlink_to(job)
+    for output in (job, str(tmp_path / "link.mmd")):
+        assert run(["graph", job, "-o", output]) == 2
+        assert "name another one" in capsys.readouterr().err
+    assert Path(job).read_text() == JOB
+
+
 def test_a_spec_whose_plugins_are_not_here_can_be_drawn_without_them(tmp_path, capsys):
     (tmp_path / "far.yaml").write_text(UNKNOWN)
     assert run(["graph", str(tmp_path / "far.yaml")]) == 2

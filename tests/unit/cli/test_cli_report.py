@@ -225,7 +225,7 @@ def test_the_page_never_takes_the_place_of_its_report(write, tmp_path, capsys, n
     path = write(made(), "r.html")  # --html would write r.html
     (tmp_path / "link.html").symlink_to(path)
     assert run(["report", str(path), "--html", str(tmp_path / name)]) == 2
-    assert "is the report itself" in capsys.readouterr().err
+    assert "is the file that this was to be made from" in capsys.readouterr().err
     assert json.loads(path.read_text())["run"] == "trial"
 
 
