@@ -270,7 +270,9 @@ class Source(Node):
 
     @property
     def resume_position(self) -> int | None:
-        """The highest position up to which everything was completed before a restart, or None."""
+        """The position behind which to go on after a restart, or None: all packets up to it were emitted, and what of them is not completed
+        is sent again by itself. For a source with an `on_completed`: it was told of all packets up to it.
+        """
         return self._runtime.resume_position
 
 

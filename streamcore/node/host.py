@@ -52,8 +52,9 @@ class Host:
         self.metrics = PageMetrics(status)
         self.stopping, self.stopping_fd, self.run_id = False, -1, ""
         self.next_events: Callable[[int], list[dict[str, Any]]] = lambda after: []
-        self.positions = Positions(status) if isinstance(node, Source) else None
-        self.resume_position = self.positions.resume if self.positions is not None else None
+        self._is_told = type(node).on_completed is not Node.on_completed
+        self.positions = Positions(status, len(plan.outputs), self._is_told) if isinstance(node, Source) else None
+        self.resume_position: int | None = None
         self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None
         self.letters: Letters | None = None
         self.on_draining: Callable[[], None] = lambda: None
@@ -66,7 +67,7 @@ class Host:
         # A successor goes on counting where its predecessor's page stands.
         self._work_ns, self._consumed, self._produced = map(status.get, ("work_ns", "consumed", "produced"))
         self._failures = Failures(status, log, plan.on_error == "stop")
-        self._completions = Completions(self._failures)
+        self._completions = Completions(self._failures, self.positions)
         self._timing = exchange.timing
         self._timing.is_source = self._is_source
 
@@ -78,9 +79,10 @@ class Host:
         for outlet in outlets.values():
             outlet.emitted_ids = set() if self.plan.retries and not self._is_source else None
             outlet.positions = self.positions
-            if type(self.node).on_completed is not Node.on_completed:
-                outlet.on_completed = self._completions.remember
+            outlet.on_completed = self._completions.remember if self._is_told else None
             outlet.adopt(self.exchange.inlets)
+        if self.positions is not None:
+            self.resume_position = self.positions.resume
         self._produced = max(self._produced, sum(outlet.writer.next_sequence for outlet in outlets.values()))
 
     # --- what node code calls (Runtime)

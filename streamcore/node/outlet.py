@@ -69,7 +69,6 @@ class Outlet(Slots):
         self.emitted_ids: set[bytes] | None = None  # by the running process(), where it may be tried again
         self.positions: Positions | None = None  # of a source
         self.tracer = Tracer(None)
-        self._position_of: list[int | None] = [None] * writer.geometry.entry_count
         self.taps: Any = None  # node.tapping.Taps while somebody taps this port
         self.rest_until_ns = self.passed = 0  # when a tap may want a packet again; packets that none was offered since
 
@@ -96,8 +95,7 @@ class Outlet(Slots):
             if row.outcome:
                 self._worsen(entry, row.outcome)
             if self.positions is not None and meta.position is not None:
-                self.positions.emitted(meta.position)
-                self._position_of[entry] = meta.position
+                self.positions.adopted(meta.position)
             if self.on_completed is not None:
                 self._packets[entry] = packet_of(meta)
         for edge in self.edges:
@@ -149,7 +147,6 @@ class Outlet(Slots):
                 edge.drop()
             if self.positions is not None and position is not None:
                 self.positions.emitted(position)
-                self.positions.completed(position)
             self._tell_completed(without_payload(packet, id16), messages.DROPPED if self.edges else messages.OK)
             if self.taps is not None and self._may_show(now_ns):
                 self.taps.offer_dropped(packet, id16, now_ns)
@@ -212,7 +209,6 @@ class Outlet(Slots):
         self._outcomes[entry] = messages.OK
         if position is not None and self.positions is not None:
             self.positions.emitted(position)
-            self._position_of[entry] = position
         if self.on_completed is not None:
             self._packets[entry] = without_payload(packet, id16)
         for edge in self.edges:
@@ -340,10 +336,6 @@ class Outlet(Slots):
                 record.settle_output()
         if self._adopted_ids:
             self._adopted_ids = {id16: row for id16, row in self._adopted_ids.items() if row != entry}
-        position = self._position_of[entry]
-        if position is not None and self.positions is not None:
-            self._position_of[entry] = None
-            self.positions.completed(position)
         packet = self._packets[entry]
         if packet is not None:
             self._packets[entry] = None

@@ -20,7 +20,7 @@
  16     u64  credit_wait_ns   time waiting for a credit, an entry or a slot
  17     u64  leases           packets that node code holds at this moment
  18     u64  copied           payloads that had to be copied into a slot
- 19     u64  position         of a source: where a successor resumes, plus 1; everything up to it was completed
+ 19     u64  position         of a source with an on_completed: the position up to which it was told of everything, plus 1
  20     u64  position_emitted of a source: the highest position emitted, plus 1
  21     u64  current_edge     of the packet in process() while busy_since_ns is set: its edge
  22     u64  current_entry    its entry

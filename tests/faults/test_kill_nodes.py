@@ -72,3 +72,21 @@ def test_what_a_node_had_emitted_before_it_was_lost_for_good_is_processed(box: B
     edge = report["edges"]["src.out->slow.in"]
     assert edge["failed"] == 0 and edge["sent"] == edge["completed"] > 60
     Ledger(box.folder / "sink.jsonl").check(repeats_max=0, sources=["src"], expected=edge["sent"])
+
+
+def test_what_was_done_with_is_not_made_again_because_an_old_packet_is_still_under_way(box: Box):
+    # The edge to `slow` holds one packet for seconds while hundreds behind it are completed. `mid` knows their ids no more than its dead.
+    nodes = [node("src", "synthetic.frames", frames(500)), node("mid", "flow.forward"), node("sink", "debug.hash", "path: sink.jsonl")]
+    nodes += [node("slow", "debug.slow", "work_ms: 3000"), node("end", "debug.null")]
+    text = spec(nodes, [("src", "mid"), ("mid", "sink"), ("src", "slow"), ("slow", "end")])
+    run = Run(box, "old", text.replace("to: slow}", "to: slow, policy: latest}"))
+    run.wait_up()
+    sink = Ledger(box.folder / "sink.jsonl")
+    run.until("300 packets", lambda: len(sink.lines()) > 300)
+    for name in ("mid", "src"):
+        os.kill(run.nodes()[name]["pid"], signal.SIGKILL)
+    run.until("300 more", lambda: len(sink.lines()) > 600)
+    report = run.end()
+    assert report["nodes"]["src"]["restarts"] == report["nodes"]["mid"]["restarts"] == 1
+    assert report["edges"]["src.out->slow.in"]["dropped"] > 300
+    sink.check(repeats_max=0, sources=["src"])

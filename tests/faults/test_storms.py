@@ -23,5 +23,5 @@ def test_what_was_sent_arrives_through_storms_of_faults():
         outcomes = list(pool.map(play, range(CASES)))
     counts: Counter[str] = sum((outcome.counts for outcome in outcomes), Counter())
     print(f"{CASES} storms of seed {SEED}: {dict(counts)}")
-    assert [outcome.broken for outcome in outcomes if outcome.broken] == []
+    assert [f"case {outcome.case}: {outcome.broken}" for outcome in outcomes if outcome.broken] == []
     assert counts["packets verified"] > 0 and sum(count for what, count in counts.items() if what.startswith("SIGKILL")) > CASES

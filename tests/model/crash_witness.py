@@ -40,6 +40,7 @@ class Witness:
     raised: set[tuple[Me, str]]
     turning_away: set[str]
     taken: dict[str, set[str]]
+    told: dict[str, set[str]]
     told_ok: dict[str, set[str]]
     names_offered: dict[str, list[str]]
     names_accepted: dict[str, set[str]]
@@ -53,6 +54,8 @@ class Witness:
         self.found = self.found or text
 
     def offered(self, process: SimProcess, name: str) -> None:
+        if name in self.names_accepted[process.name] and self.graph.is_source(process.name) and not self.graph.nodes[process.name].lets_go:
+            self.violation(f"{process.me} makes {name} again, which was emitted")
         if name not in self.names_offered[process.name]:
             self.names_offered[process.name].append(name)
         self.say("      offers", process.me, name)
@@ -89,6 +92,7 @@ class Witness:
     def completed(self, process: SimProcess, packet: StreamPacket, outcome: str) -> None:
         self.say("      is told", process.me, name_of(packet), outcome)
         self.counts[f"told {outcome}"] += 1
+        self.told[process.name].add(name_of(packet))
         if outcome == "ok":
             self.told_ok[process.name].add(name_of(packet))
 

@@ -81,6 +81,7 @@ class World(Witness):
         self.poison = {name: Poison(2) for name in self.graph.nodes}
         self.seen_by: dict[tuple[Me, str], Any] = {}  # the record of the input
         self.poison_deaths: Counter[str] = Counter()
+        self.died_late: set[str] = set()  # sources, after their last packet
         self.killers = self._chosen(0.15)  # packets that kill this node's process
         self.bad = self._chosen(0.3)  # packets that make this node raise
         self.failed: dict[str, list[str]] = {name: [] for name in self.graph.nodes}  # poisoned packets, as they were given up
@@ -88,6 +89,7 @@ class World(Witness):
         self.choosy = random.Random(-1 - seed)  # of what sinks turn away; apart, so that it changes nothing of what is drawn above
         self.turning_away = {name for name in self.graph.nodes if self._may_turn_away(name) and self.choosy.random() < 0.5}
         self.taken: dict[str, set[str]] = {name: set() for name in self.graph.nodes}  # what a sink has not turned away
+        self.told: dict[str, set[str]] = {name: set() for name in self.graph.nodes}  # of whose completion a source was told at all
         self.told_ok: dict[str, set[str]] = {name: set() for name in self.graph.nodes}  # what a source was told to be delivered
         self.names_offered: dict[str, list[str]] = {name: [] for name in self.graph.nodes}  # in the order of their first time
         self.names_accepted: dict[str, set[str]] = {name: set() for name in self.graph.nodes}
@@ -257,6 +259,8 @@ class World(Witness):
             self.tell_neighbours(process.name, channel.PeerDone(process.name))
             return
         self.deaths[process.name] += 1
+        if self.books(process.name).source_ended:
+            self.died_late.add(process.name)
         self.net.killed(process.me)
         self.blame(process)
         if process.ended not in ("killed", "terminated"):

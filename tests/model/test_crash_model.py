@@ -12,9 +12,11 @@ import msgspec
 import pytest
 
 from streamcore.node import host, out_edge
+from streamcore.node.completions import Completions
 from streamcore.node.exchange import Exchange
 from streamcore.node.inlet import Inlet
 from streamcore.node.outlet import Outlet
+from streamcore.node.positions import Positions
 from streamcore.packet import StreamPacket
 from streamcore.shm.ring import RingWriter
 from streamcore.wire import messages
@@ -102,6 +104,13 @@ def answer_ok(inlet, records):
                 inlet._completions.append((sequence, entry, messages.OK))
 
 
+def count_at_once(completions, packet, outcome):
+    """As if the source had heard of it already."""
+    completions.waiting.append((msgspec.structs.replace(packet, position=None), outcome))
+    if completions._positions is not None and packet.position is not None:
+        completions._positions.told(packet.position)
+
+
 whole_commit, whole_adopt, whole_derive = RingWriter.commit, Outlet.adopt, StreamPacket.derive
 
 NOT_MARKED = (Inlet, "_mark", lambda inlet, record: None)
@@ -133,16 +142,19 @@ BROKEN = {
     "last receipts are missed": ("told that", (World, "outcomes", lambda world, edge: [])),
     "a row keeps no outcome": ("told that", (RingWriter, "note_outcome", lambda writer, entry, outcome: None)),
     "a mark is not written again": ("told that", (Inlet, "mark_again", lambda inlet, mine: None)),
+    "a source begins behind what was completed": ("makes", (Positions, "resume", property(lambda at: at._words[at._place] - 1))),
+    "what was completed counts as told": ("never told", (Completions, "remember", count_at_once)),
     "one edge is waited for after the other": ("lost|books", (Outlet, "_may_send", lambda outlet: outlet._blocking[0].may_send())),
 }
 
 # Seeds from which on some are found soon; from 0 on it would take half a minute.
 SOON = {
-    "a dead consumer's receipt counts": 1570,
+    "a dead consumer's receipt counts": 4050,
     "a successor forgets whose output waits for whom": 230,
     "what kills is looked for in a batch": 270,
     "slots that a lost node shows are used again": 520,
     "a row keeps no outcome": 880,
+    "what was completed counts as told": 150,
     "a mark is not written again": 21180,
 }
 
