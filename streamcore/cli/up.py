@@ -111,7 +111,7 @@ def up(
       streamctl up front-door.yaml --allow my_nodes --reload
     """
     announcer, manager = _starters()
-    _check(report, detach=detach, reload=reload)
+    _check(report, spec, detach=detach, reload=reload)
     if detach:
         run = _prepare(spec, sets, allow, folders, name).run
         return _in_background(run, _words(spec, sets, allow, folders, for_s, report, name, http, otel, debug))
@@ -175,10 +175,14 @@ def _options(
     return Options(path, for_s, plan.shm_limit, debug, reloading=reloading, timeline=timeline, http=http, otel=traces, manager=manager)
 
 
-def _check(path: str | None, *, detach: bool, reload: bool) -> None:
+def _check(report: str | None, spec: str, *, detach: bool, reload: bool) -> None:
     """A report that could not be written would be found out only after the run."""
-    if path is not None and not os.access(os.path.dirname(path) or ".", os.W_OK):
-        raise click.BadParameter(f"cannot write into {os.path.dirname(path) or '.'}", param_hint="--report")
+    if report is not None:
+        from streamcore.cli.writing import not_over
+
+        if not os.access(os.path.dirname(report) or ".", os.W_OK):
+            raise click.BadParameter(f"cannot write into {os.path.dirname(report) or '.'}", param_hint="--report")
+        not_over(report, spec)
     if detach and reload:
         raise click.UsageError("--reload says on the terminal what has come of each change; with --detach nobody would see it")
 

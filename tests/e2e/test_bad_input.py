@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from boxes import SPECS, Box, clip, jsonl
+from boxes import ENDLESS, SPECS, Box, clip, jsonl
 
 PLUGIN_SPEC = """
 version: 2
@@ -179,3 +179,12 @@ def test_a_run_directory_that_is_not_ours_is_refused(box: Box, wrong: str) -> No
     done = box.run("up", spec, "--for", "1s")
     assert done.returncode != 0
     assert str(root) in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["s.yaml", "link.yaml"])
+def test_a_report_never_takes_the_place_of_its_spec(box: Box, name: str) -> None:
+    spec = box.write_spec(ENDLESS, "s.yaml")
+    (box.folder / "link.yaml").symlink_to(spec)
+    done = box.run("up", spec, "--report", name)
+    assert done.returncode == 2 and f"{name}: is the file that this was to be made from" in done.stderr
+    assert spec.read_text() == ENDLESS
