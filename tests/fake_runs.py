@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamcore.control.rundir import RunDir
-from streamcore.coordinator import Coordinator, Observer
+from streamcore.coordinator.coordinator import Coordinator
+from streamcore.coordinator.observer import Observer
 from streamcore.coordinator.options import Options
 from streamcore.graph.model import EdgePlan, NodePlan, Plan, RestartPlan, RingPlan
 from streamcore.supervisor import guardian

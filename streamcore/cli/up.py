@@ -18,7 +18,7 @@ from streamcore.cli.options import debug_option, duration, exposed, http_address
 if TYPE_CHECKING:
     from streamcore.cli.lines import Lines
     from streamcore.control.web import Address
-    from streamcore.coordinator import RunResult
+    from streamcore.coordinator.coordinator import RunResult
     from streamcore.coordinator.options import Options
     from streamcore.coordinator.reload import Reloading
     from streamcore.coordinator.service_manager import ServiceManager
@@ -209,7 +209,7 @@ def _reloading(spec: str, sets: dict[str, str], allow: tuple[str, ...], folders:
 def _supervise(plan: Plan, announcer: Announcer, options: Options, fork_server: ForkServer | None) -> RunResult:
     from streamcore.cli.entry import over
     from streamcore.control.rundir import RunDir
-    from streamcore.coordinator import Coordinator
+    from streamcore.coordinator.coordinator import Coordinator
     from streamcore.errors import BudgetError, RunError
     from streamcore.node.output import keep_printing
     from streamcore.supervisor.loop import Signals

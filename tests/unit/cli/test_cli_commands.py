@@ -105,6 +105,13 @@ def test_help_comes_before_anything_heavy_is_loaded():
     assert all(verb in done.stdout for verb in VERBS)
 
 
+def test_what_nodes_are_forked_from_starts_before_the_run_is_imported():
+    # Its imports take as long as ours: one after the other, `up` would take a third longer to its first packet.
+    heavy = {"numpy", "zmq", "yaml", "streamcore.coordinator.coordinator", "streamcore.graph"}
+    code = f"import sys; from streamcore.cli import up; up._starters(); print(up._fork_server().__enter__() and {heavy} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout == "set()\n"
+
+
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "streamcore", "--version"], capture_output=True, text=True, timeout=30, check=False)
     inner_loops = ("native inner loop", "pure Python")  # which of the two is for tests/unit/core/test_native.py
