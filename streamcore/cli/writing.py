@@ -1,4 +1,4 @@
-"""Pages and pictures, in files of the user's choice."""
+"""Pages, pictures and reports, in files of the user's choice."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Positions:
     def __init__(self, status: StatusWriter, ports: int, tells: bool):
         self._words = status.words
         self._place, self._emitted_place = WORD["position"], WORD["position_emitted"]
-        self._ports, self._tells = ports, tells
+        self._unsure, self._tells = min(ports - 1, 1), tells  # 1: of several ports, the last position may not have come out of each
         self.emitted_before = self._words[self._emitted_place] - 1  # by a predecessor: what comes up to here is a repeat
         self._order: deque[int] = deque()
         self._open: dict[int, int] = {}  # position: packets not yet told of
@@ -30,12 +30,10 @@ class Positions:
     def resume(self) -> int | None:
         """Behind which position to go on, once the rows of a predecessor are adopted; None: from the beginning.
 
-        What was emitted has been completed, or is in a row, and comes from there again. Of several ports, the last position may not have
-        come out of each. Who is told of completions may not have heard of some, and goes on behind those that it has heard of.
+        What was emitted has been completed, or is in a row, and comes from there again. Who is told of completions may not have heard of
+        some, and goes on behind those that it has heard of.
         """
-        last = self._words[self._emitted_place] - (1 if self._ports == 1 else 2)
-        if self._tells:
-            last = min(last, self._words[self._place] - 1)
+        last = self._words[self._place] - 1 if self._tells else self._words[self._emitted_place] - 1 - self._unsure
         return last if last >= 0 else None
 
     def emitted(self, position: int) -> None:
@@ -60,7 +58,7 @@ class Positions:
         """The node has heard of the completion of a packet."""
         self._open[position] -= 1
         order, still = self._order, self._open
-        while order and order[0] <= self._reached and not still[order[0]]:
+        while order and order[0] + self._unsure <= self._reached and not still[order[0]]:
             done = order.popleft()
             del still[done]
             if done >= self._words[self._place]:

@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, tuple[str, ...]]] = {  # consumers of each node's po
 class Behaviour:
     """What a node does. `fan` outputs per input, of these `kinds`; keeps up to `retention` inputs; a source with or without positions.
 
-    lets_go: it drops its input when it has made the last output of it, and not when that is emitted. Of a source: it has an on_completed.
+    lets_go: it drops its input when it has made the last output of it, and not when that is emitted.
     """
 
     fan: int
@@ -40,6 +40,11 @@ class Behaviour:
     positions: bool
     on_error: str
     lets_go: bool
+
+    @property
+    def is_told(self) -> bool:
+        """A source: it has an on_completed. Drawn as `lets_go`, which a source has no use for."""
+        return self.lets_go
 
 
 @dataclass

@@ -84,7 +84,7 @@ def source_code(process: SimProcess) -> dict[str, Any]:
     def on_completed(self: Any, packet: StreamPacket, outcome: str) -> None:
         world.completed(process, packet, outcome)
 
-    return {"run": run, "on_completed": on_completed} if does.lets_go else {"run": run}
+    return {"run": run, "on_completed": on_completed} if does.is_told else {"run": run}
 
 
 def fill(process: SimProcess, frame: Any, name: str) -> None:

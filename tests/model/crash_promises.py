@@ -59,11 +59,11 @@ def check_node(world: World, name: str) -> None:
             if missing:
                 raise Violation(f"source {name} left out {sorted(missing)}")
             # What was completed out of order is not known to a successor that has nothing left to emit.
-            told_of_all = graph.packets if does.lets_go else 0
+            told_of_all = graph.packets if does.is_told else 0
             if books.position > told_of_all or (books.position < told_of_all and not world.deaths[name]):
                 raise Violation(f"source {name} ends at position {books.position - 1} of {told_of_all - 1}")
             untold = world.names_accepted[name] - world.told[name]
-            if does.lets_go and untold and name not in world.died_late:
+            if does.is_told and untold and name not in world.died_late:
                 raise Violation(f"source {name} was never told of {sorted(untold)}")
             if books.position_emitted != graph.packets:
                 raise Violation(f"source {name} ends, and emitted {books.position_emitted} of {graph.packets} positions")

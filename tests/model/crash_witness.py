@@ -54,7 +54,8 @@ class Witness:
         self.found = self.found or text
 
     def offered(self, process: SimProcess, name: str) -> None:
-        if name in self.names_accepted[process.name] and self.graph.is_source(process.name) and not self.graph.nodes[process.name].lets_go:
+        made, is_source = self.names_accepted[process.name], self.graph.is_source(process.name)
+        if name in made and is_source and not self.graph.nodes[process.name].is_told:
             self.violation(f"{process.me} makes {name} again, which was emitted")
         if name not in self.names_offered[process.name]:
             self.names_offered[process.name].append(name)

@@ -68,6 +68,15 @@ def test_of_several_ports_the_last_position_is_given_again(process: Process):
     assert process(ports=2, tells=True).resume is None
 
 
+def test_of_several_ports_a_position_is_told_when_it_has_come_out_of_each(process: Process):
+    before = process(ports=2, tells=True)
+    emit(before, 0)
+    tell(before, 0)  # before the other port has had room for its packet
+    emit(before, 0, 1, 1)
+    tell(before, 1, 1)
+    assert process(ports=2, tells=True).resume is None
+
+
 def test_of_several_ports_the_very_first_position_is_given_again(process: Process):
     emit(process(ports=2), 0)
     assert process(ports=2).resume is None
