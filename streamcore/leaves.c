@@ -10,6 +10,9 @@ Nothing here keeps a packet, or takes a lock. All of it runs under the GIL. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h> /* PyMemberDef, before 3.12 */
+#if PY_VERSION_HEX < 0x030B0000
+#include <longintrepr.h>
+#endif
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -18,16 +21,19 @@ Nothing here keeps a packet, or takes a lock. All of it runs under the GIL. */
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 /* ---------------------------------------------------------------------------------------------------- the Python that a leaf stands for */
 
 enum Leaf {
     SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, VOUCHED,
-    ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, GATHER, TRANSMIT, LEAVES
+    ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, HAS_FORM, GATHER, TRANSMIT, LEAVES
 };
 static const char *const leaf_names[LEAVES] = {
     "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row", "vouched",
-    "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref",
+    "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref", "has_form",
     "gather", "transmit",
 };
 static PyObject *python_of[LEAVES];
@@ -41,18 +47,36 @@ static PyObject *by_python_with(enum Leaf leaf, PyObject *const *args, Py_ssize_
 
 static PyObject *by_python(enum Leaf leaf, PyObject *const *args, Py_ssize_t count) { return by_python_with(leaf, args, count, NULL); }
 
+/* A number of one or two digits, as nearly all are, without a call. */
+static inline bool short_number(PyObject *object, uint64_t *found)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    if (!PyUnstable_Long_IsCompact((PyLongObject *)object) || PyUnstable_Long_CompactValue((PyLongObject *)object) < 0)
+        return false;
+    *found = (uint64_t)PyUnstable_Long_CompactValue((PyLongObject *)object);
+#else
+    const digit *digits = ((PyLongObject *)object)->ob_digit;
+    Py_ssize_t size = Py_SIZE(object);
+    if (size < 0 || size > 2)
+        return false;
+    *found = size == 0 ? 0 : size == 1 ? digits[0] : digits[0] | (uint64_t)digits[1] << PyLong_SHIFT;
+#endif
+    return true;
+}
+
 /* A number that fits; false, with no error set, for everything else, bool included. */
 static bool number(PyObject *object, uint64_t most, uint64_t *found)
 {
     if (!PyLong_CheckExact(object))
         return false;
-    uint64_t value = PyLong_AsUnsignedLongLong(object);
-    if (value == (uint64_t)-1 && PyErr_Occurred()) {
+    if (short_number(object, found))
+        return *found <= most;
+    *found = PyLong_AsUnsignedLongLong(object);
+    if (*found == (uint64_t)-1 && PyErr_Occurred()) {
         PyErr_Clear();
         return false;
     }
-    *found = value;
-    return value <= most;
+    return *found <= most;
 }
 
 #define BYTE 0xFFu
@@ -136,12 +160,8 @@ static Py_ssize_t words_length(Words *self) { return self->count; }
 /* The place of an element, -1 for what the memoryview is to answer: a slice, a negative or too large number. */
 static Py_ssize_t place_of(Words *self, PyObject *key)
 {
-    if (!PyLong_CheckExact(key))
-        return -1;
-    Py_ssize_t place = PyLong_AsSsize_t(key);
-    if (place == -1 && PyErr_Occurred())
-        PyErr_Clear();
-    return place < self->count ? place : -1;
+    uint64_t place;
+    return number(key, PY_SSIZE_T_MAX, &place) && (Py_ssize_t)place < self->count ? (Py_ssize_t)place : -1;
 }
 
 static PyObject *words_get(Words *self, PyObject *key)
@@ -249,17 +269,17 @@ static Words *words_of(PyObject *object, Py_ssize_t itemsize, bool writable)
     return Py_IS_TYPE(object, &WordsType) && words->buffer.itemsize == itemsize && !(writable && words->buffer.readonly) ? words : NULL;
 }
 
-/* put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta). Fields are stored whole, in order. */
+/* put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta, own): slot or -1. Fields are stored whole, in order. */
 static PyObject *leaf_put_row(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
     static const uint64_t most[11] = {WORD32, WORD32, WORD32, WORD32, WORD64, WORD64, WORD32, WORD32, WORD64, WORD32, WORD32};
-    uint64_t entry, sequence, meta_at, field[11] = {ROW_WRITING};
+    uint64_t entry, sequence, meta_at, own, field[11] = {ROW_WRITING};
     Words *room, *table;
-    if (count != 11 || (room = words_of(args[0], 1, true)) == NULL || (table = words_of(args[1], 8, true)) == NULL || args[2] != args[0] ||
+    if (count != 12 || (room = words_of(args[0], 1, true)) == NULL || (table = words_of(args[1], 8, true)) == NULL || args[2] != args[0] ||
         !number(args[3], WORD32, &entry) || !number(args[4], WORD64, &sequence) || ref_type == NULL || !Py_IS_TYPE(args[6], ref_type) ||
         !PyTuple_CheckExact(args[7]) || PyTuple_GET_SIZE(args[7]) != 3 || !number(args[9], PY_SSIZE_T_MAX, &meta_at) ||
-        !of_32_bits(args[10]))
+        !of_32_bits(args[10]) || !number(args[11], WORD64, &own))
         return by_python(PUT_ROW, args, count);
     PyObject *objects[11] = {NULL, args[5]};
     for (int n = 0; n < 4; n++)
@@ -287,7 +307,7 @@ static PyObject *leaf_put_row(PyObject *module, PyObject *const *args, Py_ssize_
     }
     memcpy((char *)room->buffer.buf + meta_at, PyBytes_AS_STRING(args[10]), size);
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    Py_RETURN_NONE;
+    return field[2] == own ? Py_NewRef(objects[3]) : PyLong_FromLong(-1);
 }
 
 /* vouched(table, entry_count, sequence_max, records), records as read_data gives them */
@@ -318,9 +338,10 @@ enum { DATA_TYPE = 1, RECEIPT_TYPE = 2, WAKE_TYPE = 4, WANT_FLAG = 1, OUTCOME_MA
 enum { HEADER_SIZE = 16, RECORD_SIZE = 28, COMPLETION_SIZE = 16, CHECK_SIZE = 4 };
 #define CHECKED 0x2144DF1Cu
 
-static PyObject *crc32_of; /* zlib's: the fastest there is here for what is long */
+static PyObject *crc32_of; /* zlib's, for what is long where the processor cannot fold */
 static uint32_t crc_of_byte[256];
 enum { CRC_SHORT = 256 }; /* bytes: calling zlib takes longer than they do */
+static bool folds;        /* the processor multiplies polynomials */
 
 static void make_crc_of_byte(void)
 {
@@ -332,12 +353,53 @@ static void make_crc_of_byte(void)
     }
 }
 
+#if defined(__x86_64__)
+/* The register of a CRC after the bytes up to `end`, a multiple of 16 and not none. 128 bits of remainder are carried over each 16 bytes, then
+brought down to 32 (Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", Intel 2009). The constants
+are powers of x modulo the polynomial, which the paper lists for this one. */
+__attribute__((target("pclmul,sse4.1"))) static uint32_t crc_folded(uint32_t crc, const unsigned char *at, const unsigned char *end)
+{
+    const __m128i over_128 = _mm_set_epi64x(0x0ccaa009e, 0x1751997d0), over_64 = _mm_set_epi64x(0, 0x163cd6124);
+    const __m128i reduce = _mm_set_epi64x(0x1f7011641, 0x1db710641), low_32 = _mm_set_epi32(0, -1, 0, -1);
+    __m128i sum = _mm_xor_si128(_mm_loadu_si128((const __m128i *)at), _mm_cvtsi32_si128((int)crc));
+    while ((at += 16) < end) {
+        __m128i low = _mm_clmulepi64_si128(sum, over_128, 0x00), high = _mm_clmulepi64_si128(sum, over_128, 0x11);
+        sum = _mm_xor_si128(_mm_xor_si128(low, high), _mm_loadu_si128((const __m128i *)at));
+    }
+    sum = _mm_xor_si128(_mm_srli_si128(sum, 8), _mm_clmulepi64_si128(sum, over_128, 0x10));
+    sum = _mm_xor_si128(_mm_srli_si128(sum, 4), _mm_clmulepi64_si128(_mm_and_si128(sum, low_32), over_64, 0x00));
+    __m128i quotient = _mm_clmulepi64_si128(_mm_and_si128(sum, low_32), reduce, 0x10);
+    sum = _mm_xor_si128(sum, _mm_clmulepi64_si128(_mm_and_si128(quotient, low_32), reduce, 0x00));
+    return (uint32_t)_mm_extract_epi32(sum, 1);
+}
+
+static bool can_fold(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1");
+}
+#else
+static uint32_t crc_folded(uint32_t crc, const unsigned char *at, const unsigned char *end)
+{
+    (void)at;
+    (void)end;
+    return crc;
+}
+
+static bool can_fold(void) { return false; }
+#endif
+
 static bool checksum(PyObject *raw, PyObject *key, uint32_t *found)
 {
     uint64_t begun;
-    if (PyBytes_GET_SIZE(raw) <= CRC_SHORT && number(key, WORD32, &begun)) {
-        const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(raw), *end = at + PyBytes_GET_SIZE(raw);
+    Py_ssize_t size = PyBytes_GET_SIZE(raw);
+    if ((folds || size <= CRC_SHORT) && number(key, WORD32, &begun)) {
+        const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(raw), *end = at + size, *whole = at + (size & ~15);
         uint32_t crc = ~(uint32_t)begun;
+        if (folds && at < whole) {
+            crc = crc_folded(crc, at, whole);
+            at = whole;
+        }
         while (at < end)
             crc = crc >> 8 ^ crc_of_byte[(crc ^ *at++) & BYTE];
         *found = ~crc;
@@ -1263,6 +1325,61 @@ static PyObject *leaf_open_packet(PyObject *module, PyObject *const *args, Py_ss
 
 static PyObject *array_type, *dtypes; /* numpy.ndarray, payload.DTYPES */
 
+/* The fields of an array and two of the functions that numpy hands to whoever is compiled against it, whose places are part of its ABI. They
+are used if this numpy says that it has that ABI, and after a look whether an array does lie like that; else arrays are made and asked as Python
+does. */
+typedef struct {
+    PyObject_HEAD
+    char *data;
+    int ndim;
+    Py_ssize_t *shape, *strides;
+    PyObject *base, *dtype;
+    int flags;
+} Array;
+
+enum { ABI_VERSION = 0, NEW_FROM_DESCR = 94, ABI_1 = 0x01000009, ABI_2 = 0x02000000 };
+enum { CONTIGUOUS = 0x1, OWN_DATA = 0x4, ALIGNED = 0x100, WRITEABLE = 0x400, PLAIN_ALIGNMENT = 16 };
+static PyObject *(*array_from)(PyTypeObject *type, PyObject *dtype, int ndim, const Py_ssize_t *shape, const Py_ssize_t *strides, void *data,
+                               int flags, PyObject *like); /* takes over `dtype` */
+
+static bool lies_like(const Array *array, PyObject *dtype, const char *data, int flags)
+{
+    return array->ndim == 2 && array->shape[0] == 2 && array->shape[1] == 3 && array->strides[0] == 3 && array->strides[1] == 1 &&
+           array->base == NULL && array->dtype == dtype && array->data == data &&
+           (array->flags & (CONTIGUOUS | OWN_DATA | ALIGNED | WRITEABLE)) == flags;
+}
+
+/* `table`: the capsule that numpy shows as _ARRAY_API. */
+static void learn_arrays(PyObject *table)
+{
+    static char room[6];
+    void **functions = PyCapsule_CheckExact(table) ? PyCapsule_GetPointer(table, NULL) : NULL;
+    unsigned int (*version)(void) = functions == NULL ? NULL : (unsigned int (*)(void))functions[ABI_VERSION];
+    PyObject *dtype = dtypes == NULL ? NULL : PyDict_GetItemString(dtypes, "uint8");
+    array_from = NULL;
+    if (version != NULL && (version() == ABI_1 || version() == ABI_2) && dtype != NULL && array_type != NULL) {
+        array_from = (PyObject * (*)(PyTypeObject *, PyObject *, int, const Py_ssize_t *, const Py_ssize_t *, void *, int, PyObject *))
+            functions[NEW_FROM_DESCR];
+        PyObject *own = PyObject_CallFunction(array_type, "((ii)O)", 2, 3, dtype), *given = NULL;
+        Py_buffer buffer;
+        bool like = own != NULL && PyObject_GetBuffer(own, &buffer, PyBUF_SIMPLE) == 0;
+        if (like) {
+            like = lies_like((Array *)own, dtype, buffer.buf, CONTIGUOUS | OWN_DATA | ALIGNED | WRITEABLE);
+            PyBuffer_Release(&buffer);
+        }
+        if (like) {
+            const Py_ssize_t shape[2] = {2, 3};
+            given = array_from((PyTypeObject *)array_type, Py_NewRef(dtype), 2, shape, NULL, room, CONTIGUOUS | ALIGNED, NULL);
+            like = given != NULL && lies_like((Array *)given, dtype, room, CONTIGUOUS | ALIGNED);
+        }
+        if (!like)
+            array_from = NULL;
+        Py_XDECREF(own);
+        Py_XDECREF(given);
+    }
+    PyErr_Clear();
+}
+
 /* A lease or a loan, see node/views.py. `about`: the record of a lease, the number of the slot of a loan. One that was made with an
 interface, or without any memory, has no `room`. */
 typedef struct {
@@ -1425,20 +1542,55 @@ static PyBufferProcs held_as_buffer = {.bf_getbuffer = held_buffer};
 static PyTypeObject LeaseType = HELD_TYPE("Lease", lease_new, lease_members, "Keeps one input packet's memory, see views.py.");
 static PyTypeObject LoanType = HELD_TYPE("Loan", loan_new, loan_members, "Keeps one slot of the process' own ring, see views.py.");
 
-/* An array of what is held; NULL with an error set if numpy will not. */
-static PyObject *array_over(Held *held, PyObject *shape, PyObject *dtype)
+static uint64_t itemsize_of(PyObject *dtype)
 {
+    static PyObject *last; /* kept */
+    static uint64_t itemsize;
+    if (dtype != last) {
+        PyObject *size = PyObject_GetAttrString(dtype, "itemsize");
+        if (size == NULL || !number(size, PY_SSIZE_T_MAX, &itemsize))
+            itemsize = 0;
+        Py_XDECREF(size);
+        PyErr_Clear();
+        Py_XSETREF(last, Py_NewRef(dtype));
+    }
+    return itemsize;
+}
+
+/* An array of what is held; NULL with an error set if numpy will not. `whole`: it is known to show all of it. */
+static PyObject *array_over(Held *held, PyObject *shape, PyObject *dtype, bool *whole)
+{
+    uint64_t sizes[NDIM_MAX], nbytes = array_from == NULL ? 0 : itemsize_of(dtype), most = (uint64_t)held->size;
+    Py_ssize_t ndim;
+    bool plain = nbytes && (uintptr_t)held->begin % PLAIN_ALIGNMENT == 0 && sizes_of(shape, sizes, &ndim);
+    for (Py_ssize_t n = 0; plain && n < ndim; n++)
+        plain = sizes[n] && !__builtin_mul_overflow(nbytes, sizes[n], &nbytes) && nbytes <= most;
+    *whole = plain && nbytes == most;
+    if (*whole) {
+        int flags = CONTIGUOUS | ALIGNED | (Py_IS_TYPE((PyObject *)held, &LoanType) ? WRITEABLE : 0);
+        PyObject *array =
+            array_from((PyTypeObject *)array_type, Py_NewRef(dtype), (int)ndim, (Py_ssize_t *)sizes, NULL, held->begin, flags, NULL);
+        if (array != NULL)
+            ((Array *)array)->base = Py_NewRef((PyObject *)held);
+        return array;
+    }
     PyObject *const args[3] = {shape, dtype, (PyObject *)held};
     return PyObject_Vectorcall(array_type, args, 3, NULL);
+}
+
+static bool has_nbytes(PyObject *array, uint64_t nbytes)
+{
+    uint64_t found;
+    PyObject *shown = PyObject_GetAttrString(array, "nbytes");
+    bool has = shown != NULL && number(shown, PY_SSIZE_T_MAX, &found) && found == nbytes;
+    Py_XDECREF(shown);
+    return has;
 }
 
 /* lend(reader, reach, ref, record, release): (lease, view, nbytes). `reach`: room, slots_offset, slot_bytes, slot_count. */
 static PyObject *leaf_lend(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
-    static PyObject *nbytes_name;
-    if (nbytes_name == NULL && (nbytes_name = PyUnicode_InternFromString("nbytes")) == NULL)
-        return NULL;
     uint64_t reach[3], field[4], shape[NDIM_MAX], strides[NDIM_MAX];
     Py_ssize_t ndim, steps;
     Words *room;
@@ -1471,12 +1623,11 @@ static PyObject *leaf_lend(PyObject *module, PyObject *const *args, Py_ssize_t c
     held->room = Py_NewRef(room);
     held->begin = (char *)room->buffer.buf + slots_offset + slot * slot_bytes + offset;
     held->size = (Py_ssize_t)nbytes;
-    PyObject *view = array_over(held, sizes, dtype), *whole = view == NULL ? NULL : PyObject_GetAttr(view, nbytes_name);
-    uint64_t shown;
-    if (whole == NULL || !number(whole, PY_SSIZE_T_MAX, &shown) || shown != nbytes) {
+    bool whole;
+    PyObject *view = array_over(held, sizes, dtype, &whole);
+    if (view == NULL || (!whole && !has_nbytes(view, nbytes))) {
         /* A shape that is not that of its bytes: Python says so. This lease was nobody's. */
         PyErr_Clear();
-        Py_XDECREF(whole);
         Py_CLEAR(held->release);
         Py_XDECREF(view);
         Py_DECREF(held);
@@ -1484,7 +1635,7 @@ static PyObject *leaf_lend(PyObject *module, PyObject *const *args, Py_ssize_t c
     }
     if (is_bytes)
         Py_SETREF(view, PyMemoryView_FromObject(view));
-    PyObject *items[3] = {(PyObject *)held, view, whole};
+    PyObject *items[3] = {(PyObject *)held, view, Py_NewRef(field_of(args[2], ref_place[R_NBYTES]))};
     return tuple_of(3, items);
 }
 
@@ -1506,7 +1657,8 @@ static PyObject *leaf_borrow(PyObject *module, PyObject *const *args, Py_ssize_t
     held->shape = Py_NewRef(args[4]);
     held->dtype = Py_NewRef(args[5]);
     held->name = Py_NewRef(args[6]);
-    PyObject *array = array_over(held, args[4], args[5]);
+    bool whole;
+    PyObject *array = array_over(held, args[4], args[5], &whole);
     Py_DECREF(held);
     return array;
 }
@@ -1515,50 +1667,47 @@ static PyObject *leaf_borrow(PyObject *module, PyObject *const *args, Py_ssize_t
 static PyObject *leaf_loan_ref(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
-    static PyObject *base_name, *shape_name, *dtype_name, *setflags_name, *zero, *no_strides;
-    if (no_strides == NULL) {
-        base_name = PyUnicode_InternFromString("base");
-        shape_name = PyUnicode_InternFromString("shape");
-        dtype_name = PyUnicode_InternFromString("dtype");
-        setflags_name = PyUnicode_InternFromString("setflags");
-        zero = PyLong_FromLong(0);
-        if (!base_name || !shape_name || !dtype_name || !setflags_name || !zero || (no_strides = PyTuple_New(0)) == NULL)
-            return NULL;
-    }
+    static PyObject *zero, *no_strides;
+    if (no_strides == NULL && ((zero = PyLong_FromLong(0)) == NULL || (no_strides = PyTuple_New(0)) == NULL))
+        return NULL;
     if (count != 3 || ref_type == NULL || !Py_IS_TYPE(args[0], (PyTypeObject *)array_type))
         return by_python(LOAN_REF, args, count);
-    PyObject *base = PyObject_GetAttr(args[0], base_name);
-    if (base == NULL)
-        return NULL;
-    Held *loan = (Held *)base;
-    if (!Py_IS_TYPE(base, &LoanType) || loan->writer != args[1]) {
-        Py_DECREF(base);
+    if (array_from == NULL) /* it is named as any other array is */
         Py_RETURN_NONE;
-    }
-    PyObject *shape = PyObject_GetAttr(args[0], shape_name), *dtype = PyObject_GetAttr(args[0], dtype_name), *ref = NULL;
-    Py_buffer buffer;
-    bool same = loan->room != NULL && shape != NULL && dtype == loan->dtype && PyObject_RichCompareBool(shape, loan->shape, Py_EQ) == 1;
-    if (same && PyObject_GetBuffer(args[0], &buffer, PyBUF_SIMPLE) == 0) { /* SIMPLE: only what is contiguous */
-        same = buffer.buf == loan->begin && buffer.len == loan->size;
-        PyBuffer_Release(&buffer);
-    } else
-        same = false;
-    PyErr_Clear();
-    if (same) {
-        PyObject *const write[2] = {args[0], Py_False};
-        PyObject *done = PyObject_VectorcallMethod(setflags_name, write, 2, NULL);
-        PyObject *nbytes = PyLong_FromSsize_t(loan->size);
-        PyObject *const fields[REF_FIELDS] = {args[2], loan->about, zero, nbytes, loan->name, shape, no_strides};
-        if (done != NULL && nbytes != NULL)
-            ref = PyObject_Vectorcall((PyObject *)ref_type, fields, REF_FIELDS, NULL);
-        Py_XDECREF(done);
-        Py_XDECREF(nbytes);
-    } else
-        ref = Py_NewRef(Py_None);
-    Py_XDECREF(shape);
-    Py_XDECREF(dtype);
-    Py_DECREF(base);
+    Array *array = (Array *)args[0];
+    Held *loan = (Held *)array->base;
+    if (loan == NULL || !Py_IS_TYPE((PyObject *)loan, &LoanType) || loan->writer != args[1])
+        Py_RETURN_NONE;
+    uint64_t sizes[NDIM_MAX];
+    Py_ssize_t ndim;
+    bool same = loan->room != NULL && array->data == loan->begin && array->dtype == loan->dtype && (array->flags & CONTIGUOUS) &&
+                sizes_of(loan->shape, sizes, &ndim) && array->ndim == ndim;
+    for (Py_ssize_t n = 0; same && n < ndim; n++)
+        same = array->shape[n] == (Py_ssize_t)sizes[n];
+    if (!same)
+        Py_RETURN_NONE;
+    array->flags &= ~WRITEABLE;
+    PyObject *nbytes = PyLong_FromSsize_t(loan->size), *ref = NULL;
+    PyObject *const fields[REF_FIELDS] = {args[2], loan->about, zero, nbytes, loan->name, loan->shape, no_strides};
+    if (nbytes != NULL)
+        ref = PyObject_Vectorcall((PyObject *)ref_type, fields, REF_FIELDS, NULL);
+    Py_XDECREF(nbytes);
     return ref;
+}
+
+/* has_form(array, dtype, shape) */
+static PyObject *leaf_has_form(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    uint64_t sizes[NDIM_MAX];
+    Py_ssize_t ndim;
+    if (count != 3 || array_from == NULL || !Py_IS_TYPE(args[0], (PyTypeObject *)array_type) || !sizes_of(args[2], sizes, &ndim))
+        return by_python(HAS_FORM, args, count);
+    const Array *array = (Array *)args[0];
+    bool has = array->dtype == args[1] && array->ndim == ndim;
+    for (Py_ssize_t n = 0; has && n < ndim; n++)
+        has = (uint64_t)array->shape[n] == sizes[n];
+    return PyBool_FromLong(has);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------------------- module */
@@ -1584,8 +1733,9 @@ static PyMethodDef leaf_methods[] = {
     {FAST(lend), "lend(reader, reach, ref, record, release)"},
     {FAST(borrow), "borrow(writer, room, at, nbytes, shape, dtype, name, slot, release)"},
     {FAST(loan_ref), "loan_ref(array, writer, ring)"},
+    {FAST(has_form), "has_form(array, dtype, shape)"},
     {"words", leaf_words, METH_O, "words(view)"},
-    {FAST(put_row), "put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta)"},
+    {FAST(put_row), "put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta, own)"},
     {FAST(vouched), "vouched(table, entry_count, sequence_max, records)"},
     {NULL, NULL, 0, NULL},
 };
@@ -1621,7 +1771,10 @@ static PyObject *learn(PyObject *module, PyObject *args)
         known = keep(&array_type, python);
     else if (!strcmp(name, "DTYPES") && PyDict_CheckExact(python))
         known = keep(&dtypes, python);
-    else if (!strcmp(name, "encode_json"))
+    else if (!strcmp(name, "ARRAY_API")) {
+        learn_arrays(python);
+        known = true;
+    } else if (!strcmp(name, "encode_json"))
         known = keep(&encode_any, python);
     else if (!strcmp(name, "decode_json"))
         known = keep(&decode_any, python);
@@ -1644,7 +1797,15 @@ static PyObject *knows_packets(PyObject *module, PyObject *nothing)
     return PyBool_FromLong(packet_type != NULL && ref_type != NULL);
 }
 
+static PyObject *fold(PyObject *module, PyObject *wanted)
+{
+    (void)module;
+    folds = wanted == Py_True && can_fold();
+    return PyBool_FromLong(folds);
+}
+
 static PyMethodDef module_methods[] = {
+    {"fold", fold, METH_O, "fold(wanted): sum messages by multiplying polynomials, as is done where the processor can; is it done now."},
     {"knows_packets", knows_packets, METH_NOARGS, "knows_packets(): does it look into packets by itself."},
     {"learn", learn, METH_VARARGS, "learn(name, python): keep what a name means in Python; returns what is to stand for it."},
     {NULL, NULL, 0, NULL},
@@ -1664,6 +1825,7 @@ PyMODINIT_FUNC PyInit_leaves(void)
     if (zlib == NULL)
         return NULL;
     make_crc_of_byte();
+    folds = can_fold();
     crc32_of = PyObject_GetAttrString(zlib, "crc32");
     Py_DECREF(zlib);
     if (crc32_of == NULL || PyType_Ready(&WordsType) < 0 || PyType_Ready(&IdsType) < 0 || PyType_Ready(&LeaseType) < 0 ||

@@ -9,6 +9,7 @@ import numpy as np
 
 from streamcore.errors import ConfigError, PayloadError
 from streamcore.node.api import Port, takes_arrays
+from streamcore.node.views import has_form
 from streamcore.packet import Array, JsonSchema
 from streamcore.payload import BYTES_TYPES, JSON_TYPES, describe_payload, payload_fits
 from streamcore.schema_check import compiled
@@ -29,6 +30,7 @@ class Check:
         self._breaks: Callable[[Any], str] | None = None
         self._sure = frozenset[type]() if isinstance(port.profile, (Array, JsonSchema)) else SURE[port.profile]
         self._array_type: Any = np.ndarray
+        self._has_form: Callable[[Any, Any, Any], bool] = has_form  # here it costs no look-up
         self._last_dtype: Any = None  # of the last array that fits: most are like the one before
         self._last_shape: Any = None
         if isinstance(port.profile, JsonSchema):
@@ -44,7 +46,7 @@ class Check:
           PayloadError: names the port, what was found and what is expected; never what the payload holds.
         """
         kind = type(payload)
-        if kind in self._sure or (kind is self._array_type and payload.dtype is self._last_dtype and payload.shape == self._last_shape):
+        if kind in self._sure or (kind is self._array_type and self._has_form(payload, self._last_dtype, self._last_shape)):
             return self._once
         if not payload_fits(self.port.profile, payload):
             raise self._misfit(describe_payload(payload), ANYTHING if self.port.profile == "any" else str(self.port.profile))

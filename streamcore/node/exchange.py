@@ -7,10 +7,10 @@ it. Everything here runs in the main thread, but `released` and `commands` are f
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from time import monotonic_ns
 from typing import Final, Protocol
 
 from streamcore import limits
@@ -24,6 +24,7 @@ from streamcore.node.timing import Timing, Tracer
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
 
+monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
 TURN_PACKETS: Final = 16  # look into the inbox at least that often while there is work
 TURN_NS: Final = 1_000_000
 DRAIN_MAX: Final = 256  # messages per look: a flood must not keep the node from its packets; what is left ends the next wait at once
@@ -87,9 +88,8 @@ class Exchange:
         self._inbox, self._words = inbox, status.words
         self._edges: list[OutEdge] = []  # all of out_edges, to go through
         self._keeping: list[OutEdge] = []
-        self._guarded_until_ns = 0
         self._turned_ns = monotonic_ns()
-        self._since_turn = self._loops = 0
+        self._guarded_until_ns = self._since_turn = self._loops = 0
         self._refused = status.get("refused")
 
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:

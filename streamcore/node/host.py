@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
-from time import monotonic_ns
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +26,7 @@ from streamcore.packet import StreamPacket
 from streamcore.shm.layout import NO_EDGE, REDELIVERED
 from streamcore.shm.status import STATES, WORD, StatusWriter
 
+monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
 WANT_NS: Final = 1_000_000  # a producer out of credit gets its receipt this soon, even if the node never idles
 
 _BUSY: Final = WORD["busy_since_ns"]
@@ -52,14 +53,13 @@ class Host:
         self.metrics = PageMetrics(status)
         self.stopping, self.stopping_fd, self.run_id = False, -1, ""
         self.next_events: Callable[[int], list[dict[str, Any]]] = lambda after: []
-        self._is_told = type(node).on_completed is not Node.on_completed
+        self._is_source, self._is_told = isinstance(node, Source), type(node).on_completed is not Node.on_completed
         self.positions = Positions(status, len(plan.outputs), self._is_told) if isinstance(node, Source) else None
         self.resume_position: int | None = None
         self.fail_poisoned: Callable[[StreamPacket], None] = lambda packet: None
         self.letters: Letters | None = None
         self.on_draining: Callable[[], None] = lambda: None
         self.still_starting: Callable[[], None] = lambda: None
-        self._is_source = isinstance(node, Source)
         self._status, self._words = status, status.words
         self._outlets: dict[str, Outlet] = {}
         self._only_outlet: Outlet | None = None

@@ -7,7 +7,7 @@ this process is about to wait or has let it wait for a while, or when the proces
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from msgspec import DecodeError
@@ -51,7 +51,7 @@ class Inlet:
     def __init__(
         self,
         plan: EdgePlan,
-        readers: Mapping[int, RingReader],
+        readers: dict[int, RingReader],
         entry_count: int,
         incarnation: int,
         status: StatusWriter,
@@ -86,6 +86,7 @@ class Inlet:
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
         self._expected: dict[tuple[int, int], Record] = {}  # (entry, sequence) that adopted outputs depend on and that will come again
         self._ids: deque[bytes] = deque(maxlen=max(64, 2 * plan.window))  # of the last packets taken
+        self._keep_id = self._ids.append
         self._known: set[bytes] | None = None  # the same, once some of them may be derived again
         self._poisoned: frozenset[int] = frozenset()
         self._call_mark, self._call_complete = self._mark, self._on_complete  # bound once, not per packet
@@ -219,7 +220,7 @@ class Inlet:
             if self._known is not None and self._is_known(id16):
                 mine.settle_unused()
                 return None
-            self._ids.append(id16)
+            self._keep_id(id16)
             mine.id16 = id16
             if again:
                 self._redelivered += 1
@@ -307,8 +308,9 @@ class Inlet:
             self._mark(mine)
 
     def _on_complete(self, mine: Record) -> None:
-        if self._open.pop(mine.sequence, None) is None:
+        if mine.sequence not in self._open:
             return
+        del self._open[mine.sequence]
         self._completions.append((mine.sequence, mine.entry, mine.outcome))
         if mine.outcome != OK:
             self._mark(mine)  # for a repeat, which is answered with the same outcome

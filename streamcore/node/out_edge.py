@@ -23,14 +23,13 @@ from streamcore.wire.credit import BATCHING_DEPTH, DROP, EdgeCredit, Row, report
 
 BRISK_NS: Final = 50_000  # between two packets: a message and the wake-up of its consumer cost about as much as such a gap
 BRISK_PACKETS: Final = 16  # each other one halves the count: a frame and what belongs to it are no stream, and leave at once
-NEVER: Final = 1 << 62
+NEVER: Final = (1 << 62) - 1  # a larger one compares slowly
 
 _SENT: Final = EDGE_WORD["sent"]
 _COMPLETED: Final = EDGE_WORD["completed"]
 _DROPPED: Final = EDGE_WORD["dropped"]
 _FAILED: Final = EDGE_WORD["failed"]
 _IN_FLIGHT: Final = EDGE_WORD["in_flight"]
-_BYTES: Final = EDGE_WORD["bytes"]
 
 
 class OutEdge:
@@ -47,7 +46,7 @@ class OutEdge:
         self.asked = False  # WANT was sent and no receipt has come since
         self.peer_incarnation = 1
         self._incarnation = incarnation
-        self._words, self._row = status.words, status.row(plan.id)
+        self._words, self._row, self._lost_told = status.words, status.row(plan.id), -1
         self._before = status.counters(plan.id)
         self._kept_data: dict[int, tuple[int, bytes, int]] = {}  # sequence: entry, metadata, flags
         self._end_at: int | None = None
@@ -217,5 +216,8 @@ class OutEdge:
     def publish(self) -> None:
         credit, words, row = self.credit, self._words, self._row
         words[row + _SENT], words[row + _COMPLETED] = credit.sent, credit.completed
-        words[row + _DROPPED], words[row + _FAILED] = credit.dropped, credit.failed
+        lost = credit.dropped + credit.failed
+        if lost != self._lost_told:
+            words[row + _DROPPED], words[row + _FAILED] = credit.dropped, credit.failed
+            self._lost_told = lost
         words[row + _IN_FLIGHT] = credit.in_flight

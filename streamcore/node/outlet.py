@@ -5,8 +5,8 @@ The host hands in what may block: `wait_for(ready, deadline_ns)` answers message
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from time import monotonic_ns
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +31,7 @@ from streamcore.shm.ring import NO_PARENT, NO_REF, Parent, RingWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import DROP, SEND
 
+monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
 _NDIM_MAX: Final = limits.NDIM_MAX
 
 
@@ -59,7 +60,7 @@ class Outlet(Slots):
         # Here they cost no look-up, per packet.
         self._fields_of, self._encode_packet, self._json_types, self._array_type = fields_of, encode_packet, JSON_TYPES, np.ndarray
         self._loan_ref, self._ring = loan_ref, writer.shape.id
-        self._no_ref, self._no_parent, self._inline_max = NO_REF, NO_PARENT, limits.INLINE_BYTES_MAX
+        self._drop, self._no_ref, self._no_parent, self._inline_max = DROP, NO_REF, NO_PARENT, limits.INLINE_BYTES_MAX
         self._parents: list[list[Record]] = [[] for _ in range(writer.geometry.entry_count)]
         self._outcomes = [messages.OK] * writer.geometry.entry_count
         self._packets: list[StreamPacket | None] = [None] * writer.geometry.entry_count
@@ -138,7 +139,7 @@ class Outlet(Slots):
         now_ns = monotonic_ns()
         pending = 0
         for edge in self.edges:
-            if edge.decide(now_ns) is not DROP:
+            if edge.decide(now_ns) is not self._drop:
                 pending |= edge.bit
         if pending:
             self._commit(packet, fields, id16, pending, now_ns, blocked_ns, pressed)
@@ -231,7 +232,11 @@ class Outlet(Slots):
         ref: SlotRef | None = None
         value: Any = None
         kind = type(payload)
-        if kind in self._json_types or (kind is bytes and len(payload) <= self._inline_max):
+        if kind is self._array_type:
+            ref = self._loan_ref(payload, self.writer, self._ring)
+        if ref is not None:
+            pass  # the whole of a loan: where it lies it is
+        elif kind in self._json_types or (kind is bytes and len(payload) <= self._inline_max):
             value = payload
         elif kind is self._array_type and payload.dtype in DTYPE_NAMES and payload.ndim <= _NDIM_MAX:
             ref = self._place(payload, parents)
@@ -261,10 +266,7 @@ class Outlet(Slots):
         return (parents[0].inlet.plan.id, parents[0].entry, parents[0].sequence) if parents else NO_PARENT
 
     def _place(self, payload: Any, parents: list[Record]) -> SlotRef:
-        """Where the payload lies: in our ring if it is a loan, in another if it is forwarded, else in a slot that it is copied to."""
-        ref = self._loan_ref(payload, self.writer, self._ring) if type(payload) is self._array_type else None
-        if ref is not None:
-            return ref
+        """Where the payload lies: in our ring if it is part of a loan, in another if it is forwarded, else in a slot it is copied to."""
         owner = owner_of(payload)
         array = payload if isinstance(payload, np.ndarray) else as_bytes(payload, self.full_name)
         dtype = DTYPE_NAMES[array.dtype] if isinstance(payload, np.ndarray) else ""

@@ -8,7 +8,7 @@ from math import prod
 from operator import index
 from threading import get_ident
 from time import monotonic_ns
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from streamcore.node.views import borrow
 from streamcore.packet import SlotRef
 from streamcore.payload import DTYPE_NAMES
 from streamcore.shm.ring import RingWriter
+
+_WARM_BYTES: Final = limits.WARM_BYTES
 
 
 class Slots:
@@ -65,7 +67,7 @@ class Slots:
         writer = self.writer
         if not 0 <= nbytes <= writer.geometry.slot_bytes:
             raise PayloadTooLarge(self.full_name, nbytes, writer.geometry.slot_bytes)
-        if 2 * nbytes >= limits.WARM_BYTES:  # of smaller ones so many fit into the cache that what comes back later will do
+        if 2 * nbytes >= _WARM_BYTES:  # of smaller ones so many fit into the cache that what comes back later will do
             self.glance()
         self.settle_loans()
         if not writer.free_slots:

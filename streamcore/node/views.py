@@ -7,12 +7,13 @@ functions that make arrays of them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from streamcore import native
+from streamcore import limits, native
 from streamcore.node.lease import Record
 from streamcore.packet import SlotRef
 from streamcore.payload import DTYPES
@@ -101,14 +102,23 @@ def loan_ref(array: np.ndarray[Any, Any], writer: RingWriter, ring: int) -> Slot
         return None
     lent = owner.__array_interface__
     same = array.__array_interface__["data"][0] == lent["data"][0] and array.shape == lent["shape"] and array.dtype.str == lent["typestr"]
-    if not same or not array.flags.c_contiguous:
+    if not same or not array.flags.c_contiguous or array.ndim > limits.NDIM_MAX:
         return None
     array.flags.writeable = False
     return SlotRef(ring, owner.slot, 0, array.nbytes, array.dtype.name, array.shape, ())
 
 
+def has_form(array: np.ndarray[Any, Any], dtype: Any, shape: Any) -> bool:
+    """Is an array of just this object as its dtype, and of this shape."""
+    return array.dtype is dtype and array.shape == shape
+
+
 _DTYPES = DTYPES | dict.fromkeys(("", "msgpack"), np.dtype("uint8"))  # SYNC: shm.ring
-native.take_over(globals(), "Lease", "Loan", "lend", "borrow", "loan_ref", ndarray=np.ndarray, DTYPES=_DTYPES)
+_NUMPY = sys.modules.get("numpy._core._multiarray_umath") or sys.modules.get("numpy.core._multiarray_umath")  # the latter before numpy 2
+_ARRAY_API = getattr(_NUMPY, "_ARRAY_API", None)
+native.take_over(
+    globals(), "Lease", "Loan", "lend", "borrow", "loan_ref", "has_form", ndarray=np.ndarray, DTYPES=_DTYPES, ARRAY_API=_ARRAY_API
+)
 
 
 def owner_of(payload: Any) -> Any:

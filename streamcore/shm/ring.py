@@ -276,10 +276,11 @@ class RingWriter:
         sequence = self.next_sequence
         self.next_sequence = sequence + 1
         meta_at = self._meta_offset + entry * self._meta_bytes
-        self._put_row(self.room, self._u64, self._bytes, entry, sequence, pending, ref, parent, flags, meta_at, meta)
+        own = self._ring
+        slot = self._put_row(self.room, self._u64, self._bytes, entry, sequence, pending, ref, parent, flags, meta_at, meta, own)
         self.entry_sequence[entry] = sequence
-        if ref is not self._no_ref and ref.ring == self._ring:
-            self._entry_slot[entry] = slot = ref.slot
+        if slot >= 0 and ref is not self._no_ref:
+            self._entry_slot[entry] = slot
             self._slot_users[slot] += 1
         self._u32[entry * ENTRY_U32 + STATE_U32] = COMMITTED
         return entry, sequence
@@ -328,10 +329,11 @@ class RingReader:
         g = self.geometry
         self.reach: Any = (words(memoryview(memory)), g.slots_offset, g.slot_bytes, g.slot_count)  # what leaves.c needs of it
         self._u64 = words(memoryview(memory)[HEADER_BYTES : self.geometry.meta_offset].cast("Q"))
+        self._vouched, self._entry_count = vouched, g.entry_count
 
     def vouches(self, records: list[Any], sequence_max: int) -> bool:
         """Does the table say the same as the records of a DATA message, and do they rise to `sequence_max` at most."""
-        return vouched(self._u64, self.geometry.entry_count, sequence_max, records)
+        return self._vouched(self._u64, self._entry_count, sequence_max, records)
 
     def sequence_at(self, entry: int) -> int:
         """What the table says of a row that a DATA message names; the message has ordered the two."""

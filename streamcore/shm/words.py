@@ -26,14 +26,16 @@ def put_row(
     flags: int,
     meta_at: int,
     meta: bytes,
-) -> None:
+    own: int,
+) -> int:
     """A row of a ring's table and its metadata, WRITING. `room` and `metas`: the whole ring, twice, for tests that watch only
-    the stores of metadata; `table`: its table as u64.
+    the stores of metadata; `table`: its table as u64. Gives the slot of `ref` if that is in ring `own`, else -1.
     """
     table[entry * ENTRY_U64] = sequence  # while the row is still FREE: at worst a successor skips a number
     at, size = HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET, len(meta)
     ENTRY_REST.pack_into(room, at, WRITING, pending, ref.ring, ref.slot, ref.offset, ref.nbytes, *parent, size, flags)
     metas[meta_at : meta_at + size] = meta
+    return ref.slot if ref.ring == own else -1
 
 
 def vouched(table: memoryview, entry_count: int, sequence_max: int, records: list[Any]) -> bool:

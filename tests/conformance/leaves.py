@@ -34,7 +34,7 @@ SOURCES = (
 )
 MESSAGES = ("sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt")
 WORDS = ("words", "put_row", "vouched")
-VIEWS = ("Lease", "Loan", "lend", "borrow", "loan_ref")
+VIEWS = ("Lease", "Loan", "lend", "borrow", "loan_ref", "has_form")
 PACKING = ("encode_packet", "fields_of", "open_packet")
 
 
@@ -91,13 +91,16 @@ class Forms:
         self.asked: set[str] = set()  # what leaves have left to Python
         decode_own, decode_trace = msgspec.msgpack.Decoder(dict[str, Any]).decode, msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
         known = {"Header": messages.Header, "SlotRef": packet.SlotRef, "StreamPacket": packet.StreamPacket, "decode_own": decode_own}
-        known |= {"ndarray": np.ndarray, "DTYPES": views._DTYPES}
+        known |= {"ndarray": np.ndarray, "DTYPES": views._DTYPES, "ARRAY_API": views._ARRAY_API}
         known |= {"decode_trace": decode_trace, "encode_json": packet.encode_json, "decode_json": packet.decode_json}
         for name, value in known.items():
             library.learn(name, value)
         self.leaves: dict[str, Callable[..., Any]] = {name: library.learn(name, self._counted(name)) for name in self.python}
         self.leaves["make_ids"](os.urandom(8))  # those of new_packet
         self.knows_packets: Callable[[], bool] = library.knows_packets
+        self.fold: Callable[[bool], bool] = library.fold
+        self.learn: Callable[[str, Any], Any] = library.learn
+        self.learn_arrays: Callable[[], Any] = lambda: library.learn("ARRAY_API", views._ARRAY_API)
 
     def _counted(self, name: str) -> Callable[..., Any]:
         """The Python of a leaf, as the leaf asks it."""

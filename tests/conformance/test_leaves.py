@@ -75,7 +75,7 @@ def test_what_is_plain_is_not_left_to_python(forms):
     for what in ((ref, None, 3, None), (None, {"b": [1]}, None, [("a", 1)]), (None, b"x", None, None)):
         raw = leaf["encode_packet"](one, leaf["fields_of"](one)[3], "", *what)
         leaf["open_packet"](raw, False, 1, "in", None)
-    leaf["put_row"](room, table, room, 1, 5, 1, ref, (1, 2, 3), 0, META_AT, raw[:60])
+    leaf["put_row"](room, table, room, 1, 5, 1, ref, (1, 2, 3), 0, META_AT, raw[:60], 1)
     message = leaf["unsealed"](leaf["sealed"](leaf["data_many"](1, 1, 0, [(5, 6, 1, 0, raw)]), KEY), KEY)
     assert leaf["vouched"](table, ENTRIES, 2**62, leaf["read_data"](message, leaf["read_header"](message).records))
     leaf["data_one"](1, 1, 0, 5, 6, 1, 0, raw)
@@ -130,14 +130,16 @@ def test_a_plain_receipt_is_made_and_read(forms, upto, completions, count):
     same(forms, "read_receipt", raw, count)
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 251, 252, 253, 256, 257, 258, 4096])
+@pytest.mark.parametrize("size", [*range(80), 127, 128, 129, 255, 256, 257, 1000, 65_536])  # each tail, and each length of what is folded
 def test_a_seal_of_what_is_summed_here_and_of_what_zlib_sums(forms, size):
     message = random.Random(size).randbytes(size)
-    for key in (0, 1, KEY, 2**31, 2**32 - 1, 2**32, -1, True):
-        raw = same(forms, "sealed", message, key)
-        if isinstance(raw, bytes):
-            assert raw == message + zlib.crc32(message, key).to_bytes(4, "little")
-            assert same(forms, "unsealed", raw, key) == message
+    for folded in (False, True):  # the latter at the end: so it is done where the processor can
+        forms.fold(folded)
+        for key in (0, 1, KEY, 2**31, 2**32 - 1, 2**32, -1, True):
+            raw = same(forms, "sealed", message, key)
+            if isinstance(raw, bytes):
+                assert raw == message + zlib.crc32(message, key).to_bytes(4, "little")
+                assert same(forms, "unsealed", raw, key) == message
 
 
 @given(st.one_of(st.binary(max_size=200), st.none(), st.binary(max_size=9).map(bytearray)), st.one_of(u32, number))
@@ -354,7 +356,7 @@ def test_nothing_is_leaked(forms):
         ]
         for raw in raws:
             leaf["open_packet"](raw, False, 1, port, parent)
-            leaf["put_row"](room, table, room, 1, 5, 1, ref, (1, 2, 3), 0, META_AT, raw[:60])
+            leaf["put_row"](room, table, room, 1, 5, 1, ref, (1, 2, 3), 0, META_AT, raw[:60], 1)
             message = leaf["sealed"](leaf["data_many"](1, 1, 0, [(5, 6, 1, 0, raw)] * 3), KEY)
             again = leaf["unsealed"](message, KEY)
             leaf["vouched"](table, ENTRIES, 2**62, leaf["read_data"](again, leaf["read_header"](again).records)[:1])

@@ -86,14 +86,17 @@ def test_words_of_memory_that_is_only_read_refuse_a_store(forms):
     st.one_of(u32, number),
     st.one_of(st.integers(0, 600).map(lambda at: META_AT + at), number),
     st.one_of(st.binary(max_size=64), st.binary(max_size=64).map(bytearray)),
+    st.one_of(st.none(), u32, number),
 )
-def test_a_row_is_stored(forms, entry, sequence, pending, ref, parent, flags, meta_at, meta):
+def test_a_row_is_stored(forms, entry, sequence, pending, ref, parent, flags, meta_at, meta, own):
+    own = ref.ring if own is None and ref is not None else own
     found = []
     for form in (forms.python, forms.leaves):
         memory = mmap.mmap(-1, RING_BYTES)
         room = form["words"](memoryview(memory))
         table = form["words"](room[HEADER_BYTES:META_AT].cast("Q"))
-        found.append((outcome(form["put_row"], room, table, room, entry, sequence, pending, ref, parent, flags, meta_at, meta), memory[:]))
+        args = (entry, sequence, pending, ref, parent, flags, meta_at, meta, own)
+        found.append((outcome(form["put_row"], room, table, room, *args), memory[:]))
     # What Python stored before it met what is wrong is not held against the leaf: a row that is not committed is nobody's.
     assert found[1] == found[0] or (found[1][0] == found[0][0] and found[0][0][0] != "gives")
 
@@ -219,6 +222,51 @@ def test_a_loan_is_named_if_it_is_whole(forms, ring, loan, change):
     assert found[0] == found[1]
 
 
+@given(LOANS, st.sampled_from(["plain", "reversed", "cut", "transposed", "another object", "a record"]), st.one_of(WELL, shape, number))
+def test_the_form_of_an_array_is_known(forms, form, change, asked):
+    sizes, name = form
+    array, dtype = np.zeros(sizes, name), np.dtype(name)
+    if change == "reversed" and array.ndim:
+        array = array[::-1]
+    elif change == "cut" and array.ndim:
+        array = array[1:]
+    elif change == "transposed":
+        array = array.T
+    elif change == "another object":  # equal is not the same
+        dtype = np.dtype(name, metadata={"of": "its own"})
+    elif change == "a record":
+        array = array.view(np.recarray)
+    for wanted in (asked, sizes, array.shape, list(array.shape)):
+        leaf, python = (outcome(one["has_form"], array, dtype, wanted) for one in (forms.leaves, forms.python))
+        assert leaf == python
+    assert forms.leaves["has_form"](array, array.dtype, array.shape)
+
+
+def test_with_an_unknown_numpy_arrays_are_made_and_asked_as_python_does(forms, ring):
+    form, releases = forms.leaves, list[Any]()
+    room, at = form["words"](memoryview(ring.writer.memory)), ring.writer.slots_offset
+    forms.learn("ARRAY_API", None)
+    try:
+        array = form["borrow"](ring.writer, room, at, 24, (2, 3), np.dtype("float32"), "float32", 0, releases.append)
+        array[...] = [[1, 2, 3], [4, 5, 6]]
+        assert array.flags.writeable and form["has_form"](array, np.dtype("float32"), (2, 3))
+        assert form["loan_ref"](array, ring.writer, 3) is None and array.base.address == ring.writer.base_address + at
+        lent = SlotRef(3, 0, 0, 24, "float32", (2, 3), ())
+        lease, view, nbytes = form["lend"](ring.reader, ring_reach(forms, form, ring), lent, "record", releases.append)
+        assert view.tolist() == array.tolist() and not view.flags.writeable and nbytes == 24
+        del array, lease, view
+        assert releases == [0, "record"]
+    finally:
+        forms.learn_arrays()
+
+
+@pytest.mark.parametrize("table", [None, object(), {}, "capsule"])
+def test_what_is_no_table_of_numpy_is_not_asked(forms, table):
+    forms.learn("ARRAY_API", table)
+    forms.learn_arrays()
+    assert forms.leaves["has_form"](np.zeros(3), np.dtype("float64"), (3,))
+
+
 def plain_of(ref: SlotRef | None) -> Any:
     return ref and {name: getattr(ref, name) for name in ref.__struct_fields__}
 
@@ -266,6 +314,7 @@ def test_views_and_loans_leave_nothing_behind(forms, ring):
             array = form["borrow"](ring.writer, room, at, 4096, shapes[0], dtype, "uint8", 0, back.append)
             form["loan_ref"](array[1:], ring.writer, 3)
             form["loan_ref"](array, ring.writer, 3)
+            form["has_form"](array, dtype, shapes[1])
         form["Lease"](record, back.append, None)
         outcome(form["Lease"], record)
         back.clear()
@@ -283,4 +332,5 @@ def test_plain_views_and_loans_are_not_left_to_python(forms, ring):
     at = ring.writer.slots_offset
     array = form["borrow"](ring.writer, room, at, 64, (64,), np.dtype("uint8"), "uint8", 0, list[Any]().append)
     assert form["loan_ref"](array, ring.writer, 3) is not None
+    assert form["has_form"](array, np.dtype("uint8"), (64,))
     assert not forms.asked
