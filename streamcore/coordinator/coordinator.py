@@ -43,6 +43,7 @@ from streamcore.errors import RunError
 from streamcore.graph.model import Boot, Plan
 from streamcore.node.channel import Answered, Follow
 from streamcore.supervisor import budget, prctl, states
+from streamcore.supervisor.box import usable_cpus
 from streamcore.supervisor.forking import ForkServer
 from streamcore.supervisor.guard import Guard
 from streamcore.supervisor.incident import Case
@@ -232,7 +233,7 @@ class Coordinator:
         )
         run_dir, command = self._run_dir, self.options.command
         fork_server = self._fork_server if command == COMMAND else None
-        return Equipment(self.plan, segments, template, run_dir.open_log, run_dir.forget, command, fork_server)
+        return Equipment(self.plan, segments, template, usable_cpus(), run_dir.open_log, run_dir.forget, command, fork_server)
 
     def info(self) -> RunInfo:
         plan, file, started = self.plan, self.options.spec_file, iso_utc(self.started_wall_ns)

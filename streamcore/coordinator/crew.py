@@ -38,13 +38,14 @@ REAP_S, REAP_PAUSE_S = 2.0, 0.005  # after SIGKILL a process is gone in a millis
 class Equipment:
     """What every process of a run is given.
 
-    boot: filled in per node. open_log: gives a descriptor by node id. forget: what a dead process left in the run directory.
-    fork_server: of processes that `command` would start otherwise.
+    boot: filled in per node. cpus: how many the run may use. open_log: gives a descriptor by node id. forget: what a dead process left
+    in the run directory. fork_server: of processes that `command` would start otherwise.
     """
 
     plan: Plan
     segments: Segments
     boot: Boot
+    cpus: float
     open_log: Callable[[str], int]
     forget: Callable[[str, int], None]
     command: Sequence[str] = COMMAND
@@ -375,6 +376,7 @@ def _boot(equipment: Equipment, member: Member, gone: Iterable[NodePlan], inbox_
         ring_fds={str(ring): fd for ring, fd in rings.items()},
         status_fd=equipment.segments.status_of(node),
         inbox_fd=inbox_fd,
+        lingers=len(plan.nodes) <= equipment.cpus and not node.cpu_affinity,
         poisoned=member.poison.removed,
         lost_slots={str(ring): slots for ring, slots in equipment.segments.lost_slots(node, gone).items()},
     )

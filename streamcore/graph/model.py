@@ -165,6 +165,7 @@ class Boot(msgspec.Struct, frozen=True):
     coordinator_pid: int
     message_key: int  # of this run, random: what seals every message. It stands nowhere else
     debug: bool = False
+    lingers: bool = False  # it has a CPU of its own: see Inbox
     secrets: tuple[str, ...] = ()  # which its log must not show
     poisoned: tuple[Poisoned, ...] = ()
     lost_slots: dict[str, tuple[int, ...]] = {}  # of its own rings, by ring id as text: see Segments.lost_slots

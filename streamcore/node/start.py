@@ -106,7 +106,7 @@ class NodeProcess:
         path = inbox_path(boot.run_dir, boot.node.id, boot.incarnation)
         peers = {node for edge in boot.edges for node in (edge.from_node, edge.to_node)}
         connections_max = 2 * len(peers) + limits.STRANGERS_MAX  # that of a peer's predecessor may not have ended yet
-        self._inbox = Inbox(socket.socket(fileno=boot.inbox_fd), path, connections_max)
+        self._inbox = Inbox(socket.socket(fileno=boot.inbox_fd), path, connections_max, lingers=boot.lingers)
         self._exchange = Exchange(boot.node.id, self._inbox, self._status, log, boot.message_key)
         self._following = Following(self._exchange, self._status, boot.run, self._say)
         self._host: Host

@@ -59,6 +59,12 @@ def cpus(root: Path = _ROOT) -> frozenset[int]:
     return frozenset(found)
 
 
+def usable_cpus(root: Path = _ROOT) -> float:
+    """How many CPUs this process and those that it starts may use: those it may run on, unless its control groups give less time."""
+    quotas = (_cpu_limit(group, version) for group, version in _groups(root, "cpu"))
+    return min([float(len(os.sched_getaffinity(0))), *(quota for quota in quotas if quota is not None)])
+
+
 def bounds(pid: int, root: Path = _ROOT) -> Bounds:
     """The control group of a process and what it may have there: the lowest limit, its own or of a group around it."""
     of_memory = (_limit(group / _MEMORY_LIMIT[version]) for group, version in _groups(root, "memory", pid))

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from time import monotonic
+from time import monotonic, monotonic_ns
 
 from streamcore.wire.sockets import gather, transmit, uid_of_peer
 
-LINGER_S = 2.0  # at an orderly end: what a live peer had no room for yet
+LINGER_NS = 120_000  # what to wake a process costs both sides, and it, on a virtual machine
+SHORT_WAITS = 8  # in a row, so that one in vain comes after as many that were worth it
+CLOSING_S = 2.0  # at an orderly end: what a live peer had no room for yet
 _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # the kernel's, for the moment
 _NO_ROOM = (*_NO_MEMORY, errno.EMFILE, errno.ENFILE)
 
@@ -26,13 +28,18 @@ class Inbox:
     Connections have their turns. A stranger's flood waits with the stranger.
     """
 
-    def __init__(self, bound: socket.socket, path: str, connections_max: int):
-        """`bound`: from bind_inbox; closed with the inbox. More than `connections_max` have to wait until one has ended."""
+    def __init__(self, bound: socket.socket, path: str, connections_max: int, *, lingers: bool = False):
+        """`bound`: from bind_inbox; closed with the inbox. More than `connections_max` have to wait until one has ended.
+
+        `lingers`: once some waits in a row were shorter than a wake-up takes, look for so long before sleeping. Only for a process that has
+        a CPU of its own: it takes the time from whoever else could have run.
+        """
         self.path, self._connections_max = path, connections_max
         self._listener, self._listens = bound, False
         self._connections: dict[int, socket.socket] = {}
         self._epoll = select.epoll()
         self._messages: deque[bytes] = deque()  # read and not taken
+        self._lingers, self._short_waits = lingers, 0
         self._looked = False  # what the last look has found was not taken to its end
         self._listen()
         woken, self._waking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -43,7 +50,7 @@ class Inbox:
         """Wait until something is there; None waits without end."""
         if self._messages:
             return True
-        messages, odd = gather(self._epoll, -1 if timeout_ms is None else timeout_ms)
+        messages, odd = self._lingering(timeout_ms) if self._lingers and timeout_ms != 0 else self._gather(timeout_ms, 0)
         self._looked = True
         if not messages and not odd:
             return False
@@ -52,6 +59,15 @@ class Inbox:
         if odd:
             self._look_at(odd)
         return True
+
+    def _gather(self, timeout_ms: int | None, linger_ns: int) -> tuple[list[bytes], list[int]]:
+        return gather(self._epoll, -1 if timeout_ms is None else timeout_ms, linger_ns)
+
+    def _lingering(self, timeout_ms: int | None) -> tuple[list[bytes], list[int]]:
+        began_ns = monotonic_ns()
+        found = self._gather(timeout_ms, LINGER_NS if self._short_waits >= SHORT_WAITS else 0)
+        self._short_waits = min(self._short_waits + 1, SHORT_WAITS) if monotonic_ns() - began_ns < LINGER_NS else 0
+        return found
 
     def take(self) -> bytes | None:
         """The next message, None if nothing is there."""
@@ -158,9 +174,9 @@ class Peer:
             return not self._waiting
 
     def close(self, *, orderly: bool) -> None:
-        """Orderly: what waits still leaves if the peer lives (for at most LINGER_S); otherwise it is dropped. What was sent arrives."""
+        """Orderly: what waits still leaves if the peer lives (for at most CLOSING_S); otherwise it is dropped. What was sent arrives."""
         with self._lock:  # another thread may be about to send: to nobody from here on
-            deadline = monotonic() + LINGER_S
+            deadline = monotonic() + CLOSING_S
             while orderly and self._waiting and (left_s := deadline - monotonic()) > 0:
                 if self._has_room(left_s) and self._sent(self._waiting[0]):
                     self._waiting.popleft()

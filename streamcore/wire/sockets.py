@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic_ns
 
 from streamcore import limits, native
 from streamcore.wire.messages import sealed
@@ -48,15 +49,21 @@ def uid_of_peer(connection: socket.socket) -> int:
     return int(uid)
 
 
-def gather(epoll: select.epoll, timeout_ms: int) -> tuple[list[bytes], list[int]]:
+def gather(epoll: select.epoll, timeout_ms: int, linger_ns: int) -> tuple[list[bytes], list[int]]:
     """Wait until something is there, for ever if `timeout_ms` is negative, or until a signal comes, and read it.
+
+    Before it sleeps, unless `timeout_ms` is 0, it looks again and again for `linger_ns`.
 
     Gives the messages, RECEIVE_MAX of a connection at most, and the descriptors that have no more: of listeners, and of connections that
     have ended, as one with an empty message has.
     """
     messages: list[bytes] = []
     odd: list[int] = []
-    for fd, _ in epoll.poll(timeout_ms if timeout_ms < 0 else timeout_ms / 1000, EVENTS_MAX):
+    events: list[tuple[int, int]] = []
+    until_ns = monotonic_ns() + linger_ns if linger_ns and timeout_ms else 0
+    while not events and until_ns and monotonic_ns() < until_ns:
+        events = epoll.poll(0, EVENTS_MAX)
+    for fd, _ in events or epoll.poll(timeout_ms if timeout_ms < 0 else timeout_ms / 1000, EVENTS_MAX):
         for _ in range(RECEIVE_MAX):
             try:
                 message = os.read(fd, READ_BYTES)

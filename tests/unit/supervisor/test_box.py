@@ -114,3 +114,20 @@ def test_groups_of_version_1_bind_as_well_and_name_the_process_where_version_2_h
     write("sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us", "50000\n")
     write("sys/fs/cgroup/cpu/docker/cpu.cfs_period_us", "100000\n")
     assert module.bounds(7, root) == module.Bounds("/docker/7", 4096, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("mine", "of_the_pod", "around_it", "found"),
+    [
+        (8, "max 100000", "max 100000", 8),
+        (8, "250000 100000", "max 100000", 2.5),
+        (8, "400000 100000", "150000 100000", 1.5),
+        (1, "250000 100000", "", 1),
+    ],
+)
+def test_the_cpus_of_a_run_are_those_it_may_run_on_unless_its_groups_give_less_time(box, monkeypatch, mine, of_the_pod, around_it, found):
+    root, write = box
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(mine)))
+    write("sys/fs/cgroup/kube/pod/cpu.max", of_the_pod + "\n")
+    write("sys/fs/cgroup/kube/cpu.max", around_it + "\n")
+    assert module.usable_cpus(root) == found

@@ -187,7 +187,7 @@ def test_an_orderly_close_sends_what_waits_as_long_as_somebody_reads(inbox, full
 
 
 def test_an_orderly_close_does_not_wait_for_ever(inbox, full, monkeypatch):
-    monkeypatch.setattr(module, "LINGER_S", 0.05)
+    monkeypatch.setattr(module, "CLOSING_S", 0.05)
     peer = Peer(inbox.path, KEY, full.append)
     while not full:
         peer.send(b"x" * 1000)
