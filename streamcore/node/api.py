@@ -253,7 +253,8 @@ class Source(Node):
         raise NotImplementedError(f"{type(self).__name__} has no run()")
 
     def wait_until(self, deadline_ns: int) -> bool:
-        """Sleep until `deadline_ns` on the monotonic clock while receipts are answered; False at once when the run is asked to end.
+        """Sleep until `deadline_ns` on the monotonic clock and answer receipts; False when the run is asked to end: at once, or at a
+        deadline that is at most 50 ms away.
 
         Use this instead of time.sleep to pace a source.
         """

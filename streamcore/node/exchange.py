@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from typing import Final, Protocol
+from typing import Final
 
 from streamcore import limits
 from streamcore.errors import MessageError, Stopped
@@ -23,14 +23,21 @@ from streamcore.node.outlet import Outlet
 from streamcore.node.timing import Timing, Tracer
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
+from streamcore.wire.inbox import Incoming, Outgoing
 
 monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
 TURN_PACKETS: Final = 16  # look into the inbox at least that often while there is work
 TURN_NS: Final = 1_000_000
+GLANCE_NS: Final = 40_000  # between two looks for a slot that is still in the cache
+DEAF_NS: Final = 50_000_000  # receipts of a camera's frames need not wake its source between them
 DRAIN_MAX: Final = 256  # messages per look: a flood must not keep the node from its packets; what is left ends the next wait at once
 GUARD_NS: Final = 200_000_000  # the guard stays on for so long after the last batch was begun
 BATCH_NS: Final = 1_000_000  # a batch older than this is sent by the guard
 
+_DATA: Final = messages.DATA
+_END: Final = messages.END
+_RECEIPT: Final = messages.RECEIPT
+_WAKE: Final = messages.WAKE
 _LOOPS: Final = WORD["loop_count"]
 _BEAT: Final = WORD["heartbeat_ns"]
 _WAIT: Final = WORD["wait_ns"]
@@ -39,22 +46,6 @@ _LEASES: Final = WORD["leases"]
 _REFUSED: Final = WORD["refused"]
 _COPIED: Final = WORD["copied"]
 _WAITS: Final = WORD["waits_for_credit"]
-
-
-class Incoming(Protocol):
-    """An Inbox."""
-
-    def poll(self, timeout_ms: int | None) -> bool: ...
-
-    def take(self) -> bytes | None: ...
-
-
-class Outgoing(Protocol):
-    """A Peer."""
-
-    def send(self, message: bytes) -> None: ...
-
-    def close(self, *, orderly: bool) -> None: ...
 
 
 class Exchange:
@@ -86,6 +77,8 @@ class Exchange:
         self.timing = Timing(status)
         self.idle_ns, self.credit_wait_ns = status.get("wait_ns"), status.get("credit_wait_ns")  # a predecessor's are counted on
         self._inbox, self._words = inbox, status.words
+        # Here they cost no look-up, per message.
+        self._unsealed, self._read_header, self._read_receipt = messages.unsealed, messages.read_header, messages.read_receipt
         self._edges: list[OutEdge] = []  # all of out_edges, to go through
         self._keeping: list[OutEdge] = []
         self._turned_ns = monotonic_ns()
@@ -155,14 +148,15 @@ class Exchange:
         return any(edge.credit.kept for edge in self._keeping)
 
     def glance(self) -> None:
-        """Answer what has come in, without waiting."""
-        if self._inbox.poll(0):
+        """Answer what has come in, without waiting; not if that was done a moment ago."""
+        if monotonic_ns() - self._turned_ns >= GLANCE_NS and self._inbox.poll(0):
             self._drain()
 
-    def wait(self, deadline_ns: int | None) -> None:
+    def wait(self, deadline_ns: int | None, deaf: bool = False) -> None:
         """Wait for a message (or the deadline) and answer all that came. Producers that are out of credit get their receipts first.
 
-        Raises Stopped when the process was told to terminate.
+        `deaf`: for the deadline alone, if it is near and nothing that may come has to be answered sooner. Raises Stopped when the process
+        was told to terminate.
         """
         self.settle()
         self._flush_batches()
@@ -179,7 +173,9 @@ class Exchange:
         if deadline_ns is not None:
             left_ms = min(limits.POLL_MS_MAX, max(0, -(-(deadline_ns - now_ns) // 1_000_000)))
             timeout_ms = left_ms if timeout_ms is None else min(timeout_ms, left_ms)
-        if not self._inbox.poll(timeout_ms) and unreported:
+        if deaf and deadline_ns is not None and 0 < deadline_ns - now_ns <= DEAF_NS and not unreported and not self._keeping:
+            self._inbox.sleep(deadline_ns - now_ns)
+        elif not self._inbox.poll(timeout_ms) and unreported:
             self.flush_receipts(lambda inlet: inlet.unreported)
         self.idle_ns += monotonic_ns() - now_ns
         self._words[_WAIT] = self.idle_ns
@@ -269,11 +265,11 @@ class Exchange:
     def _on_message(self, raw: bytes) -> None:
         """SYNC: Peer and Lifeline seal."""
         try:
-            message = messages.unsealed(raw, self._key)
-            header = messages.read_header(message)
-            if header.type == messages.RECEIPT:
+            message = self._unsealed(raw, self._key)
+            header = self._read_header(message)
+            if header.type == _RECEIPT:
                 self._on_receipt(message, header)
-            elif header.type != messages.WAKE:
+            elif header.type != _WAKE:
                 self._on_inlet(message, header)
         except MessageError as error:
             self.refuse(str(error))
@@ -283,15 +279,15 @@ class Exchange:
         inlet = self.inlets.get(header.edge)
         if inlet is None:
             raise MessageError(f"edge {header.edge} does not end at node {self.node_id}")
-        if header.type == messages.END:
+        if header.type == _END:
             messages.read_end(raw)
         if header.incarnation != inlet.peer_incarnation:
             if header.incarnation < inlet.peer_incarnation:
                 return  # its successor sends it again
-            if header.type == messages.DATA:
+            if header.type == _DATA:
                 inlet.check_restarted(raw, header)
             self._on_peer_restarted(inlet.plan.from_node, header.incarnation)  # it came before the coordinator's word
-        if header.type == messages.END:
+        if header.type == _END:
             inlet.ended = True
             return
         self.waiting.extend((inlet, record) for record in inlet.admit(raw, header))
@@ -308,7 +304,7 @@ class Exchange:
         outlet, edge = found
         if header.incarnation != edge.peer_incarnation:
             return  # of a dead one: the entry was sent again since, and its slot may be about to be read
-        outlet.on_receipt(edge, *messages.read_receipt(raw, header.records))
+        outlet.on_receipt(edge, *self._read_receipt(raw, header.records))
 
     def refuse(self, why: str) -> None:
         """Count a message that is none of ours; the 1st, 2nd, 4th, 8th ... is logged."""

@@ -97,7 +97,7 @@ class Host:
             while not self.stopping:
                 if monotonic_ns() >= deadline_ns:
                     return True
-                self.exchange.wait(deadline_ns)
+                self.exchange.wait(deadline_ns, deaf=True)
             return False
         finally:
             self._words[_WAITS] = 0
@@ -215,12 +215,12 @@ class Host:
         exchange, waiting, batch_max = self.exchange, self.exchange.waiting, self.plan.batch_max
         simple = batch_max == 1 and not self.plan.retries
         puller = Puller(self.node, exchange, self._words, self._emit, self._failures, self._completions.remember)
-        while (waiting and not exchange.looped) or not exchange.ended or self.node.pending:
+        while (waiting and not exchange.looped) or not exchange.ended or (puller.pulls and self.node.pending):
             if puller.pulls and not exchange.paused:
                 puller.pull_all()
             if exchange.redrives and not exchange.paused:
                 self._redrive(exchange.redrives.popleft())
-            elif waiting and not exchange.paused and self.node.taking:
+            elif waiting and not exchange.paused and (not puller.pulls or self.node.taking):
                 self._handle_one() if simple else self._handle(batch_max)
             else:
                 self._publish()

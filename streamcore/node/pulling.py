@@ -71,6 +71,9 @@ class Puller:
 
     def wait(self) -> None:
         """Until something comes or the node wants to be asked again. That inputs wait for a node that is not taking is no hang."""
+        if not self.pulls:
+            self._exchange.wait(None)
+            return
         self._words[_WAITS] = 0 if self._node.taking else 1
         if self._node.pressing:
             for outlet in self._exchange.outlets.values():

@@ -12,6 +12,10 @@ from streamcore.shm.layout import NO_EDGE
 from streamcore.shm.status import END_TO_END, SPAN_WORDS, WORK, StatusWriter
 from streamcore.wire import messages
 
+_SPANS_MAX: Final = limits.SPANS_MAX
+_SPAN_WORDS: Final = SPAN_WORDS
+_TIMINGS_NS: Final = limits.TIMINGS_NS
+_REFUSED: Final = messages.REFUSED
 OFF: Final = "STREAMCORE_TIMINGS"  # environment variable; 0: nothing is counted, to measure what counting costs
 
 
@@ -24,7 +28,7 @@ class Timing:
         self.work, self.end_to_end = status.histogram(WORK), status.histogram(END_TO_END)
         self._all: list[Histogram] = [self.work, self.end_to_end]
         self._words, self._spans_word = status.words, status.spans_word
-        stamps = status.words[self._spans_word : self._spans_word + limits.SPANS_MAX * SPAN_WORDS : SPAN_WORDS]
+        stamps = status.words[self._spans_word : self._spans_word + _SPANS_MAX * _SPAN_WORDS : _SPAN_WORDS]
         self._next_span = max(stamps)
         self._published_ns = 0
 
@@ -36,11 +40,11 @@ class Timing:
 
         That is one TIMINGS_NS after it may be done: a node that has packets now and then need not wake for this besides.
         """
-        left_ns = self._published_ns + limits.TIMINGS_NS - now_ns
+        left_ns = self._published_ns + _TIMINGS_NS - now_ns
         if left_ns > 0:
             for histogram in self._all:
                 if histogram.changed:
-                    return 1 + (left_ns + limits.TIMINGS_NS) // 1_000_000
+                    return 1 + (left_ns + _TIMINGS_NS) // 1_000_000
             return 0
         self._published_ns = now_ns
         for histogram in self._all:
@@ -58,7 +62,7 @@ class Timing:
         if capture_ns > 0:
             self.end_to_end.note(ended_ns - capture_ns)
         if trace and 0 < trace[0][1] <= began_ns:
-            edge, failed = record.inlet.plan.id, int(record.outcome >= messages.REFUSED)
+            edge, failed = record.inlet.plan.id, int(record.outcome >= _REFUSED)
             times = record.sent_ns, began_ns, ended_ns, blocked_ns
             self.span(trace[0][1], edge, record.sequence, capture_ns, times, failed, record.derived)
 
@@ -67,7 +71,7 @@ class Timing:
     ) -> None:
         """See status.Span; `times`: sent, began, ended and blocked."""
         words, number = self._words, self._next_span
-        at = self._spans_word + number % limits.SPANS_MAX * SPAN_WORDS
+        at = self._spans_word + number % _SPANS_MAX * _SPAN_WORDS
         self._next_span = number + 1
         words[at] = 0
         words[at + 1], words[at + 2], words[at + 3], words[at + 4] = origin_ns, edge, sequence, max(0, min(capture_ns, times[2]))

@@ -6,20 +6,41 @@ import errno
 import os
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from time import monotonic, monotonic_ns
+from typing import Final, Protocol
 
+from streamcore.clock import Clock
 from streamcore.wire.sockets import gather, transmit, uid_of_peer
 
-LINGER_NS = 120_000  # what to wake a process costs both sides, and it, on a virtual machine
-SHORT_WAITS = 8  # in a row, so that one in vain comes after as many that were worth it
+monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
+LINGER_NS: Final = 120_000  # what to wake a process costs both sides, and it, on a virtual machine
+SHORT_WAITS: Final = 8  # in a row, so that one in vain comes after as many that were worth it
 CLOSING_S = 2.0  # at an orderly end: what a live peer had no room for yet
 _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # the kernel's, for the moment
 _NO_ROOM = (*_NO_MEMORY, errno.EMFILE, errno.ENFILE)
+
+
+class Incoming(Protocol):
+    """An Inbox, or what stands for one."""
+
+    def poll(self, timeout_ms: int | None) -> bool: ...
+
+    def sleep(self, duration_ns: int) -> None: ...
+
+    def take(self) -> bytes | None: ...
+
+
+class Outgoing(Protocol):
+    """A Peer, or what stands for one."""
+
+    def send(self, message: bytes) -> None: ...
+
+    def close(self, *, orderly: bool) -> None: ...
 
 
 class Inbox:
@@ -39,7 +60,8 @@ class Inbox:
         self._connections: dict[int, socket.socket] = {}
         self._epoll = select.epoll()
         self._messages: deque[bytes] = deque()  # read and not taken
-        self._lingers, self._short_waits = lingers, 0
+        self._linger_ns, self._short_waits = LINGER_NS if lingers else 0, 0
+        self._gather, self._sleep = gather, Clock.sleep  # here they cost no look-up
         self._looked = False  # what the last look has found was not taken to its end
         self._listen()
         woken, self._waking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -50,7 +72,8 @@ class Inbox:
         """Wait until something is there; None waits without end."""
         if self._messages:
             return True
-        messages, odd = self._lingering(timeout_ms) if self._lingers and timeout_ms != 0 else self._gather(timeout_ms, 0)
+        wait_ms = -1 if timeout_ms is None else timeout_ms
+        messages, odd = self._lingering(wait_ms) if self._linger_ns and wait_ms else self._gather(self._epoll, wait_ms, 0)
         self._looked = True
         if not messages and not odd:
             return False
@@ -60,14 +83,15 @@ class Inbox:
             self._look_at(odd)
         return True
 
-    def _gather(self, timeout_ms: int | None, linger_ns: int) -> tuple[list[bytes], list[int]]:
-        return gather(self._epoll, -1 if timeout_ms is None else timeout_ms, linger_ns)
-
-    def _lingering(self, timeout_ms: int | None) -> tuple[list[bytes], list[int]]:
-        began_ns = monotonic_ns()
-        found = self._gather(timeout_ms, LINGER_NS if self._short_waits >= SHORT_WAITS else 0)
-        self._short_waits = min(self._short_waits + 1, SHORT_WAITS) if monotonic_ns() - began_ns < LINGER_NS else 0
+    def _lingering(self, timeout_ms: int) -> tuple[list[bytes], list[int]]:
+        began_ns, linger_ns = monotonic_ns(), self._linger_ns
+        found = self._gather(self._epoll, timeout_ms, linger_ns if self._short_waits >= SHORT_WAITS else 0)
+        self._short_waits = min(self._short_waits + 1, SHORT_WAITS) if monotonic_ns() - began_ns < linger_ns else 0
         return found
+
+    def sleep(self, duration_ns: int) -> None:
+        """For so long, whatever comes."""
+        self._sleep(duration_ns / 1e9)
 
     def take(self) -> bytes | None:
         """The next message, None if nothing is there."""
@@ -176,8 +200,8 @@ class Peer:
     def close(self, *, orderly: bool) -> None:
         """Orderly: what waits still leaves if the peer lives (for at most CLOSING_S); otherwise it is dropped. What was sent arrives."""
         with self._lock:  # another thread may be about to send: to nobody from here on
-            deadline = monotonic() + CLOSING_S
-            while orderly and self._waiting and (left_s := deadline - monotonic()) > 0:
+            deadline = time.monotonic() + CLOSING_S
+            while orderly and self._waiting and (left_s := deadline - time.monotonic()) > 0:
                 if self._has_room(left_s) and self._sent(self._waiting[0]):
                     self._waiting.popleft()
             self._waiting.clear()

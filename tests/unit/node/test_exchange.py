@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 
 import pytest
 
 from streamcore.errors import Stopped
 from streamcore.node import channel
-from streamcore.node.exchange import DRAIN_MAX, TURN_NS, TURN_PACKETS, Exchange
+from streamcore.node.exchange import DEAF_NS, DRAIN_MAX, TURN_NS, TURN_PACKETS, Exchange
 from streamcore.node.inlet import Inlet
 from streamcore.node.outlet import Outlet
 from streamcore.wire import messages
@@ -24,6 +25,7 @@ class Inbox:
     def __init__(self) -> None:
         self.queue: deque[bytes] = deque()
         self.waits_ms: list[int | None] = []
+        self.slept_ns: list[int] = []
 
     def take(self) -> bytes | None:
         return self.queue.popleft() if self.queue else None
@@ -31,6 +33,9 @@ class Inbox:
     def poll(self, timeout_ms: int | None) -> bool:
         self.waits_ms.append(timeout_ms)
         return bool(self.queue)
+
+    def sleep(self, duration_ns: int) -> None:
+        self.slept_ns.append(duration_ns)
 
 
 class Middle:
@@ -105,6 +110,40 @@ def test_a_producer_out_of_credit_gets_its_receipt_before_the_wait(middle):
 def test_a_deadline_bounds_the_wait(middle):
     middle.exchange.wait(1)
     assert middle.inbox.waits_ms == [0]
+
+
+def test_a_wait_for_a_near_deadline_alone_answers_what_has_come_when_it_is_over(middle):
+    emit(middle, 1)
+    middle.exchange.wait(time.monotonic_ns() + DEAF_NS, deaf=True)
+    (slept_ns,) = middle.inbox.slept_ns
+    assert 0 < slept_ns <= DEAF_NS
+    assert (middle.inbox.waits_ms, len(middle.exchange.waiting)) == ([], 1)
+
+
+def test_a_wait_is_not_deaf_to_what_has_to_be_answered_sooner(middle, make_wire):
+    middle.exchange.wait(time.monotonic_ns() + 2 * DEAF_NS + 10**10, deaf=True)  # an order to end would come late
+    middle.exchange.wait(LONG_AGO, deaf=True)
+    emit(middle, 1)
+    middle.exchange.wait(None)
+    packet = middle.take()
+    middle.exchange.wait(time.monotonic_ns() + DEAF_NS, deaf=True)  # a receipt is due after a while
+    assert (len(middle.inbox.waits_ms), middle.sent_back) == (4, 1)
+    del packet
+    keeping = Middle(make_wire(depth=8), make_wire("latest"))
+    keeping.exchange.wait(time.monotonic_ns() + DEAF_NS, deaf=True)  # what is kept leaves with the next credit
+    assert len(keeping.inbox.waits_ms) == 1
+    assert middle.inbox.slept_ns == keeping.inbox.slept_ns == []
+
+
+def test_the_inbox_is_not_glanced_at_twice_within_a_moment(middle):
+    middle.exchange.wait(None)
+    middle.exchange._turned_ns = time.monotonic_ns() + 10**9  # just now, whatever this thread had to wait for
+    middle.exchange.glance()
+    assert len(middle.inbox.waits_ms) == 1
+    middle.exchange._turned_ns = LONG_AGO
+    emit(middle, 1)
+    middle.exchange.glance()
+    assert (len(middle.inbox.waits_ms), len(middle.exchange.waiting)) == (2, 1)
 
 
 def test_between_packets_the_inbox_is_looked_into_every_so_often(middle):

@@ -204,6 +204,14 @@ def test_sending_to_a_closed_peer_sends_to_nobody(inbox, peer, full):
     assert (inbox.take(), full) == (None, [])
 
 
+def test_a_sleep_is_not_ended_by_what_comes(inbox, peer):
+    peer.send(b"early")
+    began_ns = time.monotonic_ns()
+    inbox.sleep(20_000_000)
+    assert time.monotonic_ns() - began_ns >= 20_000_000
+    assert receive_one(inbox) == b"early"
+
+
 def test_the_longest_message_arrives_and_a_longer_one_is_cut(inbox, peer):
     peer.send(bytes(MOST))
     assert len(receive_one(inbox)) == MOST
