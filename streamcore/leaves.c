@@ -509,17 +509,17 @@ static PyObject *leaf_gather(PyObject *module, PyObject *const *args, Py_ssize_t
 {
     (void)module;
     struct epoll_event events[EVENTS_MAX];
-    uint64_t linger_ns;
-    long timeout_ms = count == 3 && number(args[2], LINGER_MAX_NS, &linger_ns) && PyLong_CheckExact(args[1]) ? PyLong_AsLong(args[1]) : LONG_MAX;
-    int ready, fd = timeout_ms <= INT_MAX && timeout_ms >= INT_MIN ? PyObject_AsFileDescriptor(args[0]) : -1;
-    PyErr_Clear();
-    if (fd < 0)
+    uint64_t fd, linger_ns;
+    bool plain = count == 4 && number(args[1], INT_MAX, &fd) && PyLong_CheckExact(args[2]) && number(args[3], LINGER_MAX_NS, &linger_ns);
+    int ready, large = 0;
+    long timeout_ms = plain ? PyLong_AsLongAndOverflow(args[2], &large) : LONG_MAX;
+    if (large || timeout_ms > INT_MAX || timeout_ms < INT_MIN)
         return by_python(GATHER, args, count);
     if (timeout_ms == 0)
-        ready = epoll_wait(fd, events, EVENTS_MAX, 0);
+        ready = epoll_wait((int)fd, events, EVENTS_MAX, 0);
     else {
         Py_BEGIN_ALLOW_THREADS
-        ready = await_events(fd, events, (int)timeout_ms, linger_ns);
+        ready = await_events((int)fd, events, (int)timeout_ms, linger_ns);
         Py_END_ALLOW_THREADS
     }
     if (ready < 0 && errno != EINTR)
@@ -1751,7 +1751,7 @@ static PyMethodDef leaf_methods[] = {
     {FAST(data_one), "data_one(edge, incarnation, want, sequence, sent_ns, entry, flags, meta)"},
     {FAST(data_many), "data_many(edge, incarnation, want, records)"},
     {FAST(receipt), "receipt(edge, incarnation, taken_upto, completions)"},
-    {FAST(gather), "gather(epoll, timeout_ms, linger_ns)"},
+    {FAST(gather), "gather(epoll, fd, timeout_ms, linger_ns)"},
     {FAST(transmit), "transmit(send, fd, message, key)"},
     {"read_header", leaf_read_header, METH_O, "read_header(raw)"},
     {FAST(read_data), "read_data(raw, count)"},

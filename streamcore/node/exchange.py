@@ -290,7 +290,9 @@ class Exchange:
         if header.type == _END:
             inlet.ended = True
             return
-        self.waiting.extend((inlet, record) for record in inlet.admit(raw, header))
+        append = self.waiting.append
+        for record in inlet.admit(raw, header):
+            append((inlet, record))
         if inlet.want:
             for outlet in self.outlets.values():
                 if outlet.pinned:  # what the producer waits for hangs on our own consumers

@@ -19,6 +19,7 @@ BUCKETS: Final = 1 + OCTAVES * SUB
 SUM: Final = 0  # words of a block: the sum in ns
 LOW: Final = 1  # first bucket in use, plus 1; 0: none is
 HIGH: Final = 2  # the last one, plus 1
+FEW: Final = 8  # buckets: to store them one by one takes less than to make an array of them
 COUNTS: Final = 3  # one word per bucket
 BLOCK_WORDS: Final = COUNTS + BUCKETS
 U64_MAX: Final = 2**64 - 1
@@ -71,7 +72,11 @@ class Histogram:
         if last < 0:
             return
         self._first, self._last = BUCKETS, -1
-        words[at + COUNTS + first : at + COUNTS + last + 1] = memoryview(array("Q", self._counts[first : last + 1]))
+        if last - first < FEW:
+            for bucket in range(first, last + 1):
+                words[at + COUNTS + bucket] = self._counts[bucket]
+        else:
+            words[at + COUNTS + first : at + COUNTS + last + 1] = memoryview(array("Q", self._counts[first : last + 1]))
         words[at + SUM] = self._sum_ns & U64_MAX
         if not words[at + HIGH]:
             words[at + LOW], words[at + HIGH] = first + 1, last + 1

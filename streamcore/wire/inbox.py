@@ -59,6 +59,7 @@ class Inbox:
         self._listener, self._listens = bound, False
         self._connections: dict[int, socket.socket] = {}
         self._epoll = select.epoll()
+        self._fd = self._epoll.fileno()
         self._messages: deque[bytes] = deque()  # read and not taken
         self._linger_ns, self._short_waits = LINGER_NS if lingers else 0, 0
         self._gather, self._sleep = gather, Clock.sleep  # here they cost no look-up
@@ -73,7 +74,7 @@ class Inbox:
         if self._messages:
             return True
         wait_ms = -1 if timeout_ms is None else timeout_ms
-        messages, odd = self._lingering(wait_ms) if self._linger_ns and wait_ms else self._gather(self._epoll, wait_ms, 0)
+        messages, odd = self._lingering(wait_ms) if self._linger_ns and wait_ms else self._gather(self._epoll, self._fd, wait_ms, 0)
         self._looked = True
         if not messages and not odd:
             return False
@@ -85,7 +86,7 @@ class Inbox:
 
     def _lingering(self, timeout_ms: int) -> tuple[list[bytes], list[int]]:
         began_ns, linger_ns = monotonic_ns(), self._linger_ns
-        found = self._gather(self._epoll, timeout_ms, linger_ns if self._short_waits >= SHORT_WAITS else 0)
+        found = self._gather(self._epoll, self._fd, timeout_ms, linger_ns if self._short_waits >= SHORT_WAITS else 0)
         self._short_waits = min(self._short_waits + 1, SHORT_WAITS) if monotonic_ns() - began_ns < linger_ns else 0
         return found
 

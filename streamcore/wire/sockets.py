@@ -49,10 +49,10 @@ def uid_of_peer(connection: socket.socket) -> int:
     return int(uid)
 
 
-def gather(epoll: select.epoll, timeout_ms: int, linger_ns: int) -> tuple[list[bytes], list[int]]:
+def gather(epoll: select.epoll, fd: int, timeout_ms: int, linger_ns: int) -> tuple[list[bytes], list[int]]:
     """Wait until something is there, for ever if `timeout_ms` is negative, or until a signal comes, and read it.
 
-    Before it sleeps, unless `timeout_ms` is 0, it looks again and again for `linger_ns`.
+    Before it sleeps, unless `timeout_ms` is 0, it looks again and again for `linger_ns`. `fd`: that of the epoll.
 
     Gives the messages, RECEIVE_MAX of a connection at most, and the descriptors that have no more: of listeners, and of connections that
     have ended, as one with an empty message has.

@@ -40,7 +40,7 @@ class Lines:
 
     def gathered(self, gather: Any) -> tuple[list[bytes], list[int]]:
         """Descriptors by their places, in the order in which both forms find them; what has ended is closed, as an inbox does it."""
-        messages, odd = gather(self.epoll, 0, 0)
+        messages, odd = gather(self.epoll, self.epoll.fileno(), 0, 0)
         for fd in odd:
             self.epoll.unregister(fd)
         return messages, [self.names[fd] for fd in odd]
@@ -102,23 +102,23 @@ def test_waiting_ends_with_a_message_a_deadline_or_a_signal(forms, linger_ns):
     for form in (forms.python, forms.leaves):
         lines, heard = Lines(1), []
         began = time.monotonic()
-        assert form["gather"](lines.epoll, 30, linger_ns) == ([], [])
+        assert form["gather"](lines.epoll, lines.epoll.fileno(), 30, linger_ns) == ([], [])
         assert time.monotonic() - began >= 0.029
         threading.Timer(0.03, lambda lines=lines: lines.pairs[0][1].send(b"x")).start()
-        assert form["gather"](lines.epoll, -1, linger_ns) == ([b"x"], [])
+        assert form["gather"](lines.epoll, lines.epoll.fileno(), -1, linger_ns) == ([b"x"], [])
         before = signal.signal(signal.SIGUSR1, lambda *_, heard=heard: heard.append(True))
         threading.Timer(0.03, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
-        assert form["gather"](lines.epoll, 300, linger_ns) == ([], [])
+        assert form["gather"](lines.epoll, lines.epoll.fileno(), 300, linger_ns) == ([], [])
         assert heard == [True], "its handler has run"
         signal.signal(signal.SIGUSR1, lambda *_: 1 / 0)
         threading.Timer(0.03, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
         with pytest.raises(ZeroDivisionError):
-            form["gather"](lines.epoll, -1, linger_ns)
+            form["gather"](lines.epoll, lines.epoll.fileno(), -1, linger_ns)
         signal.signal(signal.SIGUSR1, before)
         lines.close()
 
 
-@pytest.mark.parametrize("args", [(), (None, 0, 0), (-1, 0, 0), ("x", 0, 0), (2**70, 0, 0)])
+@pytest.mark.parametrize("args", [(), (None, 0, 0, 0), (None, -1, 0, 0), (None, "x", 0, 0), (None, 2**70, 0, 0), (None, 2**31 - 1, 0, 0)])
 def test_what_is_nothing_to_gather_from(forms, args):
     both_give(forms, "gather", *args)
 
@@ -127,7 +127,7 @@ def test_what_is_nothing_to_gather_from(forms, args):
 def test_what_is_no_time_to_wait(forms, timeout_ms):
     lines = Lines(1)
     lines.pairs[0][1].send(b"x")
-    both_give(forms, "gather", lines.epoll, timeout_ms, 0)
+    both_give(forms, "gather", lines.epoll, lines.epoll.fileno(), timeout_ms, 0)
     lines.close()
 
 
@@ -175,8 +175,8 @@ def test_what_is_plain_is_not_left_to_python(forms):
     theirs = lines.pairs[0][1]
     forms.asked.clear()
     assert forms.leaves["transmit"](theirs.send, theirs.fileno(), b"plain", 1)
-    assert forms.leaves["gather"](lines.epoll, 1000, 1000) == ([forms.python["sealed"](b"plain", 1)], [])
-    assert forms.leaves["gather"](lines.epoll, 0, 1000) == ([], [])
+    assert forms.leaves["gather"](lines.epoll, lines.epoll.fileno(), 1000, 1000) == ([forms.python["sealed"](b"plain", 1)], [])
+    assert forms.leaves["gather"](lines.epoll, lines.epoll.fileno(), 0, 1000) == ([], [])
     assert not forms.asked
     lines.close()
 
@@ -190,7 +190,7 @@ def test_nothing_is_leaked(forms):
     def once() -> None:
         for _ in range(3):
             forms.leaves["transmit"](one.send, one.fileno(), message, 1)
-        messages, odd = forms.leaves["gather"](lines.epoll, 0, 0)
+        messages, odd = forms.leaves["gather"](lines.epoll, lines.epoll.fileno(), 0, 0)
         assert (len(messages), len(odd)) == (3, 1)
 
     assert_nothing_is_left(once, (message, lines.epoll))

@@ -29,7 +29,7 @@ def looked(inbox: Inbox, *, short: bool, timeout_ms: int | None = None) -> bool:
     """Did it look before it slept, in a wait that was shorter than it would look for, or not."""
     asked = []
 
-    def gather(epoll, timeout_ms, linger_ns):
+    def gather(epoll, fd, timeout_ms, linger_ns):
         asked.append(linger_ns)
         return [b"x"], []
 
