@@ -140,7 +140,8 @@ def looks(view: Any) -> Any:
     if isinstance(view, memoryview):
         return ("bytes", bytes(view), view.readonly, view.format, view.shape)
     place = view.__array_interface__["data"]
-    return (view.tobytes(), view.dtype, view.shape, view.strides, view.flags.writeable, view.flags.c_contiguous, place)
+    flags = [view.flags[name] for name in ("WRITEABLE", "C_CONTIGUOUS", "F_CONTIGUOUS", "ALIGNED", "OWNDATA")]
+    return (view.tobytes(), view.dtype, view.shape, view.strides, flags, place)
 
 
 WELL = st.sampled_from([(2, 3, 4), (4096,), (0,), (0, 3), (), (7,), (1, 1, 1), (64, 64), (2, 2, 2, 2, 2, 2, 2, 2)])
