@@ -4,7 +4,7 @@ Each function here stands for one of the same name in Python, which `learn` was 
 the plain case only. Whatever it finds unusual, wrong or hostile it hands, with all its arguments, to the Python, which either does it or
 raises the error that it always raised. So there is one text of every rule, and a leaf has none of its own.
 
-Nothing here keeps a packet, or takes a lock. All of it runs under the GIL. */
+Nothing here keeps a packet, or takes a lock. All of it runs under the GIL, but for waiting. */
 
 #define _GNU_SOURCE /* recvmmsg */
 #define PY_SSIZE_T_CLEAN

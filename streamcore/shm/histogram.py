@@ -19,10 +19,10 @@ BUCKETS: Final = 1 + OCTAVES * SUB
 SUM: Final = 0  # words of a block: the sum in ns
 LOW: Final = 1  # first bucket in use, plus 1; 0: none is
 HIGH: Final = 2  # the last one, plus 1
-FEW: Final = 8  # buckets: to store them one by one takes less than to make an array of them
 COUNTS: Final = 3  # one word per bucket
 BLOCK_WORDS: Final = COUNTS + BUCKETS
 U64_MAX: Final = 2**64 - 1
+FEW: Final = 8  # buckets: to store them one by one takes less than to make an array of them
 
 
 def bucket_of(ns: int) -> int:

@@ -156,7 +156,7 @@ class RingWriter:
         self._u32 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("I"))
         self._u64 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("Q"))
         self._meta_bytes, self._meta_offset, self._ring = g.meta_bytes, g.meta_offset, shape.id  # plain numbers, for `commit`
-        self._put_row, self._no_ref = put_row, NO_REF  # here they cost no look-up
+        self._put_row = put_row  # here it costs no look-up
         self._free_entries = list(range(g.entry_count - 1, -1, -1))
         self._free_slots = list(range(g.slot_count - 1, -1, -1))
         self._spare_slots: list[int] = []
@@ -279,7 +279,7 @@ class RingWriter:
         own = self._ring
         slot = self._put_row(self.room, self._u64, self._bytes, entry, sequence, pending, ref, parent, flags, meta_at, meta, own)
         self.entry_sequence[entry] = sequence
-        if slot >= 0 and ref is not self._no_ref:
+        if slot >= 0:
             self._entry_slot[entry] = slot
             self._slot_users[slot] += 1
         self._u32[entry * ENTRY_U32 + STATE_U32] = COMMITTED

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from streamcore import limits
 from streamcore.graph.fit import Box, Room
+from streamcore.supervisor.usage import cores
 
 CGROUP_UNLIMITED = 1 << 60  # version 1 writes a huge number where version 2 writes "max"
 _CPUS_ONLINE = "sys/devices/system/cpu/online"
@@ -61,8 +62,8 @@ def cpus(root: Path = _ROOT) -> frozenset[int]:
 
 def usable_cpus(root: Path = _ROOT) -> float:
     """How many CPUs this process and those that it starts may use: those it may run on, unless its control groups give less time."""
-    quotas = (_cpu_limit(group, version) for group, version in _groups(root, "cpu"))
-    return min([float(len(os.sched_getaffinity(0))), *(quota for quota in quotas if quota is not None)])
+    quota = bounds(os.getpid(), root).cpus
+    return cores() if quota is None else min(cores(), quota)
 
 
 def bounds(pid: int, root: Path = _ROOT) -> Bounds:

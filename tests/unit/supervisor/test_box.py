@@ -128,6 +128,7 @@ def test_groups_of_version_1_bind_as_well_and_name_the_process_where_version_2_h
 def test_the_cpus_of_a_run_are_those_it_may_run_on_unless_its_groups_give_less_time(box, monkeypatch, mine, of_the_pod, around_it, found):
     root, write = box
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(mine)))
+    write(f"proc/{os.getpid()}/cgroup", "0::/kube/pod\n")
     write("sys/fs/cgroup/kube/pod/cpu.max", of_the_pod + "\n")
     write("sys/fs/cgroup/kube/cpu.max", around_it + "\n")
     assert module.usable_cpus(root) == found
