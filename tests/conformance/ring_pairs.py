@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,12 @@ class ProcessPair:
         """The processes of this machine that map the ring or have it open. With the last of them its memory is gone."""
         found = set()
         for process in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                names = [
-                    *mapped_shared(int(process)),
-                    *(os.readlink(f"/proc/{process}/fd/{fd}") for fd in os.listdir(f"/proc/{process}/fd")),
-                ]
-            except OSError:  # it has ended meanwhile, or is not ours
-                continue
+            names: list[str] = []
+            with suppress(OSError):  # it has ended meanwhile, or is not ours
+                for fd in os.listdir(f"/proc/{process}/fd"):
+                    with suppress(OSError):  # this one was closed meanwhile: what it was mapped for is seen below
+                        names.append(os.readlink(f"/proc/{process}/fd/{fd}"))
+                names += mapped_shared(int(process))
             if any(self.label in name for name in names):
                 found.add(int(process))
         return found
