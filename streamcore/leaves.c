@@ -28,12 +28,12 @@ Nothing here keeps a packet, or takes a lock. All of it runs under the GIL, but 
 /* ---------------------------------------------------------------------------------------------------- the Python that a leaf stands for */
 
 enum Leaf {
-    SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, VOUCHED,
+    SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, CLEAR_PENDING, VOUCHED,
     ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, HAS_FORM, GATHER, TRANSMIT, LEAVES
 };
 static const char *const leaf_names[LEAVES] = {
-    "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row", "vouched",
-    "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref", "has_form",
+    "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row",
+    "clear_pending", "vouched", "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref", "has_form",
     "gather", "transmit",
 };
 static PyObject *python_of[LEAVES];
@@ -100,7 +100,8 @@ static inline uint64_t get64(const char *at) { uint64_t v; memcpy(&v, at, 8); re
 /* ---------------------------------------------------------------------------------------------------- the classes that leaves look into */
 
 enum { KIND_CHARS_MAX = 64, SOURCE_ID_CHARS_MAX = 128, ID_BYTES = 16, NDIM_MAX = 8, META_FIELDS = 10, REF_FIELDS = 7 };
-enum { ENTRY_U64 = 8, RING_HEADER_BYTES = 4096, ROW_WRITING = 1 }; /* SYNC: shm.layout */
+enum { RING_HEADER_BYTES = 4096, ROW_FREE = 0, ROW_WRITING = 1, ROW_COMMITTED = 2 }; /* SYNC: shm.layout, as the next line */
+enum { STATE_U32 = 2, PENDING_U32 = 3, ENTRY_U32 = 16, STATE_U64 = 1, ENTRY_U64 = 8 };
 
 static PyTypeObject *packet_type, *ref_type;                          /* packet.StreamPacket, packet.SlotRef */
 static PyObject *encode_any, *decode_any, *decode_own, *decode_trace; /* msgspec's, of a JSON value, of `meta`, of `trace` */
@@ -269,32 +270,34 @@ static Words *words_of(PyObject *object, Py_ssize_t itemsize, bool writable)
     return Py_IS_TYPE(object, &WordsType) && words->buffer.itemsize == itemsize && !(writable && words->buffer.readonly) ? words : NULL;
 }
 
-/* put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta, own): slot or -1. Fields are stored whole, in order. */
+/* put_row(room, table, metas, places, entry, sequence, pending, ref, parent, flags, meta): slot or -1. Fields are stored whole, in order. */
 static PyObject *leaf_put_row(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
     static const uint64_t most[11] = {WORD32, WORD32, WORD32, WORD32, WORD64, WORD64, WORD32, WORD32, WORD64, WORD32, WORD32};
-    uint64_t entry, sequence, meta_at, own, field[11] = {ROW_WRITING};
+    uint64_t entry, sequence, own, metas_at, meta_bytes, field[11] = {ROW_WRITING};
     Words *room, *table;
-    if (count != 12 || (room = words_of(args[0], 1, true)) == NULL || (table = words_of(args[1], 8, true)) == NULL || args[2] != args[0] ||
-        !number(args[3], WORD32, &entry) || !number(args[4], WORD64, &sequence) || ref_type == NULL || !Py_IS_TYPE(args[6], ref_type) ||
-        !PyTuple_CheckExact(args[7]) || PyTuple_GET_SIZE(args[7]) != 3 || !number(args[9], PY_SSIZE_T_MAX, &meta_at) ||
-        !of_32_bits(args[10]) || !number(args[11], WORD64, &own))
+    if (count != 11 || (room = words_of(args[0], 1, true)) == NULL || (table = words_of(args[1], 8, true)) == NULL || args[2] != args[0] ||
+        !PyTuple_CheckExact(args[3]) || PyTuple_GET_SIZE(args[3]) != 3 || !number(PyTuple_GET_ITEM(args[3], 0), WORD64, &own) ||
+        !number(PyTuple_GET_ITEM(args[3], 1), PY_SSIZE_T_MAX, &metas_at) || !number(PyTuple_GET_ITEM(args[3], 2), WORD16, &meta_bytes) ||
+        !number(args[4], WORD32, &entry) || !number(args[5], WORD64, &sequence) || ref_type == NULL || !Py_IS_TYPE(args[7], ref_type) ||
+        !PyTuple_CheckExact(args[8]) || PyTuple_GET_SIZE(args[8]) != 3 || !of_32_bits(args[10]))
         return by_python(PUT_ROW, args, count);
-    PyObject *objects[11] = {NULL, args[5]};
+    PyObject *objects[11] = {NULL, args[6]};
     for (int n = 0; n < 4; n++)
-        objects[2 + n] = field_of(args[6], ref_place[n]);
+        objects[2 + n] = field_of(args[7], ref_place[n]);
     for (int n = 0; n < 3; n++)
-        objects[6 + n] = PyTuple_GET_ITEM(args[7], n);
-    objects[10] = args[8];
+        objects[6 + n] = PyTuple_GET_ITEM(args[8], n);
+    objects[10] = args[9];
     for (int n = 1; n < 11; n++)
         if (n != 9 && (objects[n] == NULL || !number(objects[n], most[n], &field[n])))
             return by_python(PUT_ROW, args, count);
-    uint64_t size = field[9] = (uint64_t)PyBytes_GET_SIZE(args[10]), end = (uint64_t)room->count;
-    if (entry * ENTRY_U64 >= (uint64_t)table->count || RING_HEADER_BYTES + (entry + 1) * ENTRY_U64 * 8 > end || meta_at > end ||
+    uint64_t size = field[9] = (uint64_t)PyBytes_GET_SIZE(args[10]), end = (uint64_t)room->count, meta_at = metas_at + entry * meta_bytes;
+    if ((entry + 1) * ENTRY_U64 > (uint64_t)table->count || RING_HEADER_BYTES + (entry + 1) * ENTRY_U64 * 8 > end || meta_at > end ||
         size > end - meta_at)
         return by_python(PUT_ROW, args, count);
-    __atomic_store_n((uint64_t *)table->buffer.buf + entry * ENTRY_U64, sequence, __ATOMIC_RELEASE);
+    uint64_t *words = (uint64_t *)table->buffer.buf + entry * ENTRY_U64;
+    __atomic_store_n(words, sequence, __ATOMIC_RELEASE);
     char *row = (char *)room->buffer.buf + RING_HEADER_BYTES + entry * ENTRY_U64 * 8;
     for (int n = 0, place = 8; n < 11; n++) {
         if (most[n] == WORD64) {
@@ -306,8 +309,27 @@ static PyObject *leaf_put_row(PyObject *module, PyObject *const *args, Py_ssize_
         }
     }
     memcpy((char *)room->buffer.buf + meta_at, PyBytes_AS_STRING(args[10]), size);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
+    __atomic_store_n(words + STATE_U64, field[1] << 32 | ROW_COMMITTED, __ATOMIC_RELEASE);
     return field[2] == own ? Py_NewRef(objects[3]) : PyLong_FromLong(-1);
+}
+
+/* clear_pending(table, entry, bit): which edges are left, or -1 */
+static PyObject *leaf_clear_pending(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    uint64_t entry, bit;
+    Words *table;
+    if (count != 3 || (table = words_of(args[0], 4, true)) == NULL || !number(args[1], WORD32, &entry) || !number(args[2], WORD32, &bit) ||
+        (entry + 1) * ENTRY_U32 > (uint64_t)table->count)
+        return by_python(CLEAR_PENDING, args, count);
+    uint32_t *row = (uint32_t *)table->buffer.buf + entry * ENTRY_U32, pending = __atomic_load_n(row + PENDING_U32, __ATOMIC_ACQUIRE);
+    if (!(pending & bit))
+        return PyLong_FromLong(-1);
+    pending &= ~(uint32_t)bit;
+    __atomic_store_n(row + PENDING_U32, pending, __ATOMIC_RELEASE);
+    if (!pending)
+        __atomic_store_n(row + STATE_U32, ROW_FREE, __ATOMIC_RELEASE);
+    return PyLong_FromUnsignedLong(pending);
 }
 
 /* vouched(table, entry_count, sequence_max, records), records as read_data gives them */
@@ -1766,7 +1788,8 @@ static PyMethodDef leaf_methods[] = {
     {FAST(loan_ref), "loan_ref(array, writer, ring)"},
     {FAST(has_form), "has_form(array, dtype, shape)"},
     {"words", leaf_words, METH_O, "words(view)"},
-    {FAST(put_row), "put_row(room, table, metas, entry, sequence, pending, ref, parent, flags, meta_at, meta, own)"},
+    {FAST(clear_pending), "clear_pending(table, entry, bit)"},
+    {FAST(put_row), "put_row(room, table, metas, places, entry, sequence, pending, ref, parent, flags, meta)"},
     {FAST(vouched), "vouched(table, entry_count, sequence_max, records)"},
     {NULL, NULL, 0, NULL},
 };

@@ -26,7 +26,8 @@ from streamcore.wire import messages
 from streamcore.wire.inbox import Incoming, Outgoing
 
 monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
-TURN_PACKETS: Final = 16  # look into the inbox at least that often while there is work
+TURN_PACKETS: Final = 64  # look into the inbox at least that often while there is work
+DROPPING_TURN_PACKETS: Final = 16  # where a packet is dropped for want of a credit that may have come
 TURN_NS: Final = 1_000_000
 GLANCE_NS: Final = 40_000  # between two looks for a slot that is still in the cache
 DEAF_NS: Final = 50_000_000  # receipts of a camera's frames need not wake its source between them
@@ -53,9 +54,7 @@ class Exchange:
 
     def __init__(self, node_id: str, inbox: Incoming, status: StatusWriter, log: logging.Logger, key: int):
         self.node_id, self.log, self._key = node_id, log, key
-        self.started = False
-        self.terminating = False
-        self.paused = False
+        self.started = self.terminating = self.paused = False
         self.looped = False  # an input is a feedback edge
         self.closed = False  # nothing more is taken: flush() has been called
         self.in_node_code = False  # what it lets go of is settled when its call is over, for only then its outputs are committed
@@ -81,6 +80,7 @@ class Exchange:
         self._unsealed, self._read_header, self._read_receipt = messages.unsealed, messages.read_header, messages.read_receipt
         self._edges: list[OutEdge] = []  # all of out_edges, to go through
         self._keeping: list[OutEdge] = []
+        self._turn_packets = TURN_PACKETS
         self._turned_ns = monotonic_ns()
         self._guarded_until_ns = self._since_turn = self._loops = 0
         self._refused = status.get("refused")
@@ -96,6 +96,7 @@ class Exchange:
         self.out_edges = {edge.plan.id: (outlet, edge) for outlet in outlets.values() for edge in outlet.edges}
         self._edges = [edge for _, edge in self.out_edges.values()]
         self._keeping = [edge for edge in self._edges if edge.plan.kept]
+        self._turn_packets = TURN_PACKETS if all(edge.plan.policy == "block" for edge in self._edges) else DROPPING_TURN_PACKETS
         for edge in self._edges:
             edge.on_batch = self._need_guard
         for outlet in outlets.values():
@@ -135,7 +136,7 @@ class Exchange:
         if self.released:
             self.settle()
         self._since_turn += 1
-        if self._since_turn < TURN_PACKETS and now_ns - self._turned_ns < TURN_NS and not (self._keeping and self._keeps()):
+        if self._since_turn < self._turn_packets and now_ns - self._turned_ns < TURN_NS and not (self._keeping and self._keeps()):
             return False
         self._flush_batches()
         self._drain()

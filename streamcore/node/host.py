@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -60,7 +60,7 @@ class Host:
         self.letters: Letters | None = None
         self.on_draining: Callable[[], None] = lambda: None
         self.still_starting: Callable[[], None] = lambda: None
-        self._status, self._words = status, status.words
+        self._status, self._words, self._packet_type = status, status.words, StreamPacket
         self._outlets: dict[str, Outlet] = {}
         self._only_outlet: Outlet | None = None
         self._page_inlet: Inlet | None = None  # whose edge the page names as that of the packet under work
@@ -74,8 +74,7 @@ class Host:
     def wire(self, inlets: Iterable[Inlet], outlets: dict[str, Outlet]) -> None:
         """Take over the edges that `start` has built."""
         self.exchange.wire(inlets, outlets)
-        self._outlets = outlets
-        self._only_outlet = next(iter(outlets.values())) if len(outlets) == 1 else None
+        self._outlets, self._only_outlet = outlets, next(iter(outlets.values())) if len(outlets) == 1 else None
         for outlet in outlets.values():
             outlet.emitted_ids = set() if self.plan.retries and not self._is_source else None
             outlet.positions = self.positions
@@ -178,7 +177,7 @@ class Host:
         words, exchange = self._words, self.exchange
         if words[_SOURCE_ENDED]:
             return  # a predecessor had come to the end; what it left is being delivered
-        packets: Iterator[Any] = iter(node.run())
+        packets, give, end = iter(node.run()), next, _END  # here they cost no look-up
         began_ns = words[_BUSY] = monotonic_ns()
         while not self.stopping:
             if exchange.paused:
@@ -187,10 +186,10 @@ class Host:
                 began_ns = words[_BUSY] = monotonic_ns()
                 continue
             waited_ns = exchange.credit_wait_ns + exchange.idle_ns
-            item = next(packets, _END)
-            if item is _END:
+            item = give(packets, end)
+            if item is end:
                 break
-            self._emit_own(item)
+            self._emit_all(item) if isinstance(item, (list, tuple)) else self._emit_own(item)
             del item  # it holds a slot while the source fills the next
             words[_EMITTED] = self._produced
             began_ns = words[_BUSY] = self._between(began_ns, waited_ns)
@@ -199,17 +198,19 @@ class Host:
         if self.exchange.terminating:
             raise Stopped  # its stream has not ended: a successor goes on with it
         words[_SOURCE_ENDED] = 1
-        close = getattr(packets, "close", None)
-        if close is not None:
+        if (close := getattr(packets, "close", None)) is not None:
             close()
 
-    def _emit_own(self, item: Any) -> None:
-        """A source's packet, or several: one that cannot travel has failed, the source goes on."""
-        for packet in item if isinstance(item, (list, tuple)) else (item,):
-            try:
-                self._emit(packet)
-            except PayloadError as error:
-                self._failures.note("emit", error, packet)
+    def _emit_all(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._emit_own(packet)
+
+    def _emit_own(self, packet: Any) -> None:
+        """One of a source's packets: if it cannot travel it has failed, the source goes on."""
+        try:
+            self._emit(packet)
+        except PayloadError as error:
+            self._failures.note("emit", error, packet)
 
     def _run_consumer(self) -> None:
         exchange, waiting, batch_max = self.exchange, self.exchange.waiting, self.plan.batch_max
@@ -241,7 +242,7 @@ class Host:
             if inlet.refusal:
                 exchange.refuse(inlet.refusal)
             return
-        if inlet.is_poisoned(record[0]):
+        if inlet.poisoned and record[0] in inlet.poisoned:
             self._fail_poisoned(packet)
             return
         if inlet.check is not None and not self._failures.fits(inlet, packet):
@@ -288,7 +289,7 @@ class Host:
                 batch_max = 1
             waiting.popleft()
             packet = inlet.take(record)
-            if packet is not None and inlet.is_poisoned(record[0]):
+            if packet is not None and record[0] in inlet.poisoned:
                 self._fail_poisoned(packet)
             elif packet is not None:
                 if inlet.check is None or self._failures.fits(inlet, packet):
@@ -385,16 +386,15 @@ class Host:
                 self._emit(packet)
 
     def _emit(self, packet: Any) -> None:
-        if not isinstance(packet, StreamPacket):
-            found = type(packet).__name__
-            raise PayloadError(f"node {self.plan.id}: found {found}, expected a StreamPacket (StreamPacket.new or packet.derive)")
+        if type(packet) is not self._packet_type and not isinstance(packet, StreamPacket):
+            what = f"found {type(packet).__name__}, expected a StreamPacket (StreamPacket.new or packet.derive)"
+            raise PayloadError(f"node {self.plan.id}: {what}")
         outlet = self._only_outlet if not packet.port and self._only_outlet is not None else self.outlet(packet.port)
         if outlet.emit(packet, outlet.pinned > 0 and self.exchange.pressed):
             self._produced += 1
 
     def outlet(self, port: Any) -> Outlet:
-        outlet = self._outlets.get(port)
-        if outlet is None:
+        if (outlet := self._outlets.get(port)) is None:
             have = ", ".join(self._outlets) or "none"
             raise PayloadError(f"node {self.plan.id}: found output port {port!r}, expected one of: {have}")
         return outlet

@@ -7,7 +7,7 @@ this process is about to wait or has let it wait for a while, or when the proces
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import DecodeError
@@ -88,7 +88,7 @@ class Inlet:
         self._ids: deque[bytes] = deque(maxlen=max(64, 2 * plan.window))  # of the last packets taken
         self._keep_id = self._ids.append
         self._known: set[bytes] | None = None  # the same, once some of them may be derived again
-        self._poisoned: frozenset[int] = frozenset()
+        self.poisoned: frozenset[int] = frozenset()  # sequences of packets that have killed the process too often
         self._call_mark, self._call_complete = self._mark, self._on_complete  # bound once, not per packet
         before = status.counters(plan.id)
         self._taken, self._redelivered, self._bytes = before.taken, before.redelivered, before.bytes
@@ -99,10 +99,6 @@ class Inlet:
         if key not in self._expected:
             self._expected[key] = self._record(sequence, entry)
         return self._expected[key]
-
-    def poison(self, sequences: Iterable[int]) -> None:
-        """Packets that have killed the process too often: they fail without being processed."""
-        self._poisoned = frozenset(sequences)
 
     def producer_restarted(self, incarnation: int) -> None:
         """What it had committed comes again with its old sequence; what it derives again comes with its old id."""
@@ -144,6 +140,8 @@ class Inlet:
         """Bring the page up to date. Not per packet: each store costs a tenth of a microsecond, and the loop comes by here often enough."""
         words, row = self._words, self._row
         words[row + _TAKEN], words[row + _WAITING], words[row + _IN_FLIGHT] = self._taken, self.waiting, len(self._open)
+        total = self._bytes
+        words[row + _BYTES] = total if total <= COUNT_MAX else total & U64_MAX  # an array of stride 0 may claim to be enormous
 
     def left_behind(self) -> list[messages.Record]:
         """What a producer that is gone for good had committed to this edge and this process has not received, in order.
@@ -197,6 +195,7 @@ class Inlet:
         Why it is refused stands in `refusal`, which is empty otherwise.
         """
         sequence, sent_ns, entry, flags, raw = record
+        number: Any = record[0]  # the same as an object, which `sequence` is not once this is compiled
         self.waiting -= 1
         self._taken += 1
         self._taken_unreported += 1
@@ -204,7 +203,7 @@ class Inlet:
         mine = self._expected.pop((entry, sequence), None) if self._expected else None
         if mine is None:
             mine = self._record(sequence, entry)
-        self._open[sequence] = mine
+        self._open[number] = mine
         mine.sent_ns = sent_ns
         self.refusal = ""
         marked = self._marked(entry, sequence)
@@ -214,7 +213,7 @@ class Inlet:
             return None
         try:
             again = flags & REDELIVERED
-            packet, id16, ref, nbytes = self._open_packet(raw, again != 0, sequence, self._to_port, mine)
+            packet, id16, ref, nbytes = self._open_packet(raw, again != 0, number, self._to_port, mine)
             if again and self._known is None:  # we, or a node before us, died: more may come again with their old ids
                 self._known = set(self._ids)
             if self._known is not None and self._is_known(id16):
@@ -268,17 +267,13 @@ class Inlet:
         mine.outcome = DROPPED if self.plan.feedback else OK
         mine.settle_unused()
 
-    def is_poisoned(self, sequence: int) -> bool:
-        return sequence in self._poisoned
-
     def _fill(self, packet: StreamPacket, ref: SlotRef | None, nbytes: int, mine: Record) -> None:
         """Give a packet its lease, and the payload that `ref` names."""
         if ref is not None:
             packet.lease, packet.payload = self._view(ref, mine)
             return
         packet.lease = self._lease_type(mine, self._release, None)
-        if nbytes:
-            self._count_bytes(nbytes)
+        self._bytes += nbytes
 
     def _view(self, ref: SlotRef, mine: Record) -> tuple[Lease, Any]:
         reader = self._readers.get(ref.ring)
@@ -286,17 +281,13 @@ class Inlet:
             raise MessageError(f"edge {self.plan.name}: ring {ref.ring} is not one that this node may read")
         lease, view, nbytes = self._lend(reader, reader.reach, ref, mine, self._release)
         mine.ref = ref
-        self._count_bytes(nbytes)
+        self._bytes += nbytes
         if ref.dtype == "msgpack":
             try:
                 return lease, decode_json(view)
             except (DecodeError, ValueError, RecursionError) as error:
                 raise MessageError(f"edge {self.plan.name}: payload is not msgpack: {error}") from None
         return lease, view
-
-    def _count_bytes(self, nbytes: int) -> None:
-        total = self._bytes = self._bytes + nbytes
-        self._words[self._row + _BYTES] = total if total <= COUNT_MAX else total & U64_MAX  # an array of stride 0 may claim to be enormous
 
     def _mark(self, mine: Record) -> None:
         """Processed and let go of: a successor completes it without processing it again. Stored before its receipt can leave."""
@@ -308,10 +299,12 @@ class Inlet:
             self._mark(mine)
 
     def _on_complete(self, mine: Record) -> None:
-        if mine.sequence not in self._open:
+        number: Any = mine.sequence
+        try:
+            del self._open[number]
+        except KeyError:
             return
-        del self._open[mine.sequence]
-        self._completions.append((mine.sequence, mine.entry, mine.outcome))
+        self._completions.append((number, mine.entry, mine.outcome))
         if mine.outcome != OK:
             self._mark(mine)  # for a repeat, which is answered with the same outcome
             if mine.outcome >= REFUSED and self.delivered:

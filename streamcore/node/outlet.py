@@ -187,7 +187,7 @@ class Outlet(Slots):
         payload, lineage, position, _, before, again = fields
         if not writer.free_entries:
             self.press()
-            self._wait_for(lambda: writer.free_entries > 0, None)
+            self._wait_for(self._entry_is_free, None)
         parents: list[Record] = []
         trace = trace_of(before, lineage, self._node, now_ns, now_ns >= self.tracer.next_ns)
         if trace is not None and before is None:
@@ -226,6 +226,9 @@ class Outlet(Slots):
                     self._finish(*displaced, edge.bit, messages.DROPPED)
         if self.taps is not None and self._may_show(now_ns):
             self.taps.offer(decode_meta(raw), raw, payload, sequence, flags, now_ns)
+
+    def _entry_is_free(self) -> bool:
+        return self.writer.free_entries > 0
 
     def _pack(self, packet: Any, payload: Any, id16: Any, position: Any, trace: Any, parents: list[Record]) -> tuple[SlotRef, bytes]:
         """Put the payload where it belongs and encode the metadata; `parents` gets the input whose payload is forwarded."""

@@ -196,7 +196,7 @@ class NodeProcess:
                 release = self._exchange.released_in(self._lifeline.poke)
                 inlet = Inlet(edge, readers, entries, boot.incarnation, self._status, release)
                 inlet.check = check_for(f"{plan.id}.{edge.to_port}", cls.inputs[edge.to_port], plan.checks, plan.config)
-                inlet.poison(poisoned.sequence for poisoned in boot.poisoned if poisoned.edge == edge.id)
+                inlet.poisoned = frozenset(poisoned.sequence for poisoned in boot.poisoned if poisoned.edge == edge.id)
                 inlets.append(inlet)
             if edge.from_node == plan.id:
                 out_edges.append(OutEdge(edge, boot.incarnation, self._status))

@@ -66,14 +66,15 @@ INTP_MAX: Final = 2**63 - 1  # of numpy's sizes and strides
 assert HEADER.size == 128 and HEADER.size <= HEADER_BYTES
 assert ENTRY.size == ENTRY_REST_OFFSET + ENTRY_REST.size == ENTRY_BYTES and sys.byteorder == "little"
 
-# places of single fields in the table seen as u32, and of the sequence seen as u64
+# places of single fields in the table seen as u32, and of the sequence, and of state and edges_pending together, seen as u64
 STATE_U32: Final = 2
 PENDING_U32: Final = 3
 FLAGS_U32: Final = 15
 ENTRY_U32: Final = 16
 ENTRY_U64: Final = 8
+STATE_U64: Final = 1
 
-assert ENTRY_U32 * 4 == ENTRY_U64 * 8 == ENTRY_BYTES
+assert ENTRY_U32 * 4 == ENTRY_U64 * 8 == ENTRY_BYTES and (STATE_U32, PENDING_U32) == (2 * STATE_U64, 2 * STATE_U64 + 1)
 
 
 def round_up(value: int, step: int) -> int:

@@ -35,7 +35,7 @@ from streamcore.shm.layout import (
     Geometry,
     extent,
 )
-from streamcore.shm.words import put_row, vouched, words
+from streamcore.shm.words import clear_pending, put_row, vouched, words
 
 Parent = tuple[int, int, int]  # edge, entry, sequence of the input that an output was derived from
 NO_PARENT: Parent = (NO_EDGE, 0, 0)
@@ -155,8 +155,8 @@ class RingWriter:
         self._bytes = self.room = words(memoryview(memory))
         self._u32 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("I"))
         self._u64 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("Q"))
-        self._meta_bytes, self._meta_offset, self._ring = g.meta_bytes, g.meta_offset, shape.id  # plain numbers, for `commit`
-        self._put_row = put_row  # here it costs no look-up
+        self._places: Any = (shape.id, g.meta_offset, g.meta_bytes)
+        self._put_row, self._clear_pending = put_row, clear_pending  # here they cost no look-up
         self._free_entries = list(range(g.entry_count - 1, -1, -1))
         self._free_slots = list(range(g.slot_count - 1, -1, -1))
         self._spare_slots: list[int] = []
@@ -275,14 +275,11 @@ class RingWriter:
         entry = self._free_entries.pop()
         sequence = self.next_sequence
         self.next_sequence = sequence + 1
-        meta_at = self._meta_offset + entry * self._meta_bytes
-        own = self._ring
-        slot = self._put_row(self.room, self._u64, self._bytes, entry, sequence, pending, ref, parent, flags, meta_at, meta, own)
+        slot = self._put_row(self.room, self._u64, self._bytes, self._places, entry, sequence, pending, ref, parent, flags, meta)
         self.entry_sequence[entry] = sequence
         if slot >= 0:
             self._entry_slot[entry] = slot
             self._slot_users[slot] += 1
-        self._u32[entry * ENTRY_U32 + STATE_U32] = COMMITTED
         return entry, sequence
 
     def sequence_at(self, entry: int) -> int:
@@ -296,14 +293,9 @@ class RingWriter:
         """
         if self.sequence_at(entry) != sequence or sequence < 0:
             return None
-        place, table = entry * ENTRY_U32, self._u32
-        pending = table[place + PENDING_U32]
-        if not pending & bit:
-            return None
-        table[place + PENDING_U32] = pending = pending & ~bit
+        pending = self._clear_pending(self._u32, entry, bit)
         if pending:
-            return False
-        table[place + STATE_U32] = FREE
+            return None if pending < 0 else False
         self.entry_sequence[entry] = -1
         slot = self._entry_slot[entry]
         if slot >= 0:

@@ -6,7 +6,20 @@ from typing import Any
 
 from streamcore import native
 from streamcore.packet import SlotRef
-from streamcore.shm.layout import ENTRY_BYTES, ENTRY_REST, ENTRY_REST_OFFSET, ENTRY_U64, HEADER_BYTES, WRITING
+from streamcore.shm.layout import (
+    COMMITTED,
+    ENTRY_BYTES,
+    ENTRY_REST,
+    ENTRY_REST_OFFSET,
+    ENTRY_U32,
+    ENTRY_U64,
+    FREE,
+    HEADER_BYTES,
+    PENDING_U32,
+    STATE_U32,
+    STATE_U64,
+    WRITING,
+)
 
 
 def words(view: memoryview) -> memoryview:
@@ -18,24 +31,41 @@ def put_row(
     room: memoryview,
     table: memoryview,
     metas: memoryview,
+    places: tuple[int, int, int],
     entry: int,
     sequence: int,
     pending: int,
     ref: SlotRef,
     parent: tuple[int, int, int],
     flags: int,
-    meta_at: int,
     meta: bytes,
-    own: int,
 ) -> int:
-    """A row of a ring's table and its metadata, WRITING. `room` and `metas`: the whole ring, twice, for tests that watch only
-    the stores of metadata; `table`: its table as u64. Gives the slot of `ref` if that is in ring `own`, else -1.
+    """A row of a ring's table and its metadata; COMMITTED when everything else is stored. `room` and `metas`: the whole ring, twice,
+    for tests that watch only the stores of metadata; `table`: its table as u64; `places`: number of the ring, where its metadata
+    begins and the room of one row there. Gives the slot of `ref` if that is in this ring, else -1.
     """
+    own, metas_at, meta_bytes = places
     table[entry * ENTRY_U64] = sequence  # while the row is still FREE: at worst a successor skips a number
-    at, size = HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET, len(meta)
+    at, size, meta_at = HEADER_BYTES + entry * ENTRY_BYTES + ENTRY_REST_OFFSET, len(meta), metas_at + entry * meta_bytes
     ENTRY_REST.pack_into(room, at, WRITING, pending, ref.ring, ref.slot, ref.offset, ref.nbytes, *parent, size, flags)
     metas[meta_at : meta_at + size] = meta
+    table[entry * ENTRY_U64 + STATE_U64] = pending << 32 | COMMITTED  # both fields, in one store
     return ref.slot if ref.ring == own else -1
+
+
+def clear_pending(table: memoryview, entry: int, bit: int) -> int:
+    """An edge has completed the packet in a row: which edges have not, -1 if that one had before. The row is FREE after the last.
+
+    `table`: as u32.
+    """
+    place = entry * ENTRY_U32
+    pending = table[place + PENDING_U32]
+    if not pending & bit:
+        return -1
+    table[place + PENDING_U32] = pending = pending & ~bit
+    if not pending:
+        table[place + STATE_U32] = FREE
+    return pending
 
 
 def vouched(table: memoryview, entry_count: int, sequence_max: int, records: list[Any]) -> bool:
@@ -48,4 +78,4 @@ def vouched(table: memoryview, entry_count: int, sequence_max: int, records: lis
     return last <= sequence_max
 
 
-native.take_over(globals(), "put_row", "vouched", "words", SlotRef=SlotRef)
+native.take_over(globals(), "clear_pending", "put_row", "vouched", "words", SlotRef=SlotRef)

@@ -33,7 +33,7 @@ SOURCES = (
     "streamcore.wire.sockets",
 )
 MESSAGES = ("sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt")
-WORDS = ("words", "put_row", "vouched")
+WORDS = ("words", "put_row", "clear_pending", "vouched")
 VIEWS = ("Lease", "Loan", "lend", "borrow", "loan_ref", "has_form")
 PACKING = ("encode_packet", "fields_of", "open_packet")
 

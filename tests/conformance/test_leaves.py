@@ -77,9 +77,10 @@ def test_what_is_plain_is_not_left_to_python(forms):
     for what in ((ref, None, 3, None), (None, {"b": [1]}, None, [("a", 1)]), (None, b"x", None, None)):
         raw = leaf["encode_packet"](one, leaf["fields_of"](one)[3], "", *what)
         leaf["open_packet"](raw, False, 1, "in", None)
-    leaf["put_row"](room, table, room, 1, 5, 1, ref, (1, 2, 3), 0, META_AT, raw[:60], 1)
+    leaf["put_row"](room, table, room, (1, META_AT, 64), 1, 5, 1, ref, (1, 2, 3), 0, raw[:60])
     message = leaf["unsealed"](leaf["sealed"](leaf["data_many"](1, 1, 0, [(5, 6, 1, 0, raw)]), KEY), KEY)
     assert leaf["vouched"](table, ENTRIES, 2**62, leaf["read_data"](message, leaf["read_header"](message).records))
+    assert leaf["clear_pending"](leaf["words"](memoryview(room)[HEADER_BYTES:META_AT].cast("I")), 1, 1) == 0
     leaf["data_one"](1, 1, 0, 5, 6, 1, 0, raw)
     leaf["read_receipt"](leaf["receipt"](1, 1, 9, [(1, 2, 0)]), 1)
     leaf["make_ids"](bytes(8))()
@@ -347,6 +348,7 @@ def test_nothing_is_leaked(forms):
     memory = mmap.mmap(-1, RING_BYTES)
     room = leaf["words"](memoryview(memory))
     table = leaf["words"](room[HEADER_BYTES:META_AT].cast("Q"))
+    bits = leaf["words"](memoryview(room)[HEADER_BYTES:META_AT].cast("I"))
     kept: list[Any] = [packet_with(meta={"a": 1}), SlotRef(1, 2, 3, 4, "uint8", (2, 2), ()), "in", object()]
     hostile = [bytes(rng.randrange(256) for _ in range(60)) for _ in range(20)]
 
@@ -358,7 +360,8 @@ def test_nothing_is_leaked(forms):
         ]
         for raw in raws:
             leaf["open_packet"](raw, False, 1, port, parent)
-            leaf["put_row"](room, table, room, 1, 5, 1, ref, (1, 2, 3), 0, META_AT, raw[:60], 1)
+            leaf["put_row"](room, table, room, (1, META_AT, 64), 1, 5, 1, ref, (1, 2, 3), 0, raw[:60])
+            leaf["clear_pending"](bits, 1, 1)
             message = leaf["sealed"](leaf["data_many"](1, 1, 0, [(5, 6, 1, 0, raw)] * 3), KEY)
             again = leaf["unsealed"](message, KEY)
             leaf["vouched"](table, ENTRIES, 2**62, leaf["read_data"](again, leaf["read_header"](again).records)[:1])

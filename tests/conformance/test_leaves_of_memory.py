@@ -17,7 +17,7 @@ from leaves import ENTRIES, META_AT, RING_BYTES, Forms, assert_nothing_is_left, 
 
 from streamcore.graph.model import RingPlan
 from streamcore.packet import FRAME_DTYPES, SlotRef
-from streamcore.shm.layout import ENTRY_BYTES, HEADER_BYTES
+from streamcore.shm.layout import COMMITTED, ENTRY, ENTRY_BYTES, ENTRY_U32, HEADER_BYTES
 from streamcore.shm.ring import RingReader, RingWriter, clear_table, geometry, ring_bytes
 
 
@@ -78,27 +78,54 @@ def test_words_of_memory_that_is_only_read_refuse_a_store(forms):
 
 
 @given(
+    st.one_of(
+        st.tuples(st.one_of(u32, st.none()), st.integers(0, 600).map(lambda at: META_AT + at), st.sampled_from([0, 64, 65536])),
+        st.tuples(number, number, number),
+        st.none(),
+    ),
     st.one_of(st.integers(0, 12), number),
     number,
     st.one_of(u32, number),
     st.one_of(plain_ref, slot_ref, st.none()),
     st.one_of(st.tuples(u32, u32, u64), st.tuples(number, number, number), st.none()),
     st.one_of(u32, number),
-    st.one_of(st.integers(0, 600).map(lambda at: META_AT + at), number),
     st.one_of(st.binary(max_size=64), st.binary(max_size=64).map(bytearray)),
-    st.one_of(st.none(), u32, number),
 )
-def test_a_row_is_stored(forms, entry, sequence, pending, ref, parent, flags, meta_at, meta, own):
-    own = ref.ring if own is None and ref is not None else own
+def test_a_row_is_stored(forms, places, entry, sequence, pending, ref, parent, flags, meta):
+    if places is not None and places[0] is None and ref is not None:
+        places = (ref.ring, *places[1:])
     found = []
     for form in (forms.python, forms.leaves):
         memory = mmap.mmap(-1, RING_BYTES)
         room = form["words"](memoryview(memory))
         table = form["words"](room[HEADER_BYTES:META_AT].cast("Q"))
-        args = (entry, sequence, pending, ref, parent, flags, meta_at, meta, own)
+        args = (places, entry, sequence, pending, ref, parent, flags, meta)
         found.append((outcome(form["put_row"], room, table, room, *args), memory[:]))
     # What Python stored before it met what is wrong is not held against the leaf: a row that is not committed is nobody's.
     assert found[1] == found[0] or (found[1][0] == found[0][0] and found[0][0][0] != "gives")
+
+
+def test_a_row_is_committed_with_all_its_fields(forms):
+    for form in (forms.python, forms.leaves):
+        memory = mmap.mmap(-1, RING_BYTES)
+        room = form["words"](memoryview(memory))
+        table = form["words"](room[HEADER_BYTES:META_AT].cast("Q"))
+        ref = SlotRef(4, 5, 6, 7, "", (), ())
+        assert form["put_row"](room, table, room, (4, META_AT, 64), 3, 2**61, 0xF0000001, ref, (8, 9, 10), 1, b"meta") == 5
+        row = memory[HEADER_BYTES + 3 * ENTRY_BYTES :][:ENTRY_BYTES]
+        assert ENTRY.unpack(row) == (2**61, COMMITTED, 0xF0000001, 4, 5, 6, 7, 8, 9, 10, 4, 1)
+        assert memory[META_AT + 3 * 64 :][:5] == b"meta\0"
+
+
+@given(st.lists(st.tuples(st.one_of(st.integers(0, ENTRIES - 1), st.integers(-9, 20), number), st.one_of(st.integers(0, 3), u32, number))))
+def test_edges_complete_a_row(forms, completions):
+    (plain_memory, plain), (memory, view) = memories("I", ENTRIES * ENTRY_BYTES), memories("I", ENTRIES * ENTRY_BYTES)
+    for place in range(ENTRIES * ENTRY_U32):
+        plain[place] = view[place] = 0b1011 | place << 20
+    table = forms.leaves["words"](view)
+    for entry, bit in completions:
+        assert outcome(forms.leaves["clear_pending"], table, entry, bit) == outcome(forms.python["clear_pending"], plain, entry, bit)
+        assert plain_memory[:] == memory[:]
 
 
 @given(

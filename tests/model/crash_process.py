@@ -306,7 +306,7 @@ class SimProcess:
             if edge.from_node == self.name:
                 out_edges.append(OutEdge(edge, self.incarnation, status))
         for inlet in inlets:
-            inlet.poison(poisoned.sequence for poisoned in self.poisoned if poisoned.edge == inlet.plan.id)
+            inlet.poisoned = frozenset(poisoned.sequence for poisoned in self.poisoned if poisoned.edge == inlet.plan.id)
         outlets = {}
         for name, number in plan.outputs.items():
             writer = WatchedWriter(world.memory[number], shapes[number], self.fuse)

@@ -10,7 +10,7 @@ import pytest
 
 from streamcore.errors import Stopped
 from streamcore.node import channel
-from streamcore.node.exchange import DEAF_NS, DRAIN_MAX, TURN_NS, TURN_PACKETS, Exchange
+from streamcore.node.exchange import DEAF_NS, DRAIN_MAX, DROPPING_TURN_PACKETS, TURN_NS, TURN_PACKETS, Exchange
 from streamcore.node.inlet import Inlet
 from streamcore.node.outlet import Outlet
 from streamcore.wire import messages
@@ -146,10 +146,12 @@ def test_the_inbox_is_not_glanced_at_twice_within_a_moment(middle):
     assert (len(middle.inbox.waits_ms), len(middle.exchange.waiting)) == (2, 1)
 
 
-def test_between_packets_the_inbox_is_looked_into_every_so_often(middle):
+@pytest.mark.parametrize(("policy", "packets"), [("block", TURN_PACKETS), ("drop_new", DROPPING_TURN_PACKETS)])
+def test_between_packets_the_inbox_is_looked_into_every_so_often(make_wire, policy, packets):
+    middle = Middle(make_wire(depth=8), make_wire(policy))
     middle.exchange.wait(None)
     emit(middle, 1)
-    for _ in range(TURN_PACKETS - 1):
+    for _ in range(packets - 1):
         assert middle.exchange.look_around(LONG_AGO) is False
     assert middle.exchange.look_around(LONG_AGO) is True
     assert len(middle.exchange.waiting) == 1

@@ -84,6 +84,7 @@ def test_enormous_arrays_of_a_single_byte_do_not_overflow_the_counters(consumer)
     for sequence in range(5):
         packet = take_raw(consumer, with_ref(shape=(2**62,), strides=(0,), nbytes=2**62), sequence)
         assert packet.payload.nbytes == 2**62
+    consumer.inlet.publish()
     assert consumer.page.edge(0).bytes < 2**64
 
 
@@ -253,6 +254,7 @@ def test_counters_say_what_waits_and_what_is_held(wire, consumer):
     assert (counts.taken, counts.waiting, counts.in_flight) == (1, 2, 1)
     wire.emit(FRAME)
     kept += [consumer.take() for _ in range(3)]
+    consumer.inlet.publish()
     assert consumer.page.edge(0).bytes == FRAME.nbytes
 
 
