@@ -140,6 +140,17 @@ def test_an_exception_in_on_completed_is_counted_and_the_node_goes_on(tmp_path):
         assert f"packet {lost} failed in on_completed (1 so far): RuntimeError: the last straw" in rig.log("a")
 
 
+def test_a_paced_source_is_told_while_it_goes_on(tmp_path):
+    # It looks around while it waits, and is told when it has given its next packet.
+    nodes = [N("a", "Frames", {"tell": True, "pause_ms": 5}), N("c", "Witness")]
+    with Rig(tmp_path, nodes, [E("a", "c")]) as rig:
+        rig.start().until(lambda: len(rig.lines("a")) >= 20, "twenty completions")
+        assert rig.members["a"].process.poll() is None
+        rig.send("a", channel.Stop())
+        rig.wait()
+        assert [line["n"] for line in rig.lines("a")] == [line["n"] for line in rig.lines("c")]
+
+
 def test_ids_are_those_that_run_node_gives_to_the_same_inputs(tmp_path):
     # A sink that writes each id once would otherwise behave differently in its author's test.
     nodes = [N("a", "Frames", {"count": 5}), N("b", "Split"), N("c", "Witness"), N("d", "Witness")]
