@@ -239,7 +239,7 @@ class DurableSpill(Node):
         if sequences is None:
             if self.unasked is not None:
                 self.unasked.add(packet.id16)
-        elif self.has_consumer("out"):  # else they wait for the next run
+        elif outcome == "ok" or self.has_consumer("out"):  # what a consumer that is gone has not done waits for the next run
             for sequence in sequences:
                 self._answer(sequence)
 

@@ -228,6 +228,20 @@ def test_a_stop_leaves_what_is_stored_and_a_consumer_that_is_gone_takes_nothing_
     assert life.numbers == [2, 3]
 
 
+def test_what_the_consumer_did_before_it_ended_is_not_kept_for_the_next_run(tmp_path):
+    # Its last receipts and the word that it has ended are answered in one look, and this node is told after both.
+    life = Life(tmp_path)
+    life.give(1, 2, 3)
+    life.room = 3
+    life.turn()
+    assert life.numbers == [1, 2, 3]
+    life.has_consumer = False
+    life.complete()
+    life.node.flush()
+    assert life.node.store.waiting == 0
+    life.node.close()
+
+
 def _after_a_kill(life: Life, path, run_id: str = "r1") -> Life:
     """The files as they are; what the process had in memory is gone."""
     store = life.node.store
