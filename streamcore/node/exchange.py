@@ -23,6 +23,7 @@ from streamcore.node.outlet import Outlet
 from streamcore.node.timing import Timing, Tracer
 from streamcore.shm.status import WORD, StatusWriter
 from streamcore.wire import messages
+from streamcore.wire.credit import BLOCK
 from streamcore.wire.inbox import Incoming, Outgoing
 
 monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
@@ -96,7 +97,7 @@ class Exchange:
         self.out_edges = {edge.plan.id: (outlet, edge) for outlet in outlets.values() for edge in outlet.edges}
         self._edges = [edge for _, edge in self.out_edges.values()]
         self._keeping = [edge for edge in self._edges if edge.plan.kept]
-        self._turn_packets = TURN_PACKETS if all(edge.plan.policy == "block" for edge in self._edges) else DROPPING_TURN_PACKETS
+        self._turn_packets = TURN_PACKETS if all(edge.plan.policy == BLOCK for edge in self._edges) else DROPPING_TURN_PACKETS
         for edge in self._edges:
             edge.on_batch = self._need_guard
         for outlet in outlets.values():

@@ -155,7 +155,7 @@ class RingWriter:
         self._bytes = self.room = words(memoryview(memory))
         self._u32 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("I"))
         self._u64 = words(self._bytes[HEADER_BYTES : g.meta_offset].cast("Q"))
-        self._places: Any = (shape.id, g.meta_offset, g.meta_bytes)
+        self._places: Any = (shape.id, g.meta_offset, g.meta_bytes)  # see put_row; an object, for it is handed over per packet
         self._put_row, self._clear_pending = put_row, clear_pending  # here they cost no look-up
         self._free_entries = list(range(g.entry_count - 1, -1, -1))
         self._free_slots = list(range(g.slot_count - 1, -1, -1))

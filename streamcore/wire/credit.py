@@ -55,7 +55,7 @@ class EdgeCredit:
 
     @property
     def has_credit(self) -> bool:
-        return len(self._sent_sequences) - self._taken < self.depth and len(self._under_way) < self.window
+        return self.untaken < self.depth and len(self._under_way) < self.window
 
     @property
     def in_flight(self) -> int:
@@ -135,7 +135,7 @@ class EdgeCredit:
         sequences, taken = self._sent_sequences, self._taken
         while taken < len(sequences) and sequences[taken] < taken_upto:
             taken += 1
-        if taken > self.depth:  # not one by one: a deque would take, compiled, five times as long as this list
+        if taken > self.depth:  # not one by one, as a deque would: compiled, that takes five times as long
             del sequences[:taken]
             taken = 0
         self._taken = taken
@@ -175,11 +175,11 @@ class EdgeCredit:
             self.dropped += self.in_flight
         else:
             self.completed += self.in_flight
-        self.on_resend(())
+        self.on_resend(())  # nothing is under way any more
         self.kept.clear()
 
     def on_gone(self) -> None:
         """The consumer will never answer again: everything under way or kept has failed."""
         self.failed += self.in_flight
-        self.on_resend(())
+        self.on_resend(())  # nothing is under way any more
         self.kept.clear()
