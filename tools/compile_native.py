@@ -24,6 +24,8 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 OPT_LEVEL = "2"
+# What a library calls of its own is called directly, and may be inlined; what it calls of others it finds without a stub on the way.
+FLAGS = ["-fvisibility=hidden", "-fno-plt"]
 STRANGERS = ("cerberus", "msgspec", "numpy", "psutil", "zmq")
 EXTRA = "the extra `native`: pip install -c constraints.txt -e '.[native]'"
 
@@ -114,6 +116,8 @@ def build(scratch: Path, sources: list[str]) -> Path:
     extensions = mypycify([*options, *sources], opt_level=OPT_LEVEL, debug_level="0", group_name=group, target_dir=target)
     leaves = os.path.relpath(native.source_of(native.LEAVES), ROOT)
     extensions.append(Extension(native.LEAVES, [leaves], extra_compile_args=[f"-O{OPT_LEVEL}", "-g0", "-Werror=implicit"]))
+    for extension in extensions:
+        extension.extra_compile_args += FLAGS
     command = Distribution({"name": group, "ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(scratch / "lib"), str(scratch / "tmp")
     command.ensure_finalized()
