@@ -28,12 +28,12 @@ Nothing here keeps a packet, or takes a lock. All of it runs under the GIL, but 
 /* ---------------------------------------------------------------------------------------------------- the Python that a leaf stands for */
 
 enum Leaf {
-    SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, CLEAR_PENDING, VOUCHED,
+    SEALED, UNSEALED, DATA_ONE, DATA_MANY, RECEIPT, READ_HEADER, READ_DATA, READ_RECEIPT, PUT_ROW, CLEAR_PENDING, VOUCHED, NOTE, PUT_SPAN,
     ENCODE_PACKET, FIELDS_OF, OPEN_PACKET, NEW_PACKET, MAKE_IDS, LEND, BORROW, LOAN_REF, HAS_FORM, GATHER, TRANSMIT, LEAVES
 };
 static const char *const leaf_names[LEAVES] = {
     "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row",
-    "clear_pending", "vouched", "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref", "has_form",
+    "clear_pending", "vouched", "note", "put_span", "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref", "has_form",
     "gather", "transmit",
 };
 static PyObject *python_of[LEAVES];
@@ -352,6 +352,63 @@ static PyObject *leaf_vouched(PyObject *module, PyObject *const *args, Py_ssize_
             Py_RETURN_FALSE;
     }
     Py_RETURN_TRUE;
+}
+
+/* --------------------------------------------------------------------------------------------------- durations and spans of a status page */
+
+enum { FIRST_BITS = 10, SUB_BITS = 4, BUCKETS = 465 };                                    /* SYNC: shm.histogram, as the next line */
+enum { SUM_WORD = 0, LOW_WORD = 1, HIGH_WORD = 2, COUNTS_WORD = 3, BLOCK_WORDS = COUNTS_WORD + BUCKETS };
+
+static inline uint64_t look(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
+/* note(words, at, ns) */
+static PyObject *leaf_note(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    uint64_t at, ns, bucket = 0;
+    Words *words;
+    if (count != 3 || (words = words_of(args[0], 8, true)) == NULL || words->count < BLOCK_WORDS ||
+        !number(args[1], (uint64_t)words->count - BLOCK_WORDS, &at) || !number(args[2], WORD64, &ns))
+        return by_python(NOTE, args, count);
+    if (ns >> FIRST_BITS) {
+        int bits = 64 - __builtin_clzll(ns);
+        bucket = 1 + ((uint64_t)(bits - FIRST_BITS - 1) << SUB_BITS) + ((ns >> (bits - 1 - SUB_BITS)) & ((1u << SUB_BITS) - 1));
+        if (bucket >= BUCKETS)
+            bucket = BUCKETS - 1;
+    }
+    uint64_t *block = (uint64_t *)words->buffer.buf + at, before = look(block + COUNTS_WORD + bucket), used = bucket + 1;
+    if (!before) {
+        if (!look(block + HIGH_WORD) || used < look(block + LOW_WORD))
+            store(block + LOW_WORD, used);
+        if (used > look(block + HIGH_WORD))
+            store(block + HIGH_WORD, used);
+    }
+    store(block + COUNTS_WORD + bucket, before + 1);
+    store(block + SUM_WORD, look(block + SUM_WORD) + ns);
+    Py_RETURN_NONE;
+}
+
+/* put_span(words, at, number, *fields) */
+static PyObject *leaf_put_span(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    enum { FIELDS_MAX = 16 };
+    uint64_t at, stamp, fields[FIELDS_MAX];
+    Words *words;
+    Py_ssize_t given = count - 3;
+    if (given < 0 || given > FIELDS_MAX || (words = words_of(args[0], 8, true)) == NULL || words->count <= given ||
+        !number(args[1], (uint64_t)(words->count - given - 1), &at) || !number(args[2], WORD64 - 1, &stamp))
+        return by_python(PUT_SPAN, args, count);
+    for (Py_ssize_t n = 0; n < given; n++)
+        if (!number(args[3 + n], WORD64, &fields[n]))
+            return by_python(PUT_SPAN, args, count);
+    uint64_t *span = (uint64_t *)words->buffer.buf + at;
+    store(span, 0);
+    for (Py_ssize_t n = 0; n < given; n++)
+        store(span + 1 + n, fields[n]);
+    store(span, stamp + 1);
+    Py_RETURN_NONE;
 }
 
 /* ----------------------------------------------------------------------------------------------------------------------------- messages */
@@ -1790,6 +1847,8 @@ static PyMethodDef leaf_methods[] = {
     {"words", leaf_words, METH_O, "words(view)"},
     {FAST(clear_pending), "clear_pending(table, entry, bit)"},
     {FAST(put_row), "put_row(room, table, metas, places, entry, sequence, pending, ref, parent, flags, meta)"},
+    {FAST(note), "note(words, at, ns)"},
+    {FAST(put_span), "put_span(words, at, number, *fields)"},
     {FAST(vouched), "vouched(table, entry_count, sequence_max, records)"},
     {NULL, NULL, 0, NULL},
 };

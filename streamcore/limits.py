@@ -62,4 +62,3 @@ LOG_TAIL_LINES = 20  # of a failed node, printed at the end
 USER_METRICS_MAX = 32  # named slots on a status page
 SPANS_MAX = 1024  # of traced packets on a status page: the last 20 s of one source, 80 KiB if they are all used
 TRACED_SPANS_MAX = 16 * SPANS_MAX  # kept by an exporting coordinator of packets that are still on their way: 5 MB
-TIMINGS_NS = 50_000_000  # between two times that a node brings its histograms to its page, 3 us each; an idle one waits for two of it

@@ -42,7 +42,6 @@ MODULES = (
     "streamcore.node.pulling",
     "streamcore.node.slots",
     "streamcore.node.timing",
-    "streamcore.shm.histogram",
     "streamcore.shm.layout",
     "streamcore.shm.ring",
     "streamcore.wire.credit",

@@ -91,8 +91,6 @@ class Exchange:
         self.inlets = {inlet.plan.id: inlet for inlet in inlets}
         self._inlets = list(self.inlets.values())
         self.looped = any(inlet.plan.feedback for inlet in self._inlets)
-        for inlet in self._inlets:
-            self.timing.add(inlet.wait)
         self.outlets = outlets
         self.out_edges = {edge.plan.id: (outlet, edge) for outlet in outlets.values() for edge in outlet.edges}
         self._edges = [edge for _, edge in self.out_edges.values()]
@@ -170,8 +168,7 @@ class Exchange:
                     inlet.flush(now_ns)
                 else:
                     unreported = True
-        left_ms = self.timing.publish(now_ns)
-        timeout_ms = limits.RECEIPT_IDLE_MS if unreported else left_ms or None
+        timeout_ms = limits.RECEIPT_IDLE_MS if unreported else None
         if deadline_ns is not None:
             left_ms = min(limits.POLL_MS_MAX, max(0, -(-(deadline_ns - now_ns) // 1_000_000)))
             timeout_ms = left_ms if timeout_ms is None else min(timeout_ms, left_ms)

@@ -271,7 +271,7 @@ class Host:
         blocked_ns += exchange.credit_wait_ns
         ended_ns = self._between(began_ns, waited_ns)
         if timing.on:
-            timing.packet(mine, inlet.wait, capture_ns, trace, began_ns, ended_ns, blocked_ns)
+            timing.packet(mine, inlet.waits, capture_ns, trace, began_ns, ended_ns, blocked_ns)
 
     def _report(self, inlet: Inlet) -> None:
         now_ns = monotonic_ns()
@@ -354,7 +354,7 @@ class Host:
         ended_ns = self._between(began_ns, waited_ns)
         for record, (capture_ns, trace) in zip(records, times, strict=True):
             if record.sent_ns and self._timing.on:
-                self._timing.packet(record, record.inlet.wait, capture_ns, trace, began_ns, ended_ns, blocked_ns)
+                self._timing.packet(record, record.inlet.waits, capture_ns, trace, began_ns, ended_ns, blocked_ns)
 
     def _between(self, began_ns: int, waited_before_ns: int) -> int:
         """After a packet: count its time, look whether something came in. The time it is now, in ns.
@@ -365,10 +365,9 @@ class Host:
         work_ns = now_ns - began_ns - (exchange.credit_wait_ns + exchange.idle_ns - waited_before_ns)
         self._work_ns += work_ns
         if self._timing.on:
-            self._timing.work.note(work_ns)
+            self._timing.work(work_ns)
         if exchange.look_around(now_ns):
             self._publish()
-            self._timing.publish(now_ns)
             if self._completions.waiting:
                 self._completions.deliver(self.node)
         return now_ns

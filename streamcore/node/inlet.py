@@ -70,7 +70,7 @@ class Inlet:
         self.want = False
         self.flushed_ns = 0
         self.refusal = ""
-        self.wait = status.waits(plan.id)
+        self.waits: Any = status.waits(plan.id)  # as an object, for the leaf that counts there
         self.check: Check | None = None  # asked by the host of what `take` gives, until it is done with
         self.send: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
         self._incarnation = incarnation

@@ -274,7 +274,6 @@ class NodeProcess:
         return 1
 
     def _close(self, *, orderly: bool) -> None:
-        self._exchange.timing.publish_all()
         if self._lifeline.started:
             self._lifeline.close()  # first: its guard sends through the peers
         for peer in self._exchange.peers.values():

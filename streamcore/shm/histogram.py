@@ -7,8 +7,9 @@ bucket BUCKETS - 1                the same, and everything above it
 
 from __future__ import annotations
 
-from array import array
 from typing import Final
+
+from streamcore import native
 
 SUB_BITS: Final = 4
 SUB: Final = 1 << SUB_BITS  # buckets of one power of two
@@ -22,7 +23,6 @@ HIGH: Final = 2  # the last one, plus 1
 COUNTS: Final = 3  # one word per bucket
 BLOCK_WORDS: Final = COUNTS + BUCKETS
 U64_MAX: Final = 2**64 - 1
-FEW: Final = 8  # buckets: to store them one by one takes less than to make an array of them
 
 
 def bucket_of(ns: int) -> int:
@@ -41,44 +41,24 @@ def lower_ns(bucket: int) -> int:
     return FIRST_NS * (SUB + part) * (1 << octave) // SUB
 
 
-class Histogram:
-    """The writer's side: counts in this process, brought to a block of the status page now and then."""
+def note(words: memoryview, at: int, ns: int) -> None:
+    """Count a duration in the block that begins at word `at` of a status page, where whoever looks finds it at once.
 
-    def __init__(self, words: memoryview, at: int):
-        """A predecessor's counts go on."""
-        self._words, self._at = words, at
-        self._counts: list[int] = list(words[at + COUNTS : at + BLOCK_WORDS])
-        self._sum_ns: int = words[at + SUM]
-        self._first, self._last = BUCKETS, -1  # of what changed since the last publish
+    Each word is stored whole; who reads meanwhile sees the last duration in one of them and not yet in another. Below 0 is a duration of
+    a clock of another boot, and not counted.
+    """
+    if ns < 0:
+        return
+    place = at + COUNTS + bucket_of(ns)
+    count = words[place]
+    if not count:  # before it is counted: a kill in between leaves a bucket too many to look at, and never one too few
+        used = place - at - COUNTS + 1
+        if not words[at + HIGH] or used < words[at + LOW]:
+            words[at + LOW] = used
+        if used > words[at + HIGH]:
+            words[at + HIGH] = used
+    words[place] = count + 1 & U64_MAX
+    words[at + SUM] = words[at + SUM] + ns & U64_MAX
 
-    def note(self, ns: int) -> None:
-        if ns < 0:
-            return  # a clock of another boot
-        bucket = bucket_of(ns)
-        self._counts[bucket] += 1
-        self._sum_ns += ns
-        if bucket < self._first:
-            self._first = bucket
-        if bucket > self._last:
-            self._last = bucket
 
-    @property
-    def changed(self) -> bool:
-        return self._last >= 0
-
-    def publish(self) -> None:
-        """Each word is stored whole; who reads meanwhile sees some durations of the last moment counted and others not yet."""
-        first, last, words, at = self._first, self._last, self._words, self._at
-        if last < 0:
-            return
-        self._first, self._last = BUCKETS, -1
-        if last - first < FEW:
-            for bucket in range(first, last + 1):
-                words[at + COUNTS + bucket] = self._counts[bucket]
-        else:
-            words[at + COUNTS + first : at + COUNTS + last + 1] = memoryview(array("Q", self._counts[first : last + 1]))
-        words[at + SUM] = self._sum_ns & U64_MAX
-        if not words[at + HIGH]:
-            words[at + LOW], words[at + HIGH] = first + 1, last + 1
-        else:
-            words[at + LOW], words[at + HIGH] = min(words[at + LOW], first + 1), max(words[at + HIGH], last + 1)
+native.take_over(globals(), "note")

@@ -58,7 +58,7 @@ from streamcore import limits
 from streamcore.errors import LayoutError
 from streamcore.shm import distribution, segment
 from streamcore.shm.distribution import NOTHING, Distribution
-from streamcore.shm.histogram import BLOCK_WORDS, Histogram
+from streamcore.shm.histogram import BLOCK_WORDS
 from streamcore.shm.words import words
 
 MAGIC = 0x3154415453525453  # "STRSTAT1"
@@ -340,12 +340,12 @@ class StatusWriter:
         """The word at which an edge's row begins; add EDGE_WORD[name]. Raises KeyError for an edge of other nodes."""
         return self._rows[edge]
 
-    def histogram(self, block: int) -> Histogram:
-        """WORK or END_TO_END."""
-        return Histogram(self.words, _blocks_word(self._edge_count) + block * BLOCK_WORDS)
+    def histogram(self, block: int) -> int:
+        """The word at which that of WORK or END_TO_END begins; histogram.note counts there."""
+        return _blocks_word(self._edge_count) + block * BLOCK_WORDS
 
-    def waits(self, edge: int) -> Histogram:
-        """Of an input edge. Raises KeyError for an edge of other nodes."""
+    def waits(self, edge: int) -> int:
+        """The same for an input edge. Raises KeyError for an edge of other nodes."""
         return self.histogram(FIRST_WAIT + (self._rows[edge] - ROWS_WORD) // ROW_WORDS)
 
     @property

@@ -78,4 +78,12 @@ def vouched(table: memoryview, entry_count: int, sequence_max: int, records: lis
     return last <= sequence_max
 
 
-native.take_over(globals(), "clear_pending", "put_row", "vouched", "words", SlotRef=SlotRef)
+def put_span(words: memoryview, at: int, number: int, *fields: int) -> None:
+    """A span of a status page: its fields, and its number plus 1 when they are stored. It is 0 meanwhile, and who reads leaves it out."""
+    words[at] = 0
+    for place, field in enumerate(fields, at + 1):
+        words[place] = field
+    words[at] = number + 1
+
+
+native.take_over(globals(), "clear_pending", "put_row", "put_span", "vouched", "words", SlotRef=SlotRef)

@@ -28,12 +28,13 @@ from streamcore.shm.layout import ENTRY_BYTES, HEADER_BYTES
 SOURCES = (
     "streamcore.wire.messages",
     "streamcore.shm.words",
+    "streamcore.shm.histogram",
     "streamcore.node.packing",
     "streamcore.node.views",
     "streamcore.wire.sockets",
 )
 MESSAGES = ("sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt")
-WORDS = ("words", "put_row", "clear_pending", "vouched")
+WORDS = ("words", "put_row", "clear_pending", "vouched", "put_span")
 VIEWS = ("Lease", "Loan", "lend", "borrow", "loan_ref", "has_form")
 PACKING = ("encode_packet", "fields_of", "open_packet")
 
@@ -80,11 +81,11 @@ class Forms:
     """`python` and `leaves`: by name, the two functions that must do the same. Raises ImportError where there are no libraries."""
 
     def __init__(self) -> None:
-        messages, words, packing, views, sockets = map(from_source, SOURCES)
+        messages, words, histogram, packing, views, sockets = map(from_source, SOURCES)
         made_from_source = from_source("streamcore.packet")
         self.python: dict[str, Callable[..., Any]] = {"make_ids": made_from_source.make_ids}
         self.python["new_packet"] = vars(made_from_source.StreamPacket)["new"].__func__
-        self.python |= {"gather": sockets.gather, "transmit": sockets.transmit}
+        self.python |= {"gather": sockets.gather, "transmit": sockets.transmit, "note": histogram.note}
         for module, names in ((messages, MESSAGES), (words, WORDS), (packing, PACKING), (views, VIEWS)):
             self.python |= {name: getattr(module, name) for name in names}
         library = self._library()

@@ -1,4 +1,4 @@
-"""What a process counts of time: when it reaches the page, which packets begin a trace, and what their spans say."""
+"""What a process counts of time: which durations, which packets begin a trace, and what their spans say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamcore.node.lease import Record
 from streamcore.node.timing import OFF, Timing, Tracer
 from streamcore.shm import segment
 from streamcore.shm.layout import NO_EDGE
-from streamcore.shm.status import END_TO_END, StatusReader, StatusWriter, format_status, status_bytes
+from streamcore.shm.status import StatusReader, StatusWriter, format_status, status_bytes
 from streamcore.wire import messages
 
 MS = 1_000_000
@@ -34,39 +34,18 @@ def record(sent_ns: int, outcome: int = messages.OK) -> Record:
     return made
 
 
-def test_a_busy_node_brings_its_histograms_to_the_page_now_and_then(page):
-    timing = Timing(page.writer)
-    timing.work.note(5 * MS)
-    assert timing.publish(NOW) == 0
-    timing.work.note(5 * MS)
-    left_ms = timing.publish(NOW + 20 * MS)
-    assert left_ms == 1 + (2 * limits.TIMINGS_NS - 20 * MS) // MS, "packets that come more often than that bring it about"
-    assert page.reader.read(distributions=True).work.count == 1
-    assert timing.publish(NOW + limits.TIMINGS_NS) == 0
-    assert page.reader.read(distributions=True).work.count == 2
-
-
-def test_with_nothing_new_nobody_is_woken(page):
-    timing = Timing(page.writer)
-    timing.publish(NOW)
-    assert timing.publish(NOW + 1) == 0
-
-
-def test_at_the_end_everything_is_on_the_page(page):
-    timing = Timing(page.writer)
-    timing.publish(NOW)
-    timing.end_to_end.note(MS)
-    timing.publish_all()
-    assert page.reader.read(distributions=True).end_to_end.count == 1
+def test_a_call_is_on_the_page_at_once_and_a_successor_counts_on(page):
+    for count in (1, 2):
+        Timing(page.writer).work(5 * MS)
+        seen = page.reader.read(distributions=True)
+        assert (seen.work.count, seen.work.sum_ns, seen.end_to_end.count) == (count, count * 5 * MS, 0)
 
 
 @pytest.mark.parametrize(("outcome", "failed"), [(messages.OK, 0), (messages.DROPPED, 0), (messages.REFUSED, 1), (messages.FAILED, 1)])
 def test_of_a_packet_its_waiting_its_age_and_its_span_are_kept(page, outcome, failed):
     timing, waits = Timing(page.writer), page.writer.waits(4)
-    timing.add(waits)
     trace = [("camera", NOW - 9 * MS), ("motion", NOW - 5 * MS)]
     timing.packet(record(NOW - 4 * MS, outcome), waits, NOW - 10 * MS, trace, NOW, NOW + 3 * MS, 2 * MS)
-    timing.publish_all()
     seen = page.reader.read(distributions=True)
     assert (seen.waits[4].sum_ns, seen.end_to_end.sum_ns) == (4 * MS, 13 * MS)
     (span,) = page.reader.spans()
@@ -86,7 +65,6 @@ def test_no_span_of_what_is_no_trace(page, trace):
 def test_a_capture_time_of_no_clock_is_no_age(page, capture_ns):
     timing, waits = Timing(page.writer), page.writer.waits(4)
     timing.packet(record(NOW), waits, capture_ns, [("camera", NOW - 9)], NOW, NOW + 5, 0)
-    timing.publish_all()
     assert page.reader.read(distributions=True).end_to_end.count == 0 and len(page.reader.spans()) == 1
 
 
@@ -130,11 +108,3 @@ def test_it_can_be_switched_off(page, monkeypatch):
     assert Timing(page.writer).on
     monkeypatch.setenv(OFF, "0")
     assert not Timing(page.writer).on
-
-
-def test_the_histograms_of_a_page_are_those_of_its_timing(page):
-    Timing(page.writer).end_to_end.note(5)
-    other = page.writer.histogram(END_TO_END)
-    other.note(5)
-    other.publish()
-    assert page.reader.read(distributions=True).end_to_end.count == 1

@@ -8,7 +8,7 @@ import pytest
 
 from streamcore.shm import distribution
 from streamcore.shm.distribution import NOTHING, Distribution
-from streamcore.shm.histogram import BLOCK_WORDS, BUCKETS, COUNTS, HIGH, LOW, SUM, Histogram, bucket_of, lower_ns
+from streamcore.shm.histogram import BLOCK_WORDS, BUCKETS, COUNTS, HIGH, LOW, SUM, bucket_of, lower_ns, note
 from streamcore.shm.status import END_TO_END, WORK, StatusReader, StatusWriter
 
 ERROR = 0.033  # half of the widest bucket, which is a sixteenth of its lower end
@@ -20,10 +20,8 @@ def words():
 
 
 def noted(words: memoryview, durations: list[int]) -> Distribution:
-    histogram = Histogram(words, 2)
     for ns in durations:
-        histogram.note(ns)
-    histogram.publish()
+        note(words, 2, ns)
     return distribution.read(words, 2)
 
 
@@ -60,12 +58,23 @@ def test_a_successor_counts_on_and_a_difference_tells_what_is_new(words):
     assert first + both.since(first) == both
 
 
-def test_what_is_not_published_is_not_read(words):
-    histogram = Histogram(words, 2)
-    histogram.note(5_000)
-    assert histogram.changed and distribution.read(words, 2) == NOTHING
-    histogram.publish()
-    assert not histogram.changed and distribution.read(words, 2).count == 1
+def test_a_duration_is_read_at_once(words):
+    note(words, 2, 5_000)
+    assert distribution.read(words, 2) == Distribution(5_000, ((bucket_of(5_000), 1),))
+
+
+@pytest.mark.parametrize(
+    ("durations", "used"), [([5_000], (37, 37)), ([5_000, 0], (1, 37)), ([0, 5_000, 70], (1, 37)), ([1 << 62, 5_000], (37, BUCKETS))]
+)
+def test_the_buckets_in_use_are_known(words, durations, used):
+    noted(words, durations)
+    assert bucket_of(5_000) == 36 and (words[2 + LOW], words[2 + HIGH]) == used
+
+
+def test_counts_and_sums_that_are_full_begin_again(words):
+    words[2 + COUNTS] = words[2 + SUM] = 2**64 - 1
+    noted(words, [7, 7])
+    assert (words[2 + COUNTS], words[2 + SUM]) == (1, 13)
 
 
 def test_its_neighbours_are_left_alone(words):
@@ -87,10 +96,9 @@ def test_each_histogram_of_a_page_has_its_own_place(make_segment):
     fd = make_segment(status_bytes(rows))
     format_status(fd, rows)
     writer, reader = StatusWriter(fd), StatusReader(fd)
-    for number, histogram in enumerate([writer.histogram(WORK), writer.histogram(END_TO_END), writer.waits(7), writer.waits(3)], 1):
+    for number, at in enumerate([writer.histogram(WORK), writer.histogram(END_TO_END), writer.waits(7), writer.waits(3)], 1):
         for _ in range(number):
-            histogram.note(number * 1_000_000)
-        histogram.publish()
+            note(writer.words, at, number * 1_000_000)
     writer.marks(7)[0] = 11
     page = reader.read(distributions=True)
     found = [page.work, page.end_to_end, page.waits[7], page.waits[3]]
