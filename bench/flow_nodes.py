@@ -36,18 +36,19 @@ class Notes:
         self._folder, self._name = Path(config["folder"]), name
 
     def measuring(self) -> None:
-        self._write("begin", {"cpu_s": self._clocks()})
+        coordinator = os.getppid()
+        self._write("begin", {"cpu_s": {pid: proc.cpu_s(pid) for pid in (coordinator, *proc.descendants(coordinator))}})
 
     def done(self, report: dict[str, Any]) -> None:
-        clocks = self._clocks()
+        own = os.getpid()
+        clocks = {own: proc.cpu_s(own)}  # first: what follows is not the transport's
+        begun = json.loads(min(self._folder.glob("*.begin")).read_text())["cpu_s"]
+        clocks = {int(pid): proc.cpu_s(int(pid)) for pid in begun} | clocks
         memories = [one for one in map(proc.memory, filter(proc.node_name, clocks)) if one]
-        found = {"cpu_s": clocks, "uss_mib": max(one.uss_mib for one in memories), "threads": max(one.threads for one in memories)}
+        found = {"pid": own, "cpu_s": clocks}
+        found |= {"uss_mib": max(one.uss_mib for one in memories), "threads": max(one.threads for one in memories)}
         (self._folder / f"{self._name}.latencies").write_bytes(report.pop("latencies_ns"))
         self._write("end", found | {"report": report})
-
-    def _clocks(self) -> dict[int, float]:
-        coordinator = os.getppid()
-        return {pid: proc.cpu_s(pid) for pid in (coordinator, *proc.descendants(coordinator))}
 
     def _write(self, what: str, found: dict[str, Any]) -> None:
         path = self._folder / f"{self._name}.{what}"

@@ -111,8 +111,11 @@ def result(place: Path, flow: Flow) -> dict[str, Any]:
     if len(ends) != flow.receivers * flow.sources:
         raise ValueError(f"found {len(ends)} sinks that had seen everything, expected {flow.receivers * flow.sources}")
     begin_s = {pid: min(one[pid] for one in begins if pid in one) for pid in begins[0]}
-    # A sink that is done may have ended when the last one looks, so each process has the most that anybody saw.
-    cpu_s = sum(max(max(end["cpu_s"].get(pid, 0.0) for end in ends.values()) - began, 0.0) for pid, began in begin_s.items())
+    # A sink's clock is what it says itself: later it has written its report, or ended. Of the others, the most that anybody saw.
+    last_s = {pid: max(end["cpu_s"].get(pid, 0.0) for end in ends.values()) for pid in begin_s}
+    sinks = {str(end["pid"]) for end in ends.values()}
+    last_s |= {pid: max(end["cpu_s"][pid] for end in ends.values() if str(end["pid"]) == pid) for pid in sinks}
+    cpu_s = sum(max(last_s[pid] - began, 0.0) for pid, began in begin_s.items())
     reports = [end["report"] | {"latencies_ns": path.with_suffix(".latencies").read_bytes()} for path, end in ends.items()]
     desk = SimpleNamespace(
         reports=reports,
