@@ -175,7 +175,7 @@ class Exchange:
         if deaf and deadline_ns is not None and 0 < deadline_ns - now_ns <= DEAF_NS and not unreported and not self._keeping:
             self._inbox.sleep(deadline_ns - now_ns)
         elif not self._inbox.poll(timeout_ms) and unreported:
-            self.flush_receipts(lambda inlet: inlet.unreported)
+            self.flush_receipts()
         self.idle_ns += monotonic_ns() - now_ns
         self._words[_WAIT] = self.idle_ns
         self._drain()
@@ -201,9 +201,9 @@ class Exchange:
         while self.released and not self.in_node_code:
             self.released.popleft().settle()
 
-    def flush_receipts(self, due: Callable[[Inlet], bool]) -> None:
-        for inlet in self.inlets.values():
-            if due(inlet):
+    def flush_receipts(self) -> None:
+        for inlet in self._inlets:
+            if inlet.unreported:
                 inlet.flush(monotonic_ns())
 
     def _drain(self) -> None:

@@ -167,7 +167,7 @@ class Host:
             if inlet.under_way:
                 self.log.warning("edge %s: %d packets are still held after close()", inlet.plan.name, inlet.under_way)
                 inlet.give_up()
-        self.exchange.flush_receipts(lambda inlet: inlet.unreported)
+        self.exchange.flush_receipts()
         self._set_state("done")
 
     def _set_state(self, state: str) -> None:

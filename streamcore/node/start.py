@@ -267,7 +267,7 @@ class NodeProcess:
                 self.log.exception("close() failed too")
         if self.where in ("run", "close"):
             self._exchange.settle()
-            self._exchange.flush_receipts(lambda inlet: inlet.unreported)  # what was processed is not lost with the node
+            self._exchange.flush_receipts()  # what was processed is not lost with the node
         cause, text = (Masker(self.boot.secrets).mask(said) for said in (cause, text))
         self._say(channel.Failed(where, cause[:_TEXT_CHARS_MAX], fault, text[-_TEXT_CHARS_MAX:]))
         self._close(orderly=True)

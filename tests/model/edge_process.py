@@ -247,7 +247,7 @@ class Process:
         while not self.exchange.delivered:
             yield WAIT
         self.exchange.settle()
-        self.exchange.flush_receipts(lambda inlet: inlet.unreported)
+        self.exchange.flush_receipts()
 
     def soon(self) -> int:
         """The time, as look_around is told it: sometimes so late that it looks."""
