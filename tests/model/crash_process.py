@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from streamcore import limits
 from streamcore.errors import Stopped
 from streamcore.node import channel
 from streamcore.node.api import attach, forwarded_inputs
@@ -24,7 +25,7 @@ from streamcore.node.out_edge import OutEdge
 from streamcore.node.outlet import Outlet
 from streamcore.shm import words as words_module
 from streamcore.shm.ring import RingReader, RingWriter
-from streamcore.shm.status import STATES, StatusWriter
+from streamcore.shm.status import SPAN_WORDS, STATES, WORK, StatusWriter
 from streamcore.wire.messages import WAKE_MESSAGE, sealed
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ class Fuse:
 
 
 class Watched:
-    """A memoryview whose stores burn a fuse. A store of a whole block may be cut in two by the kill."""
+    """A memoryview whose stores burn a fuse, but for those at `spared`. A store of a whole block may be cut in two by the kill."""
 
-    def __init__(self, view: Any, fuse: Fuse):
-        self.view, self.fuse = view, fuse
+    def __init__(self, view: Any, fuse: Fuse, spared: range = range(0)):
+        self.view, self.fuse, self.spared = view, fuse, spared
 
     def __getitem__(self, key: Any) -> Any:
         found = self.view[key]
@@ -76,7 +77,7 @@ class Watched:
         if type(key) is slice and self.fuse.left == 0 and not self.fuse.dead:
             half = len(value) // 2
             self.view[key.start : key.start + half] = value[:half]
-        if self.fuse.burn():
+        if (type(key) is int and key in self.spared and not self.fuse.dead) or self.fuse.burn():
             self.view[key] = value
 
     def __iter__(self) -> Iterator[int]:
@@ -268,7 +269,9 @@ class SimProcess:
         """SYNC: NodeProcess._work, without sockets and signals."""
         world, plan = self.world, self.world.graph.plans[self.name]
         status = StatusWriter(world.pages[self.name])
-        status.words = Watched(status.words, self.fuse)  # type: ignore[assignment]
+        # No promise hangs on durations and spans.
+        shown = range(status.histogram(WORK), status.spans_word + limits.SPANS_MAX * SPAN_WORDS)
+        status.words = Watched(status.words, self.fuse, shown)  # type: ignore[assignment]
         status.set("incarnation", self.incarnation)
         for word in ("busy_since_ns", "waits_for_credit"):
             status.set(word, 0)

@@ -155,7 +155,7 @@ SOON = {
     "slots that a lost node shows are used again": 520,
     "a row keeps no outcome": 880,
     "what was completed counts as told": 150,
-    "a mark is not written again": 21180,
+    "a mark is not written again": 13340,
 }
 
 
