@@ -33,8 +33,8 @@ enum Leaf {
 };
 static const char *const leaf_names[LEAVES] = {
     "sealed", "unsealed", "data_one", "data_many", "receipt", "read_header", "read_data", "read_receipt", "put_row",
-    "clear_pending", "vouched", "note", "put_span", "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow", "loan_ref", "has_form",
-    "gather", "transmit",
+    "clear_pending", "vouched", "note", "put_span", "encode_packet", "fields_of", "open_packet", "new_packet", "make_ids", "lend", "borrow",
+    "loan_ref", "has_form", "gather", "transmit",
 };
 static PyObject *python_of[LEAVES];
 

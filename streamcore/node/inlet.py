@@ -81,7 +81,7 @@ class Inlet:
         self._taken_unreported = 0
         self._due_at, self.latest = report_every(plan.depth), plan.policy == LATEST
         self._let_go_bytes = 0  # of slots since the last receipt: so many, and the producer should have them while the cache still does
-        self._brisk = False  # receipts follow each other so soon that the next frame finds it there
+        self._brisk = False  # frames follow each other so soon that the next one finds it there
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
         self._expected: dict[tuple[int, int], Record] = {}  # (entry, sequence) that adopted outputs depend on and that will come again
@@ -309,7 +309,7 @@ class Inlet:
             self._mark(mine)  # for a repeat, which is answered with the same outcome
             if mine.outcome >= REFUSED and self.delivered:
                 self._forget(mine.id16)
-        if self._brisk and mine.ref is not None:
+        if mine.ref is not None:
             self._let_go_bytes += mine.ref.nbytes
 
     def give_up(self) -> None:
@@ -334,16 +334,16 @@ class Inlet:
         """
         if self.latest:
             return len(self._completions) > 0
-        many = self._let_go_bytes >= _WARM_BYTES
-        return many or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
+        warm = self._brisk and self._let_go_bytes >= _WARM_BYTES
+        return warm or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
 
     def flush(self, now_ns: int) -> None:
         """Report everything that the producer does not know yet."""
         completions, self._completions = self._completions, []
         self._taken_unreported = 0
         self.want = False
+        self._brisk = self._let_go_bytes * _WARM_NS >= _WARM_BYTES * (now_ns - self.flushed_ns)
         self._let_go_bytes = 0
-        self._brisk = now_ns - self.flushed_ns < _WARM_NS
         self.flushed_ns = now_ns
         while len(completions) > _RECEIPTS_MAX:
             head, completions = completions[:_RECEIPTS_MAX], completions[_RECEIPTS_MAX:]

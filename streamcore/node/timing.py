@@ -15,6 +15,8 @@ from streamcore.wire import messages
 
 _SPANS_MAX: Final = limits.SPANS_MAX
 _SPAN_WORDS: Final = SPAN_WORDS
+_TRACE_BURST_NS: Final = limits.TRACE_BURST_NS
+_TRACE_EVERY_NS: Final = limits.TRACE_EVERY_NS
 _REFUSED: Final = messages.REFUSED
 OFF: Final = "STREAMCORE_TIMINGS"  # environment variable; 0: nothing is counted, to measure what counting costs
 
@@ -70,7 +72,7 @@ class Tracer:
 
     def begin(self, sequence: int, capture_ns: int, now_ns: int, blocked_ns: int) -> None:
         """A source worked at the packet since its capture; elsewhere it has waited until now."""
-        self.next_ns = max(self.next_ns, now_ns - limits.TRACE_BURST_NS) + limits.TRACE_EVERY_NS
+        self.next_ns = max(self.next_ns, now_ns - _TRACE_BURST_NS) + _TRACE_EVERY_NS
         timing = self._timing
         if timing is not None:
             sent_ns = max(0, min(capture_ns, now_ns))

@@ -15,6 +15,7 @@ from streamcore.packet import Meta, SlotRef, decode_meta, encode_json, encode_me
 from streamcore.wire import messages
 from streamcore.wire.messages import data_many, data_one, read_header, read_receipt
 
+WARM = limits.WARM_BYTES
 FRAME = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 
 
@@ -284,43 +285,41 @@ def test_a_latest_edge_reports_when_work_is_over_not_when_it_begins(make_wire):
     assert consumer.inlet.due
 
 
-@pytest.mark.parametrize(
-    ("size", "pause_ns", "due"),
-    [(limits.WARM_BYTES, 1, True), (limits.WARM_BYTES - 1, 1, False), (limits.WARM_BYTES, limits.WARM_NS, False)],
-    ids=["large", "small", "large and slow"],
-)
-def test_a_large_payload_is_given_back_at_once_where_frames_come_fast(make_wire, size, pause_ns, due):
-    # Its slot is the one that the cache still has; a while later it is not.
-    wire = make_wire(depth=8, slot_bytes=2 * limits.WARM_BYTES)
-    consumer = wire.consumers[0]
-    now_ns = 10**9
-    consumer.inlet.flush(now_ns)
-    consumer.inlet.flush(now_ns + pause_ns)
-    wire.emit(np.zeros(size, np.uint8))
-    packet = consumer.take()
-    assert not consumer.inlet.due
-    packet.parent.settle()
-    del packet
-    consumer.settle()
-    assert consumer.inlet.due is due
-
-
-def test_of_smaller_payloads_as_many_are_given_back_together_as_make_a_large_one(make_wire):
-    wire = make_wire(depth=64, slot_bytes=limits.WARM_BYTES)
-    consumer = wire.consumers[0]
-    consumer.inlet.flush(10**9)
-    consumer.inlet.flush(10**9 + 1)
-    found = []
-    for number in range(4):
-        wire.emit(np.zeros(limits.WARM_BYTES // 3, np.uint8))
+def let_go(wire, nbytes, count=1):
+    """The consumer takes and completes so many frames; after each of them: is a receipt due."""
+    consumer, found = wire.consumers[0], []
+    for _ in range(count):
+        wire.emit(np.zeros(nbytes, np.uint8))
         packet = consumer.take()
         packet.parent.settle()
         del packet
         consumer.settle()
         found.append(consumer.inlet.due)
-        if number == 2:
-            consumer.inlet.flush(10**9 + 2)
-    assert found == [False, False, True, False]
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 4])  # in one receipt: 4K at 300/s has 13 ms between two of four frames each
+@pytest.mark.parametrize(("nbytes", "late_ns", "due"), [(2 * WARM, 0, True), (2 * WARM, 1, False), (WARM, 0, True), (WARM - 1, 0, False)])
+def test_a_large_payload_is_given_back_at_once_where_frames_come_fast(make_wire, nbytes, late_ns, due, count):
+    # Its slot is the one that the cache still has; a while later it is not.
+    wire = make_wire(depth=8, slot_bytes=2 * WARM)
+    consumer, now_ns = wire.consumers[0], 10**9
+    consumer.inlet.flush(now_ns)
+    assert let_go(wire, nbytes, count) == [False] * (count - 1) + [count == 4]
+    consumer.inlet.flush(now_ns + count * nbytes * limits.WARM_NS // WARM + late_ns)
+    wire.receipts()
+    assert let_go(wire, nbytes) == [due]
+
+
+def test_of_smaller_payloads_as_many_are_given_back_together_as_make_a_large_one(make_wire):
+    wire = make_wire(depth=64, slot_bytes=WARM)
+    consumer = wire.consumers[0]
+    consumer.inlet.flush(10**9)
+    assert let_go(wire, WARM // 3) == [False]
+    consumer.inlet.flush(10**9 + 1)
+    assert let_go(wire, WARM // 3, 3) == [False, False, True]
+    consumer.inlet.flush(10**9 + 2)
+    assert let_go(wire, WARM // 3) == [False]
 
 
 @pytest.mark.parametrize(
