@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from leaves import assert_nothing_is_left, number, outcome, u32, u64
@@ -36,6 +38,17 @@ def test_durations_are_counted(forms, durations, before):
         assert memory == plain, (at, ns)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_buckets_in_use_grow_both_ways(forms, seed):
+    rng, plain, memory = random.Random(seed), page(), page()
+    words = forms.leaves["words"](memory)
+    for _ in range(40):
+        ns = lower_ns(rng.randrange(BUCKETS))
+        forms.leaves["note"](words, 5, ns)
+        forms.python["note"](plain, 5, ns)
+        assert memory == plain
+
+
 def test_each_bucket_is_found(forms):
     plain, memory = page(), page()
     words = forms.leaves["words"](memory)
@@ -63,6 +76,15 @@ def test_a_page_that_is_only_read_stays_as_it_is(forms):
         raw = bytes(8 * WORDS)
         kind, _ = outcome(forms.leaves[name], forms.leaves["words"](memoryview(raw).cast("Q")), *args)
         assert kind is TypeError and not any(raw)
+
+
+@pytest.mark.parametrize("count", [1, FIELDS, FIELDS + 1, BLOCK_WORDS - 1])
+def test_a_page_that_is_too_small_is_not_written_beyond(forms, count):
+    for name, args in (("note", (0, 5)), ("note", (0, 1 << 62)), ("put_span", (0, 5, *range(FIELDS)))):
+        plain, memory = (memoryview(bytearray(8 * count)).cast("Q") for _ in range(2))
+        python = outcome(forms.python[name], plain, *args)
+        assert outcome(forms.leaves[name], forms.leaves["words"](memory), *args) == python
+        assert memory == plain
 
 
 def test_what_is_plain_is_not_left_to_python(forms):
