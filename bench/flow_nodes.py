@@ -41,9 +41,9 @@ class Notes:
 
     def done(self, report: dict[str, Any]) -> None:
         own = os.getpid()
-        clocks = {own: proc.cpu_s(own)}  # first: what follows is not the transport's
+        own_s = proc.cpu_s(own)  # first: what follows is not the transport's
         begun = json.loads(min(self._folder.glob("*.begin")).read_text())["cpu_s"]
-        clocks = {int(pid): proc.cpu_s(int(pid)) for pid in begun} | clocks
+        clocks = {int(pid): proc.cpu_s(int(pid)) for pid in begun} | {own: own_s}
         memories = [one for one in map(proc.memory, filter(proc.node_name, clocks)) if one]
         found = {"pid": own, "cpu_s": clocks}
         found |= {"uss_mib": max(one.uss_mib for one in memories), "threads": max(one.threads for one in memories)}

@@ -112,10 +112,10 @@ def result(place: Path, flow: Flow) -> dict[str, Any]:
         raise ValueError(f"found {len(ends)} sinks that had seen everything, expected {flow.receivers * flow.sources}")
     begin_s = {pid: min(one[pid] for one in begins if pid in one) for pid in begins[0]}
     # A sink's clock is what it says itself: later it has written its report, or ended. Of the others, the most that anybody saw.
-    last_s = {pid: max(end["cpu_s"].get(pid, 0.0) for end in ends.values()) for pid in begin_s}
-    sinks = {str(end["pid"]) for end in ends.values()}
-    last_s |= {pid: max(end["cpu_s"][pid] for end in ends.values() if str(end["pid"]) == pid) for pid in sinks}
-    cpu_s = sum(max(last_s[pid] - began, 0.0) for pid, began in begin_s.items())
+    cpu_s = 0.0
+    for pid, began in begin_s.items():
+        own = [end for end in ends.values() if str(end["pid"]) == pid]
+        cpu_s += max(max(end["cpu_s"].get(pid, 0.0) for end in own or ends.values()) - began, 0.0)
     reports = [end["report"] | {"latencies_ns": path.with_suffix(".latencies").read_bytes()} for path, end in ends.items()]
     desk = SimpleNamespace(
         reports=reports,

@@ -165,6 +165,9 @@ static Py_ssize_t place_of(Words *self, PyObject *key)
     return number(key, PY_SSIZE_T_MAX, &place) && (Py_ssize_t)place < self->count ? (Py_ssize_t)place : -1;
 }
 
+static inline uint64_t look(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
 static PyObject *words_get(Words *self, PyObject *key)
 {
     Py_ssize_t place = place_of(self, key);
@@ -172,7 +175,7 @@ static PyObject *words_get(Words *self, PyObject *key)
         return PyObject_GetItem(self->view, key);
     switch (self->buffer.itemsize) {
     case 8:
-        return PyLong_FromUnsignedLongLong(__atomic_load_n((uint64_t *)self->buffer.buf + place, __ATOMIC_ACQUIRE));
+        return PyLong_FromUnsignedLongLong(look((uint64_t *)self->buffer.buf + place));
     case 4:
         return PyLong_FromUnsignedLong(__atomic_load_n((uint32_t *)self->buffer.buf + place, __ATOMIC_ACQUIRE));
     default:
@@ -191,7 +194,7 @@ static int words_set(Words *self, PyObject *key, PyObject *value)
         return PyObject_SetItem(self->view, key, value);
     Py_ssize_t place = place_of(self, key);
     if (place >= 0 && self->buffer.itemsize == 8 && number(value, WORD64, &word)) {
-        __atomic_store_n((uint64_t *)self->buffer.buf + place, word, __ATOMIC_RELEASE);
+        store((uint64_t *)self->buffer.buf + place, word);
         return 0;
     }
     if (place >= 0 && self->buffer.itemsize == 4 && number(value, WORD32, &word)) {
@@ -297,7 +300,7 @@ static PyObject *leaf_put_row(PyObject *module, PyObject *const *args, Py_ssize_
         size > end - meta_at)
         return by_python(PUT_ROW, args, count);
     uint64_t *words = (uint64_t *)table->buffer.buf + entry * ENTRY_U64;
-    __atomic_store_n(words, sequence, __ATOMIC_RELEASE);
+    store(words, sequence);
     char *row = (char *)room->buffer.buf + RING_HEADER_BYTES + entry * ENTRY_U64 * 8;
     for (int n = 0, place = 8; n < 11; n++) {
         if (most[n] == WORD64) {
@@ -309,7 +312,7 @@ static PyObject *leaf_put_row(PyObject *module, PyObject *const *args, Py_ssize_
         }
     }
     memcpy((char *)room->buffer.buf + meta_at, PyBytes_AS_STRING(args[10]), size);
-    __atomic_store_n(words + STATE_U64, field[1] << 32 | ROW_COMMITTED, __ATOMIC_RELEASE);
+    store(words + STATE_U64, field[1] << 32 | ROW_COMMITTED);
     return field[2] == own ? Py_NewRef(objects[3]) : PyLong_FromLong(-1);
 }
 
@@ -347,7 +350,7 @@ static PyObject *leaf_vouched(PyObject *module, PyObject *const *args, Py_ssize_
         if (!PyTuple_CheckExact(record) || PyTuple_GET_SIZE(record) < 3 || !number(PyTuple_GET_ITEM(record, 0), WORD64, &sequence) ||
             !number(PyTuple_GET_ITEM(record, 2), WORD32, &entry))
             return by_python(VOUCHED, args, count);
-        if (entry >= entries || __atomic_load_n(&table[entry * ENTRY_U64], __ATOMIC_ACQUIRE) != sequence || sequence > most ||
+        if (entry >= entries || look(&table[entry * ENTRY_U64]) != sequence || sequence > most ||
             (n && sequence <= before))
             Py_RETURN_FALSE;
     }
@@ -356,11 +359,8 @@ static PyObject *leaf_vouched(PyObject *module, PyObject *const *args, Py_ssize_
 
 /* --------------------------------------------------------------------------------------------------- durations and spans of a status page */
 
-enum { FIRST_BITS = 10, SUB_BITS = 4, BUCKETS = 465 };                                    /* SYNC: shm.histogram, as the next line */
+enum { FIRST_BITS = 10, SUB_BITS = 4, BUCKETS = 465 }; /* SYNC: shm.histogram, as the next line */
 enum { SUM_WORD = 0, LOW_WORD = 1, HIGH_WORD = 2, COUNTS_WORD = 3, BLOCK_WORDS = COUNTS_WORD + BUCKETS };
-
-static inline uint64_t look(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-static inline void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
 /* note(words, at, ns) */
 static PyObject *leaf_note(PyObject *module, PyObject *const *args, Py_ssize_t count)

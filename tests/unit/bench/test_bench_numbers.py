@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from array import array
+
 import pytest
 
+from streamcore_bench import flows
 from streamcore_bench.lives import ages
 from streamcore_bench.sizes import parse_counts, parse_rates, parse_size, parse_sizes
 from streamcore_bench.verdict import judge, judge_rounds, spread
@@ -114,3 +118,15 @@ def test_the_age_of_frames_is_held_against_the_newest_frame_due_at_that_moment()
     found = ages(seen)
     assert found["streamcore"]["age_p50_ms"] == pytest.approx(2 * period_ns / 1e6 + 5, abs=0.1)
     assert found["ideal"]["age_p50_ms"] == pytest.approx(5, abs=0.1)
+
+
+def test_a_sinks_cpu_is_that_of_its_own_report_and_of_the_others_the_most_that_was_seen(tmp_path):
+    # What a sink does after its last packet is not the transport's, and another sink would see it.
+    (tmp_path / "source.begin").write_text(json.dumps({"cpu_s": {"1": 1.0, "2": 1.0, "3": 1.0}}))
+    report = {"first_ns": 0, "last_ns": 10**9, "wrong": 0, "measured": 2, "lost": 0}
+    for name, pid, cpu_s in (("a", 2, {"1": 1.5, "2": 1.2, "3": 1.1}), ("b", 3, {"1": 1.6, "2": 1.9, "3": 1.3})):
+        end = {"pid": pid, "cpu_s": cpu_s, "uss_mib": 5.0, "threads": 2, "report": report}
+        (tmp_path / f"{name}.end").write_text(json.dumps(end))
+        (tmp_path / f"{name}.latencies").write_bytes(array("q", [1000, 2000]).tobytes())
+    found = flows.result(tmp_path, flows.Flow(64, receivers=2))
+    assert found["cpu_s"] == pytest.approx(0.6 + 0.2 + 0.3)

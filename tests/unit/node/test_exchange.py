@@ -97,6 +97,12 @@ def test_what_is_unreported_is_reported_after_a_short_idle_delay(middle):
     del packet
 
 
+def test_durations_that_were_counted_wake_nobody_again(middle):
+    middle.exchange.timing.work(5_000_000)
+    middle.exchange.wait(None)
+    assert middle.inbox.waits_ms == [None]
+
+
 def test_a_producer_out_of_credit_gets_its_receipt_before_the_wait(middle):
     emit(middle, 2, pressed=True)
     middle.exchange.wait(None)
