@@ -36,8 +36,9 @@ TRACE_HOPS_MAX = 64
 # --- rings -------------------------------------------------------------------------------------------------------------------------
 SLOT_BYTES = 32 * MIB  # an upper bound only: pages that no frame has touched cost nothing; an 8K YUV frame is 50 MB
 SLOT_BYTES_MAX = 1 * GIB
-WARM_BYTES = 3 * MIB // 2  # who has let go of so much says so at once: to write where the cache is not costs more than a message
-WARM_NS = 1_000_000  # if it was in so short a time: later others have used the cache, and receipts had better share a message
+WARM_BYTES = 3 * MIB // 8  # who has let go of so much says so at once: to write where the cache is not costs more than a message
+WARM_BYTES_DEEP = 4 * WARM_BYTES  # the same on an edge where packets share messages: what waits for company has left the near cache
+WARM_NS = 250_000  # if WARM_BYTES were let go of in so short a time: later others have used the cache; receipts had better share a message
 ENTRIES_MAX = 4096  # times META_BYTES is 32 MiB of metadata room, all of it sparse
 PAGE_BYTES = 4096
 TAPS_PER_PORT_MAX = 4  # each brings a slot of address space to every ring, which nothing touches until a tap is attached

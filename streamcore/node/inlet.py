@@ -24,7 +24,7 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.ring import RingReader
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
-from streamcore.wire.credit import LATEST, report_every
+from streamcore.wire.credit import BATCHING_DEPTH, LATEST, report_every
 from streamcore.wire.messages import DROPPED, FAILED, LOST, MARK_BITS, OK, REFUSED
 
 _TAKEN: Final = EDGE_WORD["taken"]
@@ -80,7 +80,9 @@ class Inlet:
         self._taken_upto = 0
         self._taken_unreported = 0
         self._due_at, self.latest = report_every(plan.depth), plan.policy == LATEST
-        self._let_go_bytes = 0  # of slots since the last receipt: so many, and the producer should have them while the cache still does
+        self._let_go_bytes = 0  # of slots since the last receipt
+        # So many, and the producer should have them while the cache still does.
+        self._warm_bytes = _WARM_BYTES if plan.depth < BATCHING_DEPTH else limits.WARM_BYTES_DEEP
         self._brisk = False  # frames follow each other so soon that the next one finds it there
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
@@ -334,7 +336,7 @@ class Inlet:
         """
         if self.latest:
             return len(self._completions) > 0
-        warm = self._brisk and self._let_go_bytes >= _WARM_BYTES
+        warm = self._brisk and self._let_go_bytes >= self._warm_bytes
         return warm or self._taken_unreported >= self._due_at or len(self._completions) >= self._due_at
 
     def flush(self, now_ns: int) -> None:

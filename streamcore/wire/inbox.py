@@ -75,8 +75,8 @@ class Inbox:
             return True
         wait_ms = -1 if timeout_ms is None else timeout_ms
         messages, odd = self._lingering(wait_ms) if self._linger_ns and wait_ms else self._gather(self._epoll, self._fd, wait_ms, 0)
-        self._looked = True
-        if not messages and not odd:
+        self._looked = bool(messages or odd)
+        if not self._looked:
             return False
         self._messages.extend(messages)
         self._listen()  # where it did not: a descriptor may be free by now

@@ -311,15 +311,17 @@ def test_a_large_payload_is_given_back_at_once_where_frames_come_fast(make_wire,
     assert let_go(wire, nbytes) == [due]
 
 
-def test_of_smaller_payloads_as_many_are_given_back_together_as_make_a_large_one(make_wire):
-    wire = make_wire(depth=64, slot_bytes=WARM)
+@pytest.mark.parametrize(("depth", "large"), [(15, WARM), (16, limits.WARM_BYTES_DEEP)])
+def test_of_smaller_payloads_as_many_are_given_back_together_as_make_a_large_one(make_wire, depth, large):
+    # More of them where packets share messages as well.
+    wire = make_wire(depth=depth, slot_bytes=large)
     consumer = wire.consumers[0]
     consumer.inlet.flush(10**9)
-    assert let_go(wire, WARM // 3) == [False]
+    assert let_go(wire, large // 3) == [False]
     consumer.inlet.flush(10**9 + 1)
-    assert let_go(wire, WARM // 3, 3) == [False, False, True]
+    assert let_go(wire, large // 3, 3) == [False, False, True]
     consumer.inlet.flush(10**9 + 2)
-    assert let_go(wire, WARM // 3) == [False]
+    assert let_go(wire, large // 3) == [False]
 
 
 @pytest.mark.parametrize(

@@ -370,6 +370,14 @@ def test_polling_an_empty_inbox_gives_up_at_its_deadline(inbox):
     assert inbox.take() is None
 
 
+def test_a_look_in_vain_hides_nothing_that_comes_after_it(inbox, peer):
+    peer.send(b"first")
+    assert receive_one(inbox) == b"first"
+    assert not inbox.poll(0)
+    peer.send(b"second")
+    assert unsealed(inbox.take(), KEY) == b"second"
+
+
 def test_what_was_read_and_not_taken_ends_the_next_wait(inbox, peer):
     for number in range(3):
         peer.send(b"%d" % number)
