@@ -305,7 +305,8 @@ class Exchange:
         outlet, edge = found
         if header.incarnation != edge.peer_incarnation:
             return  # of a dead one: the entry was sent again since, and its slot may be about to be read
-        outlet.on_receipt(edge, *self._read_receipt(raw, header.records))
+        taken_upto, completions = self._read_receipt(raw, header.records)
+        outlet.on_receipt(edge, taken_upto, completions)
 
     def refuse(self, why: str) -> None:
         """Count a message that is none of ours; the 1st, 2nd, 4th, 8th ... is logged."""

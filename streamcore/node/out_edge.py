@@ -10,7 +10,6 @@ the lifeline's guard sends it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
 from time import monotonic_ns
 from typing import Final
 
@@ -20,6 +19,7 @@ from streamcore.shm.layout import REDELIVERED
 from streamcore.shm.status import EDGE_WORD, StatusWriter
 from streamcore.wire import messages
 from streamcore.wire.credit import BATCHING_DEPTH, DROP, EdgeCredit, Row, report_every
+from streamcore.wire.turn import Turn
 
 BRISK_NS: Final = 50_000  # between two packets: a message and the wake-up of its consumer cost about as much as such a gap
 BRISK_PACKETS: Final = 16  # each other one halves the count: a frame and what belongs to it are no stream, and leave at once
@@ -53,8 +53,8 @@ class OutEdge:
         self.end_sent = False
         self.post: Callable[[bytes], None] = lambda message: None  # set when the peer is connected
         self._batch: list[messages.Record] = []
-        self._batch_lock = Lock()  # main thread and guard
-        self._take_lock, self._free_lock = self._batch_lock.acquire, self._batch_lock.release
+        turn = Turn()  # at the batch: main thread and guard
+        self._take_turn, self._give_turn = turn.take, turn.give
         self._batch_max = plan.depth // 8
         self._busy_above = report_every(plan.depth) + self._batch_max if plan.depth >= BATCHING_DEPTH else plan.depth
         self._batch_bytes, self._batch_bytes_max, self._record_bytes = 0, limits.BATCH_BYTES_MAX, messages.RECORD.size
@@ -97,7 +97,7 @@ class OutEdge:
             self.post(self._data_one(self._id, self._incarnation, want, sequence, now_ns, entry, flags, meta))
 
     def _add_to_batch(self, record: messages.Record, want: int) -> None:
-        self._take_lock()  # not `with`, which costs four times as much
+        self._take_turn()
         try:
             if not self._batch:
                 self.batch_since_ns = record[1]
@@ -107,14 +107,17 @@ class OutEdge:
             if want or len(self._batch) >= self._batch_max or self._batch_bytes >= self._batch_bytes_max:
                 self._send_batch(want)
         finally:
-            self._free_lock()
+            self._give_turn(None)
 
     def flush_batch(self) -> None:
         """Send what waits for company. Called from the main thread, and by the guard from the lifeline's."""
         if self.batch_since_ns:
-            with self._batch_lock:
+            self._take_turn()
+            try:
                 if self._batch:
                     self._send_batch(0)
+            finally:
+                self._give_turn(None)
 
     def _send_batch(self, want: int) -> None:
         batch, self._batch = self._batch, []
@@ -151,9 +154,12 @@ class OutEdge:
 
         What is kept and was never sent stays kept.
         """
-        with self._batch_lock:
+        self._take_turn()
+        try:
             self._batch.clear()  # these rows are among the others
             self._batch_bytes = self.batch_since_ns = 0
+        finally:
+            self._give_turn(None)
         self.asked = False
         self.credit.on_resend(sequence for _, sequence, _ in rows)
         for entry, sequence, meta in rows:
