@@ -14,7 +14,7 @@ from streamcore_bench.programs import CannotDo, Stop
 from streamcore_bench.results import MEMCPY, OURS
 from streamcore_bench.sizes import Size
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 60.0  # of one run, which takes some seconds: a program that hangs must not cost much more than its turn
 FLAT_S, PACED_S = 1.3, 2.0  # of a measured part; 60 frames per second give 120 latencies
 KEPT_UP = 0.95  # of a pace; whoever is below has its rate shown
 COUNT_MIN, COUNT_MAX = 20, 1_000_000
