@@ -81,8 +81,7 @@ class Inlet:
         self._taken_unreported = 0
         self._due_at, self.latest = report_every(plan.depth), plan.policy == LATEST
         self._let_go_bytes = 0  # of slots since the last receipt
-        # So many, and the producer should have them while the cache still does.
-        self._warm_bytes = _WARM_BYTES if plan.depth < BATCHING_DEPTH else limits.WARM_BYTES_DEEP
+        self._warm_bytes = _WARM_BYTES if plan.depth < BATCHING_DEPTH else limits.WARM_BYTES_DEEP  # so many are due at once
         self._brisk = False  # frames follow each other so soon that the next one finds it there
         self._completions: list[messages.Completion] = []
         self._open: dict[int, Record] = {}  # taken and not yet completed, by sequence
