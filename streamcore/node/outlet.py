@@ -243,6 +243,8 @@ class Outlet(Slots):
             value = payload
         elif kind is self._array_type and payload.dtype in DTYPE_NAMES and payload.ndim <= _NDIM_MAX:
             ref = self._place(payload, parents)
+        elif kind is bytes:
+            ref = self._copy_bytes(payload, "")
         elif not payload_fits("any", payload):  # whatever is checked of it: it would arrive as something else, or not at all
             raise PayloadError(f"port {self.full_name}: found {describe_payload(payload)}, which cannot travel")
         elif not isinstance(payload, (np.ndarray, bytes, bytearray, memoryview)):
@@ -291,7 +293,7 @@ class Outlet(Slots):
         ref = meta.ref
         if ref is None:
             raw, dtype = (meta.value, "") if type(meta.value) is bytes else (encode_json(meta.value), "msgpack")
-            ref = self._copy(np.frombuffer(raw, np.uint8), dtype)
+            ref = self._copy_bytes(raw, dtype)
             meta.ref, meta.value = ref, None
         encoded = encode_meta(meta)
         if len(encoded) > self.writer.geometry.meta_bytes and meta.trace:

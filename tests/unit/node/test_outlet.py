@@ -362,9 +362,10 @@ def test_no_row_is_used_while_all_are_taken(make_wire, slots):
     assert wire.is_empty()
 
 
-def test_a_payload_larger_than_a_slot_is_an_error_of_its_own_kind(wire):
+@pytest.mark.parametrize("payload", [np.zeros(70_000, np.uint8), bytes(70_000), bytearray(70_000)], ids=["array", "bytes", "bytearray"])
+def test_a_payload_larger_than_a_slot_is_an_error_of_its_own_kind(wire, payload):
     with pytest.raises(PayloadTooLarge) as caught:
-        wire.emit(np.zeros(70_000, np.uint8))
+        wire.emit(payload)
     assert (caught.value.port, caught.value.found_bytes, caught.value.slot_bytes) == ("camera.out", 70_000, 65_536)
 
 
