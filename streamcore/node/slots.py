@@ -94,7 +94,7 @@ class Slots:
         slot = self._copy_slot = self._claim_slot(array.nbytes)
         self.copied += 1
         if array.nbytes:
-            np.copyto(np.ndarray(array.shape, array.dtype, self.writer.slot_view(slot, array.nbytes)), array)
+            np.ndarray(array.shape, array.dtype, self.writer.slot_view(slot, array.nbytes))[...] = array
         return SlotRef(self.writer.shape.id, slot, 0, array.nbytes, dtype, array.shape, ())
 
     def _copy_bytes(self, raw: bytes, dtype: str) -> SlotRef:

@@ -264,7 +264,7 @@ class RingWriter:
 
     def slot_view(self, slot: int, nbytes: int) -> memoryview:
         """The first `nbytes` of a slot, writable."""
-        start = self.geometry.slots_offset + slot * self.geometry.slot_bytes
+        start = self.slots_offset + slot * self.slot_bytes
         return self._bytes[start : start + nbytes]
 
     def commit(self, meta: bytes, pending: int, ref: SlotRef, parent: Parent = NO_PARENT, flags: int = 0) -> tuple[int, int]:
