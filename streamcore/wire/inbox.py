@@ -18,7 +18,7 @@ from streamcore.wire.sockets import gather, transmit, uid_of_peer
 from streamcore.wire.turn import Turn
 
 monotonic_ns: Final = time.monotonic_ns  # a constant costs no look-up
-LINGER_NS: Final = 120_000  # what to wake a process costs both sides, and it, on a virtual machine
+LINGER_NS: Final = 50_000  # what it takes to wake a process on a virtual machine, both sides together: who looks longer loses more
 SHORT_WAITS: Final = 8  # in a row, so that one in vain comes after as many that were worth it
 CLOSING_S = 2.0  # at an orderly end: what a live peer had no room for yet
 _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # the kernel's, for the moment
