@@ -73,6 +73,8 @@ def lock(path: Path, what: str = "store", reader: str = "streamctl queue") -> in
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, NotADirectoryError):
+        raise StoreError(f"{what} {path}: found a file there, expected a folder, or nothing; name one of its own") from None
     except OSError as error:
         raise StoreError(f"{what} {path}: {error.strerror}") from None
     if not _flock(descriptor):

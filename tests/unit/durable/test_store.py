@@ -313,10 +313,12 @@ def test_options_that_make_no_sense_are_refused(wrong, said):
         Options(**{"max_bytes": 1 << 30} | wrong)
 
 
-def test_a_path_that_is_no_folder_is_said(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="file/queue: Not a directory"):
-        DurableStore(tmp_path / "file" / "queue")
+@pytest.mark.parametrize("place", ["note.txt", "note.txt/queue"])
+def test_a_path_that_is_no_folder_is_said_and_left_as_it_is(tmp_path, place):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(StoreError, match=f"store .*/{place}: found a file there, expected a folder, or nothing"):
+        DurableStore(tmp_path / place)
+    assert (tmp_path / "note.txt").read_text() == "mine"
 
 
 def test_who_asks_for_the_owner_does_not_keep_one_from_becoming_it(tmp_path, monkeypatch):
