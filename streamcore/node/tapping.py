@@ -248,8 +248,7 @@ class Taps:
             return None
         slot = self._writer.claim_slot()
         if array.nbytes:
-            room = np.frombuffer(self._writer.slot_view(slot, array.nbytes), array.dtype).reshape(array.shape)
-            np.copyto(room, array)
+            np.ndarray(array.shape, array.dtype, self._writer.slot_view(slot, array.nbytes))[...] = array
         return SlotRef(self._writer.shape.id, slot, 0, array.nbytes, dtype, array.shape, ())
 
 

@@ -56,6 +56,13 @@ def test_bytes_of_every_kind_and_size_arrive_as_a_memoryview(wire, kind, size):
     assert type(payload) is memoryview and payload.readonly and payload == b"h" * size
 
 
+def test_bytes_under_way_at_once_do_not_touch_each_other(wire):
+    payloads = [bytes(range(first, 256)) * 9 for first in range(3)]
+    for payload in payloads:
+        wire.emit(payload)
+    assert [bytes(wire.consumers[0].take().payload) for _ in payloads] == payloads
+
+
 def test_few_bytes_need_no_slot_but_a_view_of_a_loan_stays_where_it_is(make_wire):
     wire = make_wire(meta_bytes=8192)
     wire.emit(b"x" * limits.INLINE_BYTES_MAX)
